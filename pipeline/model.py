@@ -1,0 +1,258 @@
+"""The frozen values that travel through the house. No I/O, no behaviour beyond reading themselves.
+
+Moments are wall-clock milliseconds since 1970 UTC; durations are seconds; sizes are bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Params = Mapping[str, Any]  # what `params` of a job holds: JSON values, handed on as they are
+
+
+class State(StrEnum):
+    """What has become of an image, in full; `Status` is what the outside is told."""
+
+    PLANNED = "planned"  # waits for its turn at a back end
+    SUBMITTING = "submitting"  # a request may be on its way under `ticket`
+    UNCLEAR = "unclear"  # it went out; whether it was accepted is not known
+    SUBMITTED = "submitted"  # accepted: `submission` tells where it is
+    FETCHED = "fetched"  # the picture lies in the spool
+    GIVEN_UP = "given_up"  # a placeholder is owed
+    DRAWN = "drawn"  # the placeholder lies in the spool
+    DONE = "done"
+    PLACEHOLDER = "placeholder"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REMOVED = "removed"
+
+
+class Status(StrEnum):
+    """What the outside sees (CONTRACT section 6)."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    PLACEHOLDER = "placeholder"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REMOVED = "removed"
+
+
+class OnFailure(StrEnum):
+    """What stands under an image's number when it is given up."""
+
+    PLACEHOLDER = "placeholder"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why something went wrong: a word for programs, a sentence for people, no secrets in either."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A LoRA by the name its back end knows it by."""
+
+    name: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CharacterRef:
+    """The character as a job names it: `id` means exactly that id, `name` alone is looked up (CONTRACT section 3)."""
+
+    id: str | None
+    name: str | None
+    embedding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What all images of a job have in common, styles and defaults already applied."""
+
+    width: int = 1024
+    height: int = 1536
+    negative_prompt: str | None = None
+    style: str | None = None
+    model: str | None = None
+    steps: int | None = None
+    cfg_scale: float | None = None
+    sampler_name: str | None = None
+    scheduler: str | None = None
+    embedding: str | None = None  # the job's own; the character's is resolved when the job is numbered
+    no_embedding: bool = False  # the job said `embedding: null`
+    loras: tuple[Lora, ...] = ()
+    params: Params = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """One image of a job before it has a number: the prompt as it will be sent, and its seed."""
+
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A parsed job with its styles and defaults applied: what acceptance records and never reads from the file again."""
+
+    id: str  # the spec's own, or made from time and file name
+    own_id: bool  # the spec named it, so a second one is a duplicate or an error
+    character: CharacterRef
+    owner: str | None  # as the spec names it; None: the character's, else `default_owner`
+    default_owner: str
+    prompt: str | tuple[str, ...]  # what the job said
+    images: tuple[PlannedImage, ...]
+    recipe: Recipe
+    backends: tuple[str, ...]  # the pool, in the job's order
+    stagger: float = 0.0
+    priority: int = 0
+    on_failure: OnFailure = OnFailure.PLACEHOLDER
+    notify: str | None = None
+    labels: tuple[str, ...] = ()
+    digest: str = ""  # equal for two specs that are equal after parsing
+    file: str = ""  # the name in `active/`, extension included
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """An accepted request at a back end: enough to find it again after a restart."""
+
+    remote_id: str
+    base_url: str
+    accepted_at: int
+    deadline: int  # when we stop waiting
+    expires_at: int | None = None  # when the service forgets a finished result, as far as is known
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Checked bytes in the spool, with what the index wants to know of them."""
+
+    file: str  # name inside the spool folder
+    md5: str  # hex, of the bytes
+    bytes: int
+    width: int
+    height: int
+    format: str  # "png", "jpeg", "webp"
+    pixels: str  # hex SHA-256 over size and RGBA pixels
+    color: str  # "#rrggbb", the dominant colour
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a store keeps an image; the same public id always means the same place."""
+
+    public_id: str
+    url: str  # plain (local) or delivery URL without expiry; the gallery mints what it shows
+    version: str | None  # changes when the bytes are replaced
+    md5: str
+    bytes: int
+    width: int
+    height: int
+    format: str
+    path: str | None = None  # the local store's file
+    created_at: int | None = None  # the store's own date, for what is adopted
+    type: str = "upload"  # Cloudinary's delivery type; adopted assets keep theirs
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """Something found in a store's listing: a Stored and what its context tells."""
+
+    stored: Stored
+    slug: str  # of the character's folder
+    number: int
+    owner: str | None
+    character_id: str | None
+    character_name: str | None = None
+    status: Status = Status.DONE
+    job_id: str | None = None
+    seed: int | None = None
+    prompt: str | None = None
+    color: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One row of the index: the image as the last recorded step left it."""
+
+    row: int
+    job_id: str
+    character_id: str
+    character_name: str
+    owner: str
+    number: int
+    index: int  # place in its job, from 0
+    filename: str
+    public_id: str
+    prompt: str
+    seed: int
+    recipe: Recipe
+    labels: tuple[str, ...]
+    on_failure: OnFailure
+    quantity: int  # images in the job
+    state: State
+    standing: State | None = None  # PLACEHOLDER or FAILED: what stands in the gallery while it is made again
+    backend: str | None = None
+    ticket: str | None = None  # our own id of the submission under way (a lower-case UUID)
+    submission: Submission | None = None
+    attempts: int = 0  # accepted submissions
+    failures: int = 0  # of these, failed since the image was last (re)tried
+    doubtful: int = 0  # submissions that may have been paid twice
+    gpu_seconds: float = 0.0
+    used_embedding: bool = False
+    artifact: Artifact | None = None
+    stored: Stored | None = None
+    fault: Fault | None = None
+    created_at: int | None = None  # when it, or its placeholder, was first stored
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one image asks of a back end."""
+
+    ticket: str  # lower-case UUID: the submission's id where the caller may choose one
+    key: str  # the image's public id: the same over all attempts
+    prompt: str
+    seed: int
+    recipe: Recipe
+    embedding: str | None  # the job's or the character's, already decided
+    images_in_job: int
+    timeout: float  # seconds this submission may take there
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a back end made, before anybody has looked at the bytes."""
+
+    data: bytes
+    gpu_seconds: float | None = None
+    used_embedding: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What a store is asked to keep, with all that is needed to rebuild the index from the store."""
+
+    public_id: str
+    data: bytes
+    artifact: Artifact
+    status: Status  # DONE or PLACEHOLDER
+    number: int
+    owner: str
+    character_id: str
+    character_name: str
+    job_id: str
+    prompt: str
+    seed: int
+    created_at: int
+    labels: tuple[str, ...] = ()
+    color: str | None = None
