@@ -6,6 +6,7 @@ PipelineError
 │   ├── SpecError              a job file; carries one Complaint or several
 │   └── HeldElsewhere          another process holds the jobs or the state folder
 ├── IndexTrouble               the SQLite index is missing a column, corrupt, read-only or full
+├── SpoolTrouble               the spool cannot be written or read: wait and try again
 ├── IllegalStep                an event that the image's state does not allow: a defect of ours
 ├── StaleImage                 the row has moved on since it was read: a defect of ours
 ├── RepeatedOutput             the same pixels twice in one job
@@ -41,6 +42,17 @@ class HeldElsewhere(UserError):
 
 class IndexTrouble(PipelineError):
     """The index cannot be read or written; the message names the file and the remedy."""
+
+
+class SpoolTrouble(PipelineError):
+    """The spool cannot keep or give bytes (disk full, permissions); what it was asked to keep is not kept.
+
+    `lost` is true where the bytes are no longer there: then waiting does not help.
+    """
+
+    def __init__(self, message: str, *, lost: bool = False) -> None:
+        super().__init__(message)
+        self.lost = lost
 
 
 class IllegalStep(PipelineError):
