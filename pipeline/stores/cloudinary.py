@@ -1,0 +1,229 @@
+"""Cloudinary behind the Store port, through its own SDK with the account handed in at every call.
+
+What the SDK does not do is done here: every call has a timeout, answers are checked field by field whatever their HTTP
+status was (a 503 whose body is `{}` comes back as success), and no connector sleeps through a `Retry-After` in a thread.
+Facts: `docs/cloudinary.md`.
+"""
+
+import logging
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import md5
+from typing import Any
+
+import cloudinary
+import trio
+from cloudinary import uploader, utils
+from cloudinary.api_client.execute_request import execute_request
+
+from pipeline.clock import Clock, rfc3339
+from pipeline.errors import StoreConflict, StoreError, StoreRefused, StoreUnavailable
+from pipeline.model import Asset, Item, Stored
+from pipeline.stores.context import first_stored, read_asset, written_context
+
+TYPES = ("upload", "private", "authenticated")
+PAGE = 500  # assets in one answer of the Admin API, its maximum
+
+logging.getLogger("Cloudinary").handlers.clear()  # the SDK prints to stderr beside our own log
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every connection over its pool's size
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Which cloud, as whom, over which host; the secret stays out of every repr."""
+
+    cloud_name: str
+    api_key: str
+    api_secret: str = field(repr=False)
+    upload_prefix: str = "https://api.cloudinary.com"
+
+    def options(self) -> dict[str, str]:
+        """Return what every SDK call is given, so that the process-wide configuration is never asked."""
+        return {
+            "cloud_name": self.cloud_name,
+            "api_key": self.api_key,
+            "api_secret": self.api_secret,
+            "upload_prefix": self.upload_prefix,
+        }
+
+
+class CloudinaryStore:
+    """Uploads under our public ids, never replacing another image; lists and removes by the same account.
+
+    `uploads` bounds the parallel calls, `timeout` (seconds) each of them; a call that is cancelled may still arrive
+    there, which the next `put` of the same bytes finds and adopts.
+    """
+
+    def __init__(
+        self, account: Account, *, delivery_type: str, clock: Clock, uploads: int = 8, timeout: float = 60
+    ) -> None:
+        self._account = account
+        self._type = delivery_type
+        self._clock = clock
+        self._timeout = timeout
+        self._threads = trio.CapacityLimiter(uploads)
+        self._admin = utils.get_http_connector(cloudinary.config(), {**cloudinary.CERT_KWARGS, "retries": False})
+        # The SDK's one connector keeps a single connection; ours keeps one for each upload under way.
+        uploader._http = utils.get_http_connector(  # noqa: SLF001  # the SDK offers no other way to size its pool
+            cloudinary.config(), {**cloudinary.CERT_KWARGS, "maxsize": max(uploads, 1), "retries": False}
+        )
+
+    async def put(self, item: Item, *, replace: bool = False) -> Stored:
+        """Upload; an identical image already there is adopted, a different one is a StoreConflict."""
+        name = item.public_id.rsplit("/", 1)[-1]
+        call = partial(
+            uploader.upload,
+            (name, item.data),
+            public_id=item.public_id,
+            type=self._type,
+            overwrite=replace,
+            invalidate=replace,
+            unique_filename=False,
+            use_filename=False,
+            tags=_tags(item),
+            context=written_context(item),
+        )
+        answer = await self._upload_api(call)
+        return self._checked(answer, item)
+
+    async def remove(self, stored: Stored) -> None:
+        """Delete the asset and its cached copies."""
+        answer = await self._upload_api(partial(uploader.destroy, stored.public_id, type=stored.type, invalidate=True))
+        if answer.get("result") not in {"ok", "not found"}:
+            raise StoreUnavailable(f"Cloudinary did not say that {stored.public_id} is deleted", code="bad_answer")
+
+    async def listing(self, owner_slug: str) -> AsyncIterator[Asset]:
+        """Go through the owner's folder in all three delivery types, 500 assets a call."""
+        async for resource in self.under(f"{owner_slug}/characters/"):
+            if (asset := read_asset(resource, owner_slug, _stored(resource))) is not None:
+                yield asset
+
+    async def under(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
+        """Go through the raw records of all assets whose public id begins with `prefix`."""
+        for delivery_type in TYPES:
+            cursor: str | None = None
+            while True:
+                page = await self._admin_api(
+                    ["resources", "image", delivery_type],
+                    prefix=prefix, max_results=PAGE, context="true", tags="true", next_cursor=cursor,
+                )  # fmt: skip
+                resources = page.get("resources")
+                if not isinstance(resources, list):
+                    raise StoreUnavailable("Cloudinary answered a listing without `resources`", code="bad_answer")
+                for resource in resources:
+                    yield resource
+                cursor = page.get("next_cursor")
+                if not cursor:
+                    break
+
+    async def probe(self) -> None:
+        """Ask the Admin API for one asset's record: the account and the clock are good if it answers."""
+        await self._admin_api(["resources", "image", self._type], max_results=1)
+
+    async def _upload_api(self, call: Callable[..., Any]) -> Mapping[str, Any]:
+        answer = await self._in_thread(
+            partial(call, **self._account.options(), timeout=self._timeout, return_error=True)
+        )
+        if isinstance(error := answer.get("error"), dict):
+            raise self._translated(str(error.get("message", "")), error.get("http_code"))
+        return answer
+
+    async def _admin_api(self, path: list[str], **params: Any) -> Mapping[str, Any]:  # noqa: ANN401  # query values
+        account = self._account
+        url = utils.base_api_url(path, cloud_name=account.cloud_name, upload_prefix=account.upload_prefix)
+        auth = {"key": account.api_key, "secret": account.api_secret}
+        query = {name: value for name, value in params.items() if value is not None}
+        return await self._in_thread(
+            partial(execute_request, self._admin, "GET", query, {}, auth, url, timeout=self._timeout)
+        )
+
+    async def _in_thread(self, call: Callable[[], Any]) -> Mapping[str, Any]:
+        try:
+            answer = await trio.to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
+        except Exception as error:  # noqa: BLE001  # the SDK raises Error, bare Exception and ValueError alike
+            raise self._translated(str(error), None) from None
+        if not isinstance(answer, dict):
+            raise StoreUnavailable("Cloudinary answered something that is no JSON object", code="bad_answer")
+        return answer
+
+    def _translated(self, text: str, status: object) -> StoreError:
+        """Turn the SDK's message into ours; only the sentence is kept, cut short, with no secret in it."""
+        if status is None and (found := re.search(r"(?:Error|response \()\s*(\d{3})", text)):
+            status = int(found[1])
+        said = re.sub(r"\s+", " ", text.replace(self._account.api_secret, "***"))[:300]
+        if "Stale request" in text:
+            return StoreUnavailable(
+                f"Cloudinary refuses requests as stale: this machine's clock says {rfc3339(self._clock())}; set it right",
+                code="clock", credentials=True,
+            )  # fmt: skip
+        if status in {401, 403} or (status == 404 and "cloud" in text.lower()):
+            return StoreUnavailable(
+                f"Cloudinary refuses the credentials for cloud {self._account.cloud_name!r}: check cloud_name, api_key and "
+                f"api_secret, or CLOUDINARY_URL ({said})",
+                code="credentials", credentials=True,
+            )  # fmt: skip
+        if status in {420, 429}:
+            wait = _reset_after(text, self._clock())
+            return StoreUnavailable(
+                f"Cloudinary's rate limit is reached: {said}", code="rate_limited", retry_after=wait
+            )
+        if status in {400, 413, 415, 422}:
+            return StoreRefused(f"Cloudinary refuses the image: {said}", code="store_refused")
+        where = f" ({status})" if status else ""
+        return StoreUnavailable(f"Cloudinary is not to be had{where}: {said}", code="store_down")
+
+    def _checked(self, answer: Mapping[str, Any], item: Item) -> Stored:
+        if answer.get("public_id") != item.public_id or not answer.get("asset_id") or not answer.get("version"):
+            raise StoreUnavailable(f"Cloudinary's answer does not confirm {item.public_id}", code="bad_answer")
+        stored = _stored(answer)
+        if stored.bytes <= 0 or stored.width <= 0 or stored.height <= 0:
+            raise StoreUnavailable(f"Cloudinary's answer names no size for {item.public_id}", code="bad_answer")
+        if answer.get("existing") and stored.md5 != md5(item.data, usedforsecurity=False).hexdigest():
+            raise StoreConflict(f"a different image stands at {item.public_id} in this account", code="conflict")
+        return stored
+
+
+def _tags(item: Item) -> list[str]:
+    tags = ["pipeline", item.character_id, item.job_id, *item.labels]
+    if item.status == "placeholder":
+        tags.append("placeholder")
+    return [tag.replace(",", " ") for tag in tags if tag]  # a comma would split a tag in two
+
+
+def _stored(answer: Mapping[str, Any]) -> Stored:
+    """Read an upload's answer or a listing's record; what is missing there is 0 or empty here."""
+    return Stored(
+        public_id=str(answer.get("public_id", "")),
+        url=str(answer.get("secure_url") or answer.get("url") or ""),
+        version=str(answer["version"]) if answer.get("version") else None,
+        md5=str(answer.get("etag") or ""),
+        bytes=_whole(answer.get("bytes")),
+        width=_whole(answer.get("width")),
+        height=_whole(answer.get("height")),
+        format=str(answer.get("format") or "png"),
+        created_at=first_stored(answer) or _moment(answer.get("created_at")),
+        type=str(answer.get("type") or "upload"),
+    )
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _moment(value: object) -> int | None:
+    try:
+        return int(datetime.fromisoformat(str(value)).timestamp() * 1000)
+    except ValueError:
+        return None
+
+
+def _reset_after(text: str, now: int) -> float | None:
+    """Read `Try again on 2024-10-04 14:00:00 UTC` as seconds from now."""
+    found = re.search(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", text)
+    if not found:
+        return None
+    moment = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    return max(0.0, moment.timestamp() - now / 1000)

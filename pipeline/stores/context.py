@@ -1,0 +1,81 @@
+"""What an asset says about itself, so that the index can be rebuilt from the account alone.
+
+Cloudinary's context is a flat map of short texts; names and prompts are percent-encoded where its own syntax
+(`key=value|key=value`) or the SDK's escaping would change them.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
+
+from pipeline.clock import rfc3339
+from pipeline.model import Asset, Item, Status, Stored
+
+VALUE_BYTES = 1000  # Cloudinary keeps 1,024 a value
+
+
+def written_context(item: Item) -> dict[str, str]:
+    """Return all that is needed to rebuild the image's row, the prompt cut to what fits."""
+    context = {
+        "number": str(item.number),
+        "seed": str(item.seed),
+        "status": item.status.value,
+        "createdAt": rfc3339(item.created_at),
+        "job": item.job_id,
+        "character": item.character_id,
+        "name": item.character_name,
+        "owner": item.owner,
+        "prompt": item.prompt,
+    }
+    if item.color:
+        context["color"] = item.color
+    return {key: encoded(value) for key, value in context.items() if value}
+
+
+def encoded(value: str) -> str:
+    """Percent-encode what would not survive, and cut to what a value may hold without splitting a character."""
+    safe = re.sub(r"[%\\|=\x00-\x1f\x7f]", lambda found: f"%{ord(found[0]):02X}", value)
+    cut = safe.encode()[:VALUE_BYTES].decode(errors="ignore")
+    return re.sub(r"%[0-9A-F]?$", "", cut)
+
+
+def read_asset(record: Mapping[str, Any], owner_slug: str, stored: Stored) -> Asset | None:
+    """Read a listing's record as one of a character's images; None for what lies there under another kind of name."""
+    named = re.fullmatch(
+        rf"{re.escape(owner_slug)}/characters/([^/]+)/images/\1_image_([1-9]\d{{0,8}})", stored.public_id
+    )
+    if named is None:
+        return None
+    said = read_context(record)
+    return Asset(
+        stored=stored,
+        slug=named[1],
+        number=int(named[2]),
+        owner=said.get("owner"),
+        character_id=said.get("character"),
+        character_name=said.get("name"),
+        status=Status.PLACEHOLDER if said.get("status") == Status.PLACEHOLDER else Status.DONE,
+        job_id=said.get("job"),
+        seed=int(said["seed"]) if said.get("seed", "").isdecimal() else None,
+        prompt=said.get("prompt"),
+        color=said.get("color"),
+    )
+
+
+def read_context(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the record's context decoded; Cloudinary wraps it in `custom`."""
+    context = record.get("context")
+    custom = context.get("custom", context) if isinstance(context, dict) else {}
+    if not isinstance(custom, dict):
+        return {}
+    return {key: unquote(str(value)) for key, value in custom.items()}
+
+
+def first_stored(record: Mapping[str, Any]) -> int | None:
+    """Return when we first stored the image, which Cloudinary's own date does not tell after an overwrite."""
+    try:
+        return int(datetime.fromisoformat(read_context(record)["createdAt"]).timestamp() * 1000)
+    except (KeyError, ValueError):
+        return None
