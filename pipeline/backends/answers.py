@@ -1,0 +1,63 @@
+"""What an HTTP service answered, read whole, and what is in it for a person: its words without secrets."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+
+import orjson
+
+from pipeline.backends.scrub import scrub
+
+LONGEST_PAUSE = 3600.0  # seconds of `Retry-After` that are believed
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer, at most as large as was allowed; `headers` has lower-case names."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx and the answer the service's own."""
+        return 200 <= self.status < 300 and not self.is_page
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is a web page: a proxy, a login or an error page, never the service's own word."""
+        if "text/html" in self.headers.get("content-type", "").lower():
+            return True
+        return self.body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+    def json(self) -> object:
+        """Parse the body, NaN and Infinity included.
+
+        Raises:
+            ValueError: it is empty, cut short, or no JSON.
+        """
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            return json.loads(self.body)
+
+    def words(self, secrets: Sequence[str] = ()) -> str:
+        """Return what it says, for an error message."""
+        if self.is_page:
+            return "a web page"
+        return scrub(self.body[:4096].decode("utf-8", "replace"), secrets) or "nothing"
+
+    def pause(self, now: int) -> float | None:
+        """Read `Retry-After`, seconds or a date, as seconds from `now` (milliseconds); at most an hour."""
+        text = self.headers.get("retry-after", "").strip()
+        try:
+            seconds = float(text)
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(text).timestamp() - now / 1000
+            except (ValueError, TypeError, OverflowError):
+                return None
+        return min(max(seconds, 0.0), LONGEST_PAUSE) if math.isfinite(seconds) else None

@@ -1,0 +1,291 @@
+"""The wall between our adapters and HTTP: one service, its credentials, and what its failures mean.
+
+What a failure means depends on what the request could have bought:
+
+- `ask`: costs nothing and may be repeated. Whatever keeps us from an answer is `Unavailable` or, for a 429,
+  `NotAccepted`; 2xx and plain 4xx come back as an `Answer`.
+- `order`: may be charged for. A failure before the request went out is `Unavailable`; anything after it that is no
+  answer is `AcceptanceUnknown`. Every answer comes back; `taken` reads the status.
+
+Credentials go to the origin they were configured for and nowhere else; redirects are not followed.
+"""
+
+import base64
+import json
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import httpx
+import trio
+
+from pipeline import clock as wall
+from pipeline.backends.answers import Answer
+from pipeline.backends.scrub import scrub
+from pipeline.errors import AcceptanceUnknown, BackendError, ConfigError, InvalidRequest, NotAccepted, Unavailable
+
+CONNECT = 10.0  # seconds for DNS, TCP and TLS together
+LOOK = 30.0  # seconds for a whole request that only looks
+SMALL = 4 << 20  # bytes of an answer that holds no picture
+LARGE = 96 << 20  # bytes of an answer that may hold one
+
+# Nothing of these requests reached the service.
+_BEFORE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+# Cloudflare's own words for an origin that its request never reached: down, unreachable, no TLS, no DNS.
+_EDGE_DID_NOT_REACH = frozenset({521, 523, 525, 526, 530})
+_OURS_TO_MEND = frozenset({401, 402, 403})
+_POD_PROXY = ".proxy.runpod.net"
+
+
+class Service:
+    """One HTTP service at one base URL.
+
+    `called` and `remedy` are the service's name and what a person does when it refuses our credentials; both go into
+    error messages. `key` is sent as a bearer token, `login` (or a user in the URL) as Basic auth.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        client: httpx.AsyncClient | Sequence[httpx.AsyncClient],
+        *,
+        called: str,
+        remedy: str = "check the credentials",
+        key: str | None = None,
+        login: tuple[str, str] | None = None,
+        clock: wall.Clock = wall.now,
+    ) -> None:
+        parsed = _parsed(url, called)
+        if login is None and parsed.username:
+            login = (parsed.username, parsed.password)
+        self.url = str(parsed.copy_with(username=None, password=None, query=None, fragment=None)).rstrip("/")
+        self.called = called
+        self.clock = clock
+        self.secrets: tuple[str, ...] = ()
+        self._remedy = remedy
+        self._origin = _origin(parsed)
+        self._clients = cycle([client] if isinstance(client, httpx.AsyncClient) else client)
+        self._credentials: dict[str, str] = {}
+        if key is not None:
+            self._credentials["Authorization"] = f"Bearer {_header_safe(key, called)}"
+            self.secrets = (key.strip(),)
+        elif login is not None:
+            pair = base64.b64encode(":".join(login).encode()).decode()
+            self._credentials["Authorization"] = f"Basic {pair}"
+            self.secrets = (login[1], pair)
+
+    async def ask(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+        base_url: str | None = None,
+        timeout: float = LOOK,
+        limit: int = SMALL,
+    ) -> Answer:
+        """Make a request that costs nothing; `base_url` where an earlier configuration's address is meant.
+
+        Returns 2xx and those 4xx that are the service's own word (400, 404, 405, 409, 422 …).
+
+        Raises:
+            NotAccepted: 429.
+            Unavailable: no answer, none in time, or none that is the service's own; code `too_large` over `limit`.
+        """
+        base = base_url or self.url
+        url = f"{base}/{path}"
+        content = None if body is None else encoded(body)
+        try:
+            with trio.fail_after(timeout):
+                answer = await self._exchange(method, url, content, timeout=timeout, limit=limit, params=params)
+        except _TooLargeError as error:
+            raise Unavailable(f"{self.called} at {base} {error}", code="too_large") from None
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise self._unreached(error, base) from error
+        except trio.TooSlowError:
+            raise Unavailable(f"{self.called} at {base} gave no whole answer in {timeout:g} s", code="silent") from None
+        if answer.is_success or (400 <= answer.status < 500 and not answer.is_page):
+            if answer.status == 429:
+                raise self.refusal(answer)
+            if answer.status != 408 and answer.status not in _OURS_TO_MEND:
+                return answer
+        raise self._down(answer, base)
+
+    async def order(self, path: str, body: Mapping[str, Any] | bytes, *, timeout: float, limit: int = SMALL) -> Answer:
+        """Make a POST that may be charged for, once; whatever is answered comes back, to be read by `taken`.
+
+        Raises:
+            NotAccepted, Unavailable: nothing went out.
+            AcceptanceUnknown: it went out, and no whole answer came; code `too_large` over `limit`.
+            InvalidRequest: the body cannot be written as JSON.
+        """
+        content = body if isinstance(body, bytes) else encoded(body)
+        at = f"{self.called} at {self.url}"
+        try:
+            with trio.fail_after(timeout):
+                return await self._exchange("POST", f"{self.url}/{path}", content, timeout=timeout, limit=limit)
+        except _TooLargeError as error:
+            raise AcceptanceUnknown(f"{at} {error}", code="too_large") from None
+        except httpx.PoolTimeout as error:
+            raise NotAccepted(f"no connection to {at} was free", code="busy") from error
+        except _BEFORE as error:
+            raise self._unreached(error, self.url) from error
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            why = self._why(error)
+            raise AcceptanceUnknown(f"{at} broke off after the request went out: {why}", code="no_answer") from error
+        except trio.TooSlowError:
+            raise AcceptanceUnknown(f"{at} gave no whole answer in {timeout:g} s", code="no_answer") from None
+
+    def taken(self, answer: Answer) -> object:
+        """Return the JSON of an order that was accepted; otherwise raise what `refusal` makes of the answer."""
+        if not answer.is_success:
+            raise self.refusal(answer)
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise AcceptanceUnknown(
+                f"{self.called} at {self.url} answered {answer.status} with no JSON: {answer.words(self.secrets)}",
+                code="no_answer",
+            ) from error
+
+    def refusal(self, answer: Answer) -> BackendError:
+        """Say what an answer to an order means that is not the one hoped for."""
+        status, words = answer.status, answer.words(self.secrets)
+        at = f"{self.called} at {self.url}"
+        if status == 429:
+            pause = answer.pause(self.clock())
+            return NotAccepted(f"{at} has enough for now (429)", code="rate_limited", retry_after=pause)
+        if status in _OURS_TO_MEND | _EDGE_DID_NOT_REACH | {404, 503} or 300 <= status < 400:
+            return self._down(answer, self.url)
+        if 400 <= status < 500 and status != 408 and not answer.is_page:
+            return InvalidRequest(f"{at} refuses the request ({status}): {words}", code="invalid_request")
+        return AcceptanceUnknown(f"{at} answered {status} with {words}: it may have been accepted", code="no_answer")
+
+    def scrub(self, text: str) -> str:
+        """Make the service's words fit for a message."""
+        return scrub(text, self.secrets)
+
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        content: bytes | None,
+        *,
+        timeout: float,
+        limit: int,
+        params: Mapping[str, str] | None = None,
+    ) -> Answer:
+        headers = {"Accept-Encoding": "identity", "User-Agent": "pipeline"}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        if _origin(httpx.URL(url)) == self._origin:
+            headers |= self._credentials
+        client = next(self._clients)
+        patience = httpx.Timeout(timeout, connect=CONNECT, pool=CONNECT)
+        request = client.build_request(method, url, content=content, params=params, headers=headers, timeout=patience)
+        response = await client.send(request, stream=True, auth=None, follow_redirects=False)
+        try:
+            declared = response.headers.get("content-length", "")
+            if declared.isdecimal() and int(declared) > limit:
+                raise _TooLargeError(int(declared), limit)
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > limit:
+                    raise _TooLargeError(len(body), limit)
+        finally:
+            with trio.move_on_after(1, shield=True):
+                await response.aclose()
+        return Answer(response.status_code, bytes(body), response.headers)
+
+    def _unreached(self, error: Exception, base: str) -> Unavailable:
+        return Unavailable(f"{self.called} at {base} cannot be reached: {self._why(error)}", code="unreachable")
+
+    def _why(self, error: BaseException) -> str:
+        """Name the cause that lies deepest: DNS, TLS and refused connections all arrive as ConnectError."""
+        link: BaseException | None = error
+        while link is not None:
+            if (known := _KNOWN_CAUSES.get(type(link))) is not None:
+                return known
+            if isinstance(link, ssl.SSLCertVerificationError):
+                return f"its TLS certificate is not accepted: {link.verify_message}"
+            if isinstance(link, ssl.SSLError):
+                return f"TLS failed: {link.reason or 'no common protocol'}"
+            deeper = link.exceptions[0] if isinstance(link, BaseExceptionGroup) else link.__cause__
+            link = deeper or link.__context__
+        return self.scrub(str(error)) or type(error).__name__
+
+    def _down(self, answer: Answer, base: str) -> Unavailable:
+        status, pause = answer.status, answer.pause(self.clock())
+        at = f"{self.called} at {base}"
+        if 300 <= status < 400:
+            aim = _host_of(answer.headers.get("location", "")) or "somewhere else"
+            return Unavailable(f"{at} redirects to {aim} ({status}): put the right address in url", code="redirected")
+        if status in (401, 403):
+            return Unavailable(f"{at} refuses our credentials ({status}): {self._remedy}", code="credentials")
+        if status == 402:
+            return Unavailable(f"{at} wants payment (402): the account's balance is used up", code="payment")
+        if httpx.URL(base).host.endswith(_POD_PROXY) and (answer.is_page or status == 404):
+            return Unavailable(f"proxy {status}: pod stopped, or the port of {base} is not open", code="pod_stopped")
+        if status == 404:
+            return Unavailable(f"{at} is not there (404): is the address right, and is it running?", code="not_found")
+        words = answer.words(self.secrets)
+        return Unavailable(f"{at} answered {status} with {words}", code="unavailable", retry_after=pause)
+
+
+class _TooLargeError(Exception):
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"answered with {size / 1e6:.0f} MB or more; at most {limit / 1e6:.0f} MB are taken")
+
+
+_KNOWN_CAUSES: Mapping[type[BaseException], str] = {
+    socket.gaierror: "its name is not known (DNS)",
+    ConnectionRefusedError: "connection refused",
+    ConnectionResetError: "connection reset",
+    httpx.ConnectTimeout: f"no connection within {CONNECT:g} s",
+    httpx.ReadTimeout: "it fell silent",
+    httpx.WriteTimeout: "it stopped reading",
+}
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """Write a request body as JSON.
+
+    Raises:
+        InvalidRequest: `params` holds something that JSON has no word for.
+    """
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (ValueError, TypeError) as error:
+        raise InvalidRequest(f"the request cannot be written as JSON: {error}", code="invalid_request") from error
+
+
+def _parsed(url: str, called: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"the url of {called} is none: {error}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ConfigError(f"the url of {called} must begin with http:// or https:// and name a host")
+    return parsed
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return (url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme))
+
+
+def _host_of(location: str) -> str:
+    try:
+        return httpx.URL(location).host
+    except httpx.InvalidURL:
+        return ""
+
+
+def _header_safe(key: str, called: str) -> str:
+    key = key.strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise ConfigError(f"the api_key of {called} is empty or holds characters that no HTTP header may: copy it anew")
+    return key
