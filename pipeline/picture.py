@@ -68,11 +68,20 @@ def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE, *, max_pixels: int = MAX_
     Raises:
         AttemptFailed: `not_an_image`, as `examine` does.
     """
-    picture = _eight_bit(_opened(data, max_pixels, side))
+    picture = _eight_bit(_opened(data, max_pixels, draft=side))
     if picture.mode not in {"RGB", "RGBA"}:
         picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     return _encoded(picture, "WEBP", quality=80, method=2)
+
+
+def size_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Return width and height by the header alone.
+
+    Raises:
+        AttemptFailed: `not_an_image`.
+    """
+    return _opened(data, max_pixels, load=False).size
 
 
 def encode_png(picture: Image.Image, *, compress_level: int = 6) -> bytes:
@@ -91,7 +100,7 @@ def _encoded(picture: Image.Image, format: str, **options: int) -> bytes:  # noq
     return out.getvalue()
 
 
-def _opened(data: bytes, max_pixels: int, draft: int | None = None) -> Image.Image:
+def _opened(data: bytes, max_pixels: int, *, draft: int | None = None, load: bool = True) -> Image.Image:
     """Decode; the size in the header is judged before any memory is taken for pixels."""
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -100,6 +109,8 @@ def _opened(data: bytes, max_pixels: int, draft: int | None = None) -> Image.Ima
                 f"the picture is said to have {picture.width} x {picture.height} pixels; at most {max_pixels} are decoded",
                 code="not_an_image",
             )
+        if not load:
+            return picture
         if pngtext.is_png(data):
             Image.open(io.BytesIO(data), formats=("PNG",)).verify()  # checksums, which decoding does not look at
         if draft is not None:

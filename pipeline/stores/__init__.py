@@ -1,0 +1,1 @@
+"""The places that keep images, each behind the Store port."""

@@ -1,0 +1,134 @@
+"""How files stand in the local store's folder, and what they say when they are read back."""
+
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline import picture, pngtext
+from pipeline.errors import AttemptFailed
+from pipeline.model import Asset, Status, Stored
+from pipeline.stores import label
+from pipeline.stores.delivery import plain_url
+
+FORMAT_OF: Final = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}  # by extension
+BESIDE: Final = ".pipeline"  # no owner's slug begins with a dot
+
+
+def thumbnail_file(root: Path, public_id: str) -> Path:
+    """Name the small version of an image; an adopted file has none, then the image itself serves."""
+    return root / BESIDE / "thumbnails" / f"{public_id}.webp"
+
+
+def label_file(root: Path, public_id: str) -> Path:
+    """Name the label of an image whose bytes must not be touched."""
+    return root / BESIDE / "labels" / f"{public_id}.json"
+
+
+def content(file: Path) -> bytes | None:
+    """Return the bytes of a regular file; links, folders and what is not there have none."""
+    try:
+        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # what a link answers to O_NOFOLLOW
+            return None
+        raise
+    with os.fdopen(handle, "rb") as opened:
+        return opened.read() if stat.S_ISREG(os.fstat(opened.fileno()).st_mode) else None
+
+
+def said_of(root: Path, public_id: str, data: bytes) -> dict[str, Any]:
+    """Return an image's label, from its bytes or from beside them; empty where it has none."""
+    if label.takes_label(data):
+        return label.parsed(pngtext.read_text(data).get(label.KEY))
+    beside = content(label_file(root, public_id))
+    return label.parsed(None if beside is None else beside.decode("utf-8", "replace"))
+
+
+def stored_at(
+    path: Path, data: bytes, *, public_id: str, public_url: str, size: tuple[int, int], created_at: int
+) -> Stored:
+    """Describe a file of the store."""
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    kind = FORMAT_OF[path.suffix[1:]]
+    return Stored(
+        public_id=public_id,
+        url=plain_url(public_url, public_id, kind),
+        version=md5[:12],
+        md5=md5,
+        bytes=len(data),
+        width=size[0],
+        height=size[1],
+        format=kind,
+        path=str(path),
+        created_at=created_at,
+    )
+
+
+def character_folders(root: Path, owner_slug: str) -> list[Path]:
+    """Return the folders of an owner's characters, without going through a link."""
+    characters = root / owner_slug / "characters"
+    if characters.resolve() != root.resolve() / owner_slug / "characters" or not characters.is_dir():
+        return []
+    with os.scandir(characters) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+def assets(root: Path, folder: Path, public_url: str) -> list[Asset]:
+    """Return a character's images in number order; of two files under one public id the image, not the placeholder."""
+    found: dict[int, Asset] = {}
+    for path, number in _images(folder):
+        asset = _asset(root, path, folder.name, number, public_url)
+        if asset is not None and (number not in found or asset.status is Status.DONE):
+            found[number] = asset
+    return [found[number] for number in sorted(found)]
+
+
+def _images(folder: Path) -> Iterator[tuple[Path, int]]:
+    images = folder / "images"
+    if images.is_symlink() or not images.is_dir():
+        return
+    pattern = re.compile(rf"{re.escape(folder.name)}_image_([1-9][0-9]{{0,8}})\.({'|'.join(FORMAT_OF)})")
+    with os.scandir(images) as entries:
+        for entry in entries:
+            named = pattern.fullmatch(entry.name)
+            if named is not None:
+                yield Path(entry.path), int(named[1])
+
+
+def _asset(root: Path, path: Path, slug: str, number: int, public_url: str) -> Asset | None:
+    data = content(path)
+    try:
+        size = picture.size_of(data or b"")
+    except AttemptFailed:
+        return None
+    assert data is not None, "an empty file has no size"
+    public_id = path.relative_to(root).with_suffix("").as_posix()
+    said = said_of(root, public_id, data)
+    made = label.created_at(said)
+    return Asset(
+        stored=stored_at(
+            path,
+            data,
+            public_id=public_id,
+            public_url=public_url,
+            size=size,
+            created_at=path.stat().st_mtime_ns // 1_000_000 if made is None else made,
+        ),
+        slug=slug,
+        number=number,
+        owner=label.text_of(said, "owner"),
+        character_id=label.text_of(said, "character"),
+        character_name=label.text_of(said, "name"),
+        status=label.status_of(said),
+        job_id=label.text_of(said, "job"),
+        seed=label.number_of(said, "seed"),
+        prompt=label.text_of(said, "prompt"),
+        color=label.text_of(said, "color"),
+    )
