@@ -1,0 +1,62 @@
+"""What every command shares: the configuration, how it speaks, how it fails."""
+
+import json
+import os
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, NoReturn, ParamSpec
+
+import click
+
+from pipeline.config import Config, load_config
+from pipeline.errors import UserError
+
+P = ParamSpec("P")
+
+FAILED = 1
+INVALID = 2
+
+
+def configured(function: Callable[Concatenate[Config, P], None]) -> Callable[P, None]:
+    """Give a command the Config as its first argument, and take `--config` after the command's name too."""
+
+    @click.option("--config", "config_path", metavar="PATH", help="The configuration to use.")
+    @click.pass_context
+    @wraps(function)
+    def wrapper(ctx: click.Context, config_path: str | None, *args: P.args, **kwargs: P.kwargs) -> None:
+        with complaints():
+            function(loaded(config_path or ctx.find_root().obj), *args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]  # click's decorators take the place of the parameters they supply
+
+
+def loaded(path: str | None) -> Config:
+    """Read the configuration named, or the one that is found."""
+    return load_config(Path(path) if path else None, environ=os.environ)
+
+
+class complaints:  # noqa: N801  # reads as a sentence: with complaints()
+    """Print what a user can mend to stderr, without a traceback, and leave with exit code 2."""
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Turn a UserError into a message."""
+        if isinstance(error, UserError):
+            refuse(str(error))
+
+
+def refuse(message: str) -> NoReturn:
+    """Say what is wrong with the call and leave with exit code 2."""
+    click.echo(message, err=True)
+    raise SystemExit(INVALID)
+
+
+def say_json(value: Any) -> None:  # noqa: ANN401  # anything JSON
+    """Print one JSON document."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")

@@ -1,0 +1,46 @@
+"""Delivery addresses of Cloudinary, against an independent reading of the signing rule (PROTOCOLS C.7)."""
+
+import hashlib
+from base64 import urlsafe_b64encode
+from dataclasses import replace
+
+import pytest
+
+from pipeline.model import Stored
+from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
+
+SECRET = "s3cret-hush"
+MARY = Stored(
+    "alice/characters/mary/images/mary_image_5", "", "1700000001", "m", 9, 832, 1216, "png", type="authenticated"
+)
+TRANSFORMATION = "c_fill,f_auto,g_auto,q_auto,w_480"
+
+
+def signature(signed: str) -> str:
+    return urlsafe_b64encode(hashlib.sha1((signed + SECRET).encode()).digest())[:8].decode()
+
+
+@pytest.mark.parametrize("kind", ["authenticated", "private"])
+def test_what_is_not_public_is_signed_original_and_thumbnail(kind):
+    links = CloudinaryDelivery("demo", SECRET).links(replace(MARY, type=kind), now=0)
+    base = f"https://res.cloudinary.com/demo/image/{kind}"
+    assert links.url == f"{base}/s--{signature(MARY.public_id + '.png')}--/v1700000001/{MARY.public_id}.png"
+    signed = signature(f"{TRANSFORMATION}/{MARY.public_id}")
+    assert links.thumbnail_url == f"{base}/s--{signed}--/{TRANSFORMATION}/v1700000001/{MARY.public_id}"
+
+
+def test_public_assets_have_plain_addresses():
+    links = CloudinaryDelivery("demo", SECRET).links(replace(MARY, type="upload"), now=0)
+    assert links.url == f"https://res.cloudinary.com/demo/image/upload/v1700000001/{MARY.public_id}.png"
+    assert (
+        links.thumbnail_url
+        == f"https://res.cloudinary.com/demo/image/upload/{TRANSFORMATION}/v1700000001/{MARY.public_id}"
+    )
+
+
+def test_a_new_version_is_a_new_address_and_the_secret_is_in_none():
+    delivery = CloudinaryDelivery("demo", SECRET)
+    old, new = delivery.links(MARY, now=0), delivery.links(replace(MARY, version="1700000002"), now=0)
+    assert old.url != new.url
+    assert delivery.links(MARY, now=10**15) == old
+    assert SECRET not in f"{old}{new}"
