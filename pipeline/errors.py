@@ -23,6 +23,32 @@ PipelineError
     └── StoreRefused           the store will never take these bytes
 """
 
+from collections.abc import Iterable
+from typing import Protocol
+
+
+class Says(Protocol):
+    """A complaint about one place of a file, as `spec.complaint.Complaint` is."""
+
+    @property
+    def line(self) -> int:
+        """Count of lines, from 1."""
+        ...
+
+    @property
+    def column(self) -> int:
+        """Count of characters, from 1."""
+        ...
+
+    @property
+    def message(self) -> str:
+        """What is wrong, in one sentence without the place."""
+        ...
+
+    def render(self) -> str:
+        """Place, message, source line, caret and what is expected."""
+        ...
+
 
 class PipelineError(Exception):
     """The root: catching it catches everything that this program raises on purpose."""
@@ -34,6 +60,14 @@ class UserError(PipelineError):
 
 class ConfigError(UserError):
     """The configuration cannot be used; nothing starts."""
+
+
+class SpecError(UserError):
+    """A job file cannot be used; `complaints` stand in the order of the file, `str()` shows them all."""
+
+    def __init__(self, complaints: Iterable[Says]) -> None:
+        self.complaints = tuple(sorted(complaints, key=lambda said: (said.line, said.column)))
+        super().__init__("\n\n".join(said.render() for said in self.complaints))
 
 
 class HeldElsewhere(UserError):

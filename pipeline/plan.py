@@ -1,0 +1,155 @@
+"""A parsed job and the rules of the house into the job that acceptance records. Pure."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from pipeline.errors import SpecError
+from pipeline.model import Job, Lora, PlannedImage, Recipe
+from pipeline.spec.complaint import Complaint, listed, meant
+from pipeline.spec.job import JobKeys, JobSpec, character_ref, too_much
+from pipeline.spec.types import LARGEST_SEED
+
+_TEMPLATE_NAME = re.compile(r"\{(prompt|negative_prompt)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the configuration decides about every job."""
+
+    default_owner: str = "me"
+    styles: Mapping[str, JobKeys] = field(default_factory=dict)  # without any, a style is only a label
+    default_style: str | None = None
+    default_backend: tuple[str, ...] = ()  # empty: all of them
+    backends: tuple[str, ...] = ("sketch",)
+    notify: str | None = None
+
+
+def make_job(spec: JobSpec, *, job_id: str, own_id: bool, file: str, rules: Rules, draw_seed: Callable[[], int]) -> Job:
+    """Apply styles and defaults, and lay out the images with their prompts and seeds.
+
+    `draw_seed` is asked once where the job names no seed; its images count on from there, modulo 2**32.
+
+    Raises:
+        SpecError: an unknown style or back end, a missing character or prompt, too many images or too large a seed.
+    """
+    style_name = spec.style or rules.default_style
+    style = rules.styles.get(style_name) if style_name else None
+    keys = _with_style(spec, style)
+    pool = keys.backend or rules.default_backend or rules.backends
+    complaints = list(_complaints(spec, keys, style_name, pool, rules=rules, file=file))
+    if complaints:
+        raise SpecError(complaints)
+    assert keys.character is not None
+    assert keys.prompt is not None
+    return Job(
+        id=job_id,
+        own_id=own_id,
+        character=character_ref(keys.character),
+        owner=keys.owner,
+        default_owner=rules.default_owner,
+        prompt=keys.prompt,
+        images=_images(spec, keys, style, draw_seed),
+        recipe=_recipe(keys, style_name, _negative(spec, keys, style)),
+        backends=pool,
+        stagger=keys.stagger,
+        priority=keys.priority,
+        on_failure=keys.on_failure,
+        notify=keys.notify or rules.notify,
+        labels=keys.labels,
+        digest=digest(spec),
+        file=file,
+    )
+
+
+def digest(spec: JobSpec) -> str:
+    """Return a word that is equal for two specs that say the same, in whatever order and spelling."""
+    said = spec.model_dump(mode="json", exclude={"owner"})
+    said["owner"] = spec.said().get("owner")
+    if said["character"] is not None:
+        del said["character"]["owner"]
+    said["no_embedding"] = spec.embedding is None and "embedding" in spec.model_fields_set
+    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _with_style(spec: JobSpec, style: JobKeys | None) -> JobKeys:
+    """Return what the job says over what its style says; prompts as the job said them, templates still to be filled."""
+    own = spec.said()
+    defaults = style.said() if style is not None else {}
+    if _frame("prompt", style) is not None:
+        del defaults["prompt"]  # a frame round the job's prompt, none of its own
+    values = {**defaults, **own}
+    return JobKeys.model_construct(**{name: value for name, value in values.items() if name in JobKeys.model_fields})
+
+
+def _complaints(
+    spec: JobSpec, keys: JobKeys, style: str | None, pool: tuple[str, ...], *, rules: Rules, file: str
+) -> Iterator[Complaint]:
+    if keys.character is None or (keys.character.id is None and keys.character.name is None):
+        what = "`character` is missing" if keys.character is None else "`character` has neither `id` nor `name`"
+        yield spec.complaint("character", message=what, expected="a name, or `{id, name}`", file=file)
+    if keys.prompt is None:
+        yield spec.complaint(message="`prompt` is missing", expected="a text, or a list of texts", file=file)
+    if style and rules.styles and style not in rules.styles:
+        message = f'unknown style "{style}"{meant(style, rules.styles)}'
+        yield spec.complaint("style", message=message, expected=f"one of {listed(list(rules.styles))}", file=file)
+    for index, name in enumerate(pool):
+        if name not in rules.backends:
+            message = f'unknown back end "{name}"{meant(name, rules.backends)}'
+            yield spec.complaint(
+                "backend", index, message=message, expected=f"one of {listed(rules.backends)}", file=file
+            )
+    yield from too_much(keys, spec)
+
+
+def _images(
+    spec: JobSpec, keys: JobKeys, style: JobKeys | None, draw_seed: Callable[[], int]
+) -> tuple[PlannedImage, ...]:
+    prompts = keys.prompt if isinstance(keys.prompt, tuple) else (keys.prompt or "",)
+    frame = _frame("prompt", style)
+    if frame is not None:
+        prompts = tuple(_filled(frame, prompt, spec.negative_prompt) for prompt in prompts)
+    base = keys.seed if keys.seed >= 0 else draw_seed()
+    wanted = (prompt for prompt in prompts for _ in range(keys.quantity))
+    return tuple(PlannedImage(prompt, (base + i) % (LARGEST_SEED + 1)) for i, prompt in enumerate(wanted))
+
+
+def _negative(spec: JobSpec, keys: JobKeys, style: JobKeys | None) -> str | None:
+    frame = _frame("negative_prompt", style)
+    if frame is None:
+        return keys.negative_prompt
+    prompt = keys.prompt if isinstance(keys.prompt, str) else ", ".join(keys.prompt or ())
+    return _filled(frame, prompt, spec.negative_prompt)
+
+
+def _frame(name: str, style: JobKeys | None) -> str | None:
+    """Return the style's text where it is a frame for the job's own; without its name in braces it is only a default."""
+    text = getattr(style, name, None)
+    return text if isinstance(text, str) and f"{{{name}}}" in text else None
+
+
+def _filled(template: str, prompt: str, negative: str | None) -> str:
+    """Replace the two names and nothing else; what is put in is not looked at again."""
+    words = {"prompt": prompt, "negative_prompt": negative or ""}
+    return _TEMPLATE_NAME.sub(lambda name: words[name[1]], template)
+
+
+def _recipe(keys: JobKeys, style: str | None, negative: str | None) -> Recipe:
+    return Recipe(
+        width=keys.width,
+        height=keys.height,
+        negative_prompt=negative,
+        style=style,
+        model=keys.model,
+        steps=keys.steps,
+        cfg_scale=keys.cfg_scale,
+        sampler_name=keys.sampler_name,
+        scheduler=keys.scheduler,
+        embedding=keys.embedding,
+        no_embedding=keys.embedding is None and "embedding" in keys.model_fields_set,
+        loras=tuple(Lora(lora.name, lora.weight) for lora in keys.loras),
+        params=keys.params,
+    )

@@ -1,0 +1,111 @@
+"""One thing that is wrong with a file a person wrote: where, what, and what would be right."""
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+SHOWN_WIDTH = 100  # characters of a long source line that are shown around the place
+_YAML_BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
+_JSON_BREAK = re.compile(r"\r\n|[\r\n]")
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """A fault at a place of a file; `line` and `column` count from 1, `column` in characters."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    source_line: str = ""
+    expected: str | None = None
+
+    def render(self) -> str:
+        """Return the complaint as compilers print it: place and message, the line, a caret, what is expected."""
+        lines = [f"{self.file}:{self.line}:{self.column}: {self.message}"]
+        if self.source_line.strip():
+            start = max(0, min(self.column - 1 - SHOWN_WIDTH // 2, len(self.source_line) - SHOWN_WIDTH))
+            shown = self.source_line[start : start + SHOWN_WIDTH]
+            lines += [shown.rstrip(), _pad(shown[: self.column - 1 - start]) + "^"]
+        if self.expected:
+            lines.append(f"expected: {self.expected}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The text of a file, kept to quote from it; `redact` hides the values of lines that may hold a secret."""
+
+    file: str
+    text: str
+    json: bool = False
+    redact: bool = False
+
+    def complaint(self, line: int, column: int, message: str, expected: str | None = None) -> Complaint:
+        """Make a complaint that quotes this text."""
+        return Complaint(self.file, line, column, message, self._quoted(line), expected)
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """Translate an offset in characters into line and column."""
+        starts = [0, *(found.end() for found in self._break().finditer(self.text, 0, offset))]
+        return len(starts), offset - starts[-1] + 1
+
+    def _break(self) -> re.Pattern[str]:
+        return _JSON_BREAK if self.json else _YAML_BREAK
+
+    def _quoted(self, line: int) -> str:
+        lines = self._break().split(self.text)
+        quoted = lines[line - 1] if line <= len(lines) else ""
+        return without_secrets(quoted) if self.redact else quoted
+
+
+_SECRET_VALUE = re.compile(
+    r"(\w*(?:key|secret|passw|token|auth)\w*[\"']?\s*[:=]\s*)(?!\$\{)[^\s,}][^,}]*", re.IGNORECASE
+)
+_USERINFO = re.compile(r"://[^/@\s]+@")
+
+
+def without_secrets(line: str) -> str:
+    """Hide what may be a key or a password in a line of configuration; `${NAME}` stays readable."""
+    return _USERINFO.sub("://***@", _SECRET_VALUE.sub(r"\1***", line))
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """Return the choice that `word` was probably meant to be, regardless of case, hyphens and underscores."""
+    plain = {_plain(choice): choice for choice in choices}
+    found = difflib.get_close_matches(_plain(word[:100]), plain, n=1, cutoff=0.6)
+    return plain[found[0]] if found else None
+
+
+def meant(word: str, choices: Iterable[str]) -> str:
+    """Return `; did you mean "…"?`, or nothing where no choice is near."""
+    near = nearest(word, choices)
+    return f'; did you mean "{near}"?' if near is not None else ""
+
+
+def quoted(text: str, *, length: int = 60) -> str:
+    """Show a value inside a message: in quotes, on one line, cut where it is long."""
+    shown = "".join(c if c.isprintable() else "·" for c in text[: length + 1])
+    return f'"{shown[:length]}…"' if len(shown) > length else f'"{shown}"'
+
+
+def listed(choices: Sequence[str], *, most: int = 40) -> str:
+    """List choices for an `expected` line."""
+    rest = f" and {len(choices) - most} more" if len(choices) > most else ""
+    return ", ".join(choices[:most]) + rest
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("_", "").replace("-", "")
+
+
+def _pad(before: str) -> str:
+    return "".join("\t" if c == "\t" else " " * _cells(c) for c in before)
+
+
+def _cells(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -1,0 +1,168 @@
+"""Pydantic's errors in the words of the person who wrote the file."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from pipeline.spec.complaint import Complaint, Source, meant, quoted
+from pipeline.spec.nodes import Mapping, Node, Scalar, Sequence
+from pipeline.spec.shapes import Choice, Named, Record, Several, Shape
+
+_WORDS = {
+    "int_parsing": "is not a whole number",
+    "int_type": "is not a whole number",
+    "int_from_float": "is not a whole number",
+    "int_parsing_size": "is out of range",
+    "float_parsing": "is not a number",
+    "float_type": "is not a number",
+    "finite_number": "is not a number",
+    "bool_parsing": "is neither true nor false",
+    "bool_type": "is neither true nor false",
+    "greater_than": "is out of range",
+    "greater_than_equal": "is out of range",
+    "less_than": "is out of range",
+    "less_than_equal": "is out of range",
+    "string_pattern_mismatch": "is not allowed",
+    "string_too_short": "is empty",
+    "string_too_long": "is too long",
+    "too_short": "is an empty list",
+    "too_long": "is too long a list",
+    "string_type": "is not a text",
+    "enum": "is not one of the choices",
+    "literal_error": "is not one of the choices",
+    "path_type": "is not a path",
+    "tuple_type": "is not a list",
+    "list_type": "is not a list",
+    "dict_type": "is not a mapping",
+    "mapping_type": "is not a mapping",
+    "model_type": "is not a mapping",
+    "model_attributes_type": "is not a mapping",
+}
+
+
+class _Place:
+    """Where an error's path leads in the tree: the node, the key it stands under, and the field that describes it."""
+
+    def __init__(self, root: Node, shape: Shape) -> None:
+        self.node: Node = root
+        self.key: Scalar | None = None
+        self.shape: Shape | None = shape
+        self.field: FieldInfo | None = None
+        self.label = ""
+        self.missing: str | None = None
+
+    def step(self, part: str | int) -> bool:
+        """Go one part of the path down; False where it leads nowhere, as pydantic's tags of unions do."""
+        node, shape = self.node, self.shape
+        if isinstance(part, int):
+            if isinstance(node, Sequence) and part < len(node.items):
+                self.node, self.label = node.items[part], f"{self.label}[{part + 1}]"
+                self.shape = shape.item if isinstance(shape, Several) else None
+                return True
+            return False
+        if isinstance(shape, Choice):
+            shape = shape.options.get(part)
+            self.shape = shape or self.shape
+            return False
+        if isinstance(shape, Named) and isinstance(node, Mapping) and part in node.entries:
+            self.enter(*node.entries[part], shape.item)
+            return True
+        if isinstance(shape, Record) and part in shape.fields:
+            return self.into_field(part, shape)
+        return False
+
+    def into_field(self, part: str, shape: Record) -> bool:
+        self.field = shape.model.model_fields[part]
+        if isinstance(self.node, Scalar) and shape.bare == part:
+            self.shape = shape.fields[part]
+            return True
+        for spelling, (key, child) in self.node.entries.items() if isinstance(self.node, Mapping) else ():
+            place = shape.keys.get(spelling)
+            if place == (part,) and not (isinstance(child, Scalar) and child.null and part not in shape.nullable):
+                self.enter(key, child, shape.fields[part])
+                return True
+        self.missing = part
+        return False
+
+    def lifted(self, first: str, second: str, shape: Record) -> bool:
+        """Look for a key of this mapping that stands for a field of the mapping below."""
+        inner = shape.fields.get(first)
+        for spelling, (key, child) in self.node.entries.items() if isinstance(self.node, Mapping) else ():
+            if shape.keys.get(spelling) == (first, second) and isinstance(inner, Record):
+                self.field = inner.model.model_fields[second]
+                self.enter(key, child, inner.fields[second])
+                return True
+        return False
+
+    def enter(self, key: Scalar, child: Node, shape: Shape) -> None:
+        self.key, self.node, self.shape = key, child, shape
+        self.label = f"{self.label}.{key.text}" if self.label else key.text
+
+
+def explain(error: ValidationError, root: Node, shape: Record, source: Source) -> list[Complaint]:
+    """Translate each error into a complaint at its place, one for a place."""
+    complaints: dict[tuple[int, int, str | None], Complaint] = {}
+    for detail in error.errors(include_url=False):
+        place = find(root, shape, detail["loc"])
+        said = _complaint(detail, place, source)
+        complaints.setdefault((said.line, said.column, place.missing), said)
+    return list(complaints.values())
+
+
+def find(root: Node, shape: Record, path: Iterable[str | int]) -> _Place:
+    """Follow a path of field names and list places down the tree as far as it is written there."""
+    place, parts = _Place(root, shape), list(path)
+    if len(parts) > 1 and isinstance(parts[0], str) and isinstance(parts[1], str):
+        below = _Place(root, shape)
+        if not (below.step(parts[0]) and below.step(parts[1])) and place.lifted(parts[0], parts[1], shape):
+            return place
+    for part in parts:
+        place.step(part)
+        if place.missing:
+            break
+    return place
+
+
+def describe(field: FieldInfo | None) -> str | None:
+    """Return what a field's description says is expected."""
+    return field.description if field is not None else None
+
+
+def _complaint(detail: ErrorDetails, place: _Place, source: Source) -> Complaint:
+    node, kind, context = place.node, detail["type"], detail.get("ctx", {})
+    if "key" in context and isinstance(place.shape, Record):
+        place.step(str(context["key"]))
+        node = place.node
+    if kind == "missing":
+        return source.complaint(node.line, node.column, f"`{place.missing}` is missing", describe(place.field))
+    said = _words(detail, context)
+    shown = "" if _secret(place.field) else _shown(node)
+    subject = f"{place.label}: {shown}" if place.label else shown
+    message = f"{subject} {said}".strip() if not context.get("sentence") else said
+    return source.complaint(node.line, node.column, message, context.get("expected") or describe(place.field))
+
+
+def _words(detail: ErrorDetails, context: dict[str, Any]) -> str:
+    kind = detail["type"]
+    if kind in ("enum", "literal_error"):
+        choices = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
+        context["expected"] = "one of " + ", ".join(choices)
+        return _WORDS[kind] + meant(str(detail["input"]), choices)
+    return _WORDS.get(kind) or str(detail["msg"])
+
+
+def _shown(node: Node) -> str:
+    if isinstance(node, Scalar):
+        return "null" if node.null else quoted(node.text) if not _number(node) else node.text[:60]
+    return "a list" if isinstance(node, Sequence) else "a mapping"
+
+
+def _number(node: Scalar) -> bool:
+    return node.plain and node.text.lstrip("-+").replace(".", "", 1).isdigit()
+
+
+def _secret(field: FieldInfo | None) -> bool:
+    return field is not None and "SecretStr" in repr(field.annotation)
