@@ -1,0 +1,48 @@
+"""Asking a back end before images are queued whether it has what a job names; the answers are shared and kept a while."""
+
+import trio
+
+from pipeline.errors import InvalidRequest, Unavailable
+from pipeline.lane import Lane
+from pipeline.model import Fault, Image
+
+KEPT_SECONDS = 60.0  # after that a model may have been installed, or removed
+KEPT_ANSWERS = 1024
+
+_Key = tuple[str, str, str | None, bool]
+
+
+class Checks:
+    """The recent answers of `Backend.check`, by what was asked; one question at a time per back end."""
+
+    def __init__(self) -> None:
+        self._answers: dict[_Key, tuple[float, Fault | None]] = {}
+        self._asking: dict[str, trio.Lock] = {}
+
+    async def obstacle(self, image: Image, lane: Lane) -> Fault | None:
+        """Return why this back end will never make the image; None where it may.
+
+        Raises:
+            NotAccepted: it cannot be asked now; the lane has learnt of it where it is down.
+        """
+        key = (lane.name, repr(image.recipe), image.recipe.embedding, image.quantity > 1)
+        async with self._asking.setdefault(lane.name, trio.Lock()):
+            until, fault = self._answers.get(key, (float("-inf"), None))
+            if trio.current_time() < until:
+                return fault
+            fault = await self._ask(image, lane)
+            while len(self._answers) >= KEPT_ANSWERS:
+                del self._answers[next(iter(self._answers))]
+            self._answers.pop(key, None)
+            self._answers[key] = (trio.current_time() + KEPT_SECONDS, fault)
+            return fault
+
+    async def _ask(self, image: Image, lane: Lane) -> Fault | None:
+        try:
+            with trio.fail_after(lane.timeout):
+                await lane.backend.check(image.recipe, image.recipe.embedding, images=image.quantity)
+        except InvalidRequest as error:
+            return Fault(error.code, str(error))
+        except trio.TooSlowError as slow:
+            raise Unavailable(f"no answer to a check within {lane.timeout:g} s", code="timed_out") from slow
+        return None

@@ -1,0 +1,279 @@
+"""One back end's gate: how many images at once, how far apart they start, and when to leave it alone.
+
+All state is in memory: after a restart a lane learns again within seconds what the back end can take.
+"""
+
+import random
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import structlog
+import trio
+
+from pipeline.backends.pace import Pace
+from pipeline.errors import AcceptanceUnknown, NotAccepted, Unavailable
+from pipeline.model import Submission
+from pipeline.pauses import Pauses
+from pipeline.ports import Backend
+
+log = structlog.get_logger(__name__)
+
+PROBE_SECONDS = 30.0  # an answer that takes longer is none
+FOREVER = float("inf")
+
+
+class Bell:
+    """Wakes one loop; a ring that comes while nobody listens is heard at the next `wait`."""
+
+    def __init__(self) -> None:
+        self._rung = trio.Event()
+
+    def ring(self) -> None:
+        """Wake the loop, or let its next `wait` return at once."""
+        self._rung.set()
+
+    async def wait(self, seconds: float = FOREVER) -> None:
+        """Sleep until the bell is rung, at most `seconds`."""
+        with trio.move_on_after(seconds):
+            await self._rung.wait()
+        self._rung = trio.Event()
+
+
+class Brake:
+    """What keeps every lane from starting anything new (collecting goes on), each cause with its reason in words."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, str] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def reason(self) -> str | None:
+        """The first reason that still holds; None: go."""
+        return next(iter(self._reasons.values()), None)
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Call `changed` whenever the reasons change."""
+        self._listeners.append(changed)
+
+    def put(self, cause: str, reason: str | None) -> None:
+        """Hold or, with no reason, release what `cause` held."""
+        if self._reasons.get(cause) == reason:
+            return
+        if reason is None:
+            del self._reasons[cause]
+            log.info("brake_released", cause=cause)
+        else:
+            self._reasons[cause] = reason
+            log.warning("brake_held", cause=cause, reason=reason)
+        for changed in self._listeners:
+            changed()
+
+
+class Slot:
+    """One of a lane's places; leaving the `with` block, or `release`, frees it once."""
+
+    def __init__(self, lane: "Lane | None") -> None:
+        self._lane = lane
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Free the place; a second time changes nothing."""
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.left()
+
+
+class Lane:
+    """The gate of one back end.
+
+    Args:
+        name: as the configuration calls it.
+        backend: the service behind it.
+        concurrency: images in progress there at once.
+        stagger: least seconds between two starts, over all jobs.
+        timeout: seconds one image may take there, queueing included.
+        attempts: accepted submissions that may fail before an image is given up.
+        base_url: where it is now; None where the question does not arise.
+        pace: knows its usual duration; shared with an adapter that polls.
+        brake: what holds all lanes at once.
+        draw: a random number in [0, 1), for jitter.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        backend: Backend,
+        *,
+        concurrency: int,
+        timeout: float,
+        brake: Brake,
+        stagger: float = 0.0,
+        attempts: int = 3,
+        base_url: str | None = None,
+        pace: Pace | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = name
+        self.backend = backend
+        self.concurrency = concurrency
+        self.stagger = stagger
+        self.timeout = timeout
+        self.attempts = attempts
+        self.base_url = base_url
+        self.pace = pace or Pace(rate=20)
+        self.bell = Bell()  # rung when an image might start: the lane's loop listens
+        self.changed: Callable[[], None] = lambda: None  # told when the lane opens, closes, pauses: not at each image
+        self.occupied = 0
+        self._brake = brake
+        brake.listen(self.bell.ring)
+        self._next_start = -FOREVER
+        self._width = float(concurrency)  # what it seems to take at once: lowered by a refusal, raised by success
+        self._held_until = -FOREVER
+        self._refusals = Pauses(draw=draw)
+        self._outages = Pauses(draw=draw)
+        self._down: str | None = None
+        self._down_since: float | None = None
+        self._probe_at = FOREVER
+        self._opened = trio.Event()
+        self._closed = trio.Event()
+        self._closed.set()
+        self._paused: str | None = None
+
+    def hindrance(self) -> float | None:
+        """Tell for how many seconds nothing may start here, as far as is known now; None: go ahead."""
+        if self._brake.reason or self._paused or self._down or self.occupied >= self.width:
+            return FOREVER
+        wait = max(self._next_start, self._held_until) - trio.current_time()
+        return wait if wait > 0 else None
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing starts here, in words, apart from being busy; None where nothing is wrong."""
+        if self._paused:
+            return self._paused
+        if self._down:
+            return f"back end {self.name} is down: {self._down}"
+        return self._brake.reason
+
+    @property
+    def down(self) -> str | None:
+        """What the back end said when its circuit opened; None while it is closed."""
+        return self._down
+
+    @property
+    def down_since(self) -> float | None:
+        """When the outage began, on trio's clock."""
+        return self._down_since
+
+    @property
+    def width(self) -> int:
+        """How many images it may have at once just now."""
+        return max(1, int(self._width))
+
+    def start(self) -> Slot:
+        """Take a place for a new image; the next start keeps its distance from this one."""
+        self._next_start = trio.current_time() + self.stagger
+        return self.resume()
+
+    def resume(self) -> Slot:
+        """Take a place for an image that is at the back end already, whether or not one is free."""
+        self.occupied += 1
+        return Slot(self)
+
+    def left(self) -> None:
+        """Take note that a place is free (called by `Slot`)."""
+        self.occupied -= 1
+        self.bell.ring()
+
+    def pause(self, reason: str | None) -> None:
+        """Start nothing here until it is called with None."""
+        self._paused = reason
+        self.changed()
+        self.bell.ring()
+
+    def accepted(self) -> None:
+        """Learn from a success: the back end is well, and may take one more."""
+        self._outages.reset()
+        self._refusals.reset()
+        self._width = min(self._width + 1 / self._width, float(self.concurrency))
+
+    def refused(self, error: NotAccepted | AcceptanceUnknown) -> None:
+        """Learn from a refused or unanswered submission: start less at once, or, where all is down, nothing."""
+        if isinstance(error, Unavailable):
+            self.troubled(error)
+        elif trio.current_time() >= self._held_until:  # many answer alike at once: that is one refusal
+            self._width = max(1.0, self._width / 2)
+            pause = self._refusals.next(error.retry_after)
+            self._held_until = trio.current_time() + pause
+            log.info("backend_busy", backend=self.name, code=error.code, width=self.width, pause=round(pause, 3))
+
+    def troubled(self, error: NotAccepted) -> None:
+        """Learn from what any other request was told: where the back end is down as a whole, leave it alone."""
+        if isinstance(error, Unavailable):
+            self._open(str(error), error.retry_after)
+
+    def moved(self, submission: Submission) -> bool:
+        """Tell whether the back end has another address now than when it took this submission."""
+        return self.base_url is not None and submission.base_url.rstrip("/") != self.base_url.rstrip("/")
+
+    async def answers(self) -> bool:
+        """Ask once whether the back end is there; its circuit opens where it is not."""
+        trouble, retry_after = await self._probe()
+        if trouble is not None:
+            self._open(trouble, retry_after)
+        return trouble is None
+
+    async def up(self) -> None:
+        """Wait until the circuit is closed."""
+        await self._closed.wait()
+
+    async def keep_watch(self) -> None:
+        """Probe the back end whenever its circuit is open, until it answers; never returns."""
+        while True:
+            await self._opened.wait()
+            await trio.sleep_until(self._probe_at)
+            trouble, retry_after = await self._probe()
+            if trouble is None:
+                self._close()
+            else:
+                self._down = trouble
+                self._probe_at = trio.current_time() + self._outages.next(retry_after)
+
+    async def _probe(self) -> tuple[str | None, float | None]:
+        with trio.move_on_after(PROBE_SECONDS):
+            try:
+                await self.backend.probe()
+            except Unavailable as error:
+                return str(error), error.retry_after
+            except Exception as error:
+                log.exception("probe_broke", backend=self.name)
+                return f"the probe broke with {type(error).__name__}", None
+            return None, None
+        return f"no answer to a probe within {PROBE_SECONDS:.0f} s", None
+
+    def _open(self, trouble: str, retry_after: float | None) -> None:
+        if self._down is not None:
+            return
+        pause = self._outages.next(retry_after)
+        self._down, self._down_since = trouble, trio.current_time()
+        self._probe_at = trio.current_time() + pause
+        self._closed = trio.Event()
+        self._opened.set()
+        log.warning("backend_down", backend=self.name, reason=trouble, pause=round(pause, 3))
+        self.changed()
+
+    def _close(self) -> None:
+        log.info("backend_up", backend=self.name)
+        self._down, self._down_since, self._probe_at = None, None, FOREVER
+        self._opened = trio.Event()
+        self._closed.set()
+        self.changed()
+        self.bell.ring()

@@ -1,0 +1,26 @@
+"""Pauses after something outside said no: growing, jittered, and never shorter than what the service asked for."""
+
+import random
+from collections.abc import Callable
+
+LONGEST_ASKED = 3600.0  # a `Retry-After` beyond an hour is taken for a mistake
+
+
+class Pauses:
+    """The lengths of one row of pauses, in seconds; `reset` once things go well again."""
+
+    def __init__(self, *, first: float = 1.0, longest: float = 60.0, draw: Callable[[], float] = random.random) -> None:
+        self._first = first
+        self._longest = longest
+        self._draw = draw
+        self._span = first
+
+    def next(self, asked: float | None = None) -> float:
+        """Return how long to wait now: between half the present span and all of it, or what was `asked` if longer."""
+        span, self._span = self._span, min(2 * self._span, self._longest)
+        jittered = span * (1 + self._draw()) / 2
+        return max(jittered, min(asked or 0.0, LONGEST_ASKED))
+
+    def reset(self) -> None:
+        """Start again with the shortest pause."""
+        self._span = self._first

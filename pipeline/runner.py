@@ -1,0 +1,251 @@
+"""The corridor: one loop per back end starts images as its lane allows; one nursery per job holds those under way.
+
+At start-up the images that are at a back end already go first: those whose result is forgotten soonest, then those
+whose acceptance is unknown. They hold their places in the lanes, so new ones start only where there is room.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import structlog
+import trio
+
+from pipeline.checks import Checks
+from pipeline.errors import NotAccepted
+from pipeline.lane import Brake, Lane, Slot
+from pipeline.ledger import Ledger, Turn
+from pipeline.model import Image, State
+from pipeline.patience import Patience
+from pipeline.pauses import Pauses
+from pipeline.spool import Spool
+from pipeline.turns import Turns
+from pipeline.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500  # images cancelled between two looks at the index
+GRACE = 5.0  # seconds that a cancelled job's requests under way may still take
+RELEASED_AT = 0.9  # of the spool's limit: starting and stopping at the same mark would flutter
+
+_Start = tuple[Image, Lane | None, Slot]
+
+
+@dataclass(slots=True, eq=False)
+class Crew:
+    """One job's images at back ends; its nursery lives as long as there are any."""
+
+    send: trio.MemorySendChannel[_Start]
+    under_way: int = 0
+    unrecorded: set[int] = field(default_factory=set)  # rows that were taken, but the index does not say so yet
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    gone: trio.Event = field(default_factory=trio.Event)
+
+
+class Runner:
+    """Starts what is due, and carries on what is under way.
+
+    Args:
+        lanes: by back end.
+        at_rest: told of each image that this stage is done with, so that the next stage looks.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        spool: Spool,
+        worker: Worker,
+        *,
+        lanes: Mapping[str, Lane],
+        brake: Brake,
+        patience: Patience,
+        at_rest: Callable[[Image], None],
+    ) -> None:
+        self._ledger = ledger
+        self._spool = spool
+        self._worker = worker
+        self._lanes = lanes
+        self._brake = brake
+        self._patience = patience
+        self._at_rest = at_rest
+        self._checks = Checks()
+        self._crews: dict[str, Crew] = {}
+        self._nursery: trio.Nursery | None = None
+        self.turns = Turns()
+        worker.recorded = self._recorded
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take up what is under way, then start what waits; never returns.
+
+        Raises:
+            IndexTrouble: the index cannot be read at the start.
+        """
+        self.weigh()
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for image in self._ledger.at_backends():
+                self._resume(image)
+            for turn in self._ledger.turns():
+                self._join(turn)
+            for lane in self._lanes.values():
+                nursery.start_soon(lane.keep_watch)
+                nursery.start_soon(self._starts, lane)
+            task_status.started()
+
+    def due(self, job_id: str) -> None:
+        """Take note that a job has images to start: it was accepted, numbered, retried or resumed."""
+        turn = self._ledger.turn(job_id)
+        if turn is not None:
+            self._join(turn)
+
+    def rest(self, job_id: str) -> None:
+        """Start no more images of a job (it was paused); those under way go on."""
+        self.turns.leave(job_id)
+
+    async def cancel(self, job_id: str) -> None:
+        """End a job's images that no store has been handed yet, at their back ends first."""
+        self.turns.leave(job_id)
+        crew = self._crews.get(job_id)
+        if crew is not None:
+            self._worker.hurry(GRACE, job_id)
+            crew.scope.cancel()
+            await crew.gone.wait()
+        async with trio.open_nursery() as nursery:
+            for image in self._ledger.at_backends():
+                if image.job_id == job_id:
+                    nursery.start_soon(self._withdraw, image)
+        while batch := self._ledger.planned(job_id, BATCH):
+            async with trio.open_nursery() as nursery:
+                for image in batch:
+                    nursery.start_soon(self._withdraw, image)
+
+    def weigh(self) -> None:
+        """Hold or release all lanes as the spool fills and empties."""
+        total, limit = self._spool.total, self._spool.limit
+        if total >= limit:
+            self._brake.put("spool", f"{limit / 1e9:.3g} GB wait for the store (spool_limit)")
+        elif total <= RELEASED_AT * limit:
+            self._brake.put("spool", None)
+
+    @property
+    def under_way(self) -> int:
+        """How many images are in the hands of this stage."""
+        return sum(crew.under_way for crew in self._crews.values())
+
+    async def _starts(self, lane: Lane) -> None:
+        while True:
+            rest = lane.hindrance()
+            if rest is None:
+                image = await self._patience.until_done("the index", lambda: self._draw(lane))
+                if image is not None:
+                    self._begin(image, lane, lane.start())
+                    continue
+                rest = self.turns.rest(lane.name, trio.current_time())
+            await lane.bell.wait(rest)
+
+    async def _draw(self, lane: Lane) -> Image | None:
+        """Find the image whose turn it is; what the lines say is a hint, what the index says is so."""
+        await trio.lowlevel.checkpoint()
+        while (turn := self.turns.take(lane.name, trio.current_time())) is not None:
+            crew = self._crews.get(turn.job_id)
+            taken = crew.unrecorded if crew is not None else set()
+            for image in self._ledger.planned(turn.job_id, len(taken) + 1):
+                if image.row not in taken:
+                    return image
+            self.turns.leave(turn.job_id)
+        return None
+
+    def _resume(self, image: Image) -> None:
+        lane = self._lanes.get(image.backend or "")
+        elsewhere = lane is not None and image.submission is not None and lane.moved(image.submission)
+        self._begin(image, lane, Slot(None) if lane is None or elsewhere else lane.resume())
+
+    def _begin(self, image: Image, lane: Lane | None, slot: Slot) -> None:
+        crew = self._crews.get(image.job_id)
+        if crew is None:
+            assert self._nursery is not None
+            send, receive = trio.open_memory_channel[_Start](math.inf)
+            crew = self._crews[image.job_id] = Crew(send)
+            self._nursery.start_soon(self._hold, image.job_id, crew, receive)
+        crew.under_way += 1
+        if image.state is State.PLANNED:
+            crew.unrecorded.add(image.row)
+        crew.send.send_nowait((image, lane, slot))
+
+    async def _hold(self, job_id: str, crew: Crew, receive: trio.MemoryReceiveChannel[_Start]) -> None:
+        with crew.scope:
+            async with trio.open_nursery() as nursery:
+                async for image, lane, slot in receive:
+                    nursery.start_soon(self._carry, crew, image, lane, slot)
+        while receive.statistics().current_buffer_used:  # handed over, but cancelled before they began
+            _, _, slot = receive.receive_nowait()
+            slot.release()
+        if self._crews.get(job_id) is crew:
+            del self._crews[job_id]
+        crew.gone.set()
+
+    async def _carry(self, crew: Crew, image: Image, lane: Lane | None, slot: Slot) -> None:
+        pauses = Pauses()
+        try:
+            with slot:
+                while True:
+                    try:
+                        image = await self._see_through(image, lane, slot)
+                        break
+                    except Exception:  # a defect met by one image must not end the others' work
+                        log.exception("image_stuck", job=image.job_id, image=image.filename)
+                    await trio.sleep(pauses.next())
+                    image = self._ledger.image(image.row)
+        finally:
+            crew.unrecorded.discard(image.row)
+            crew.under_way -= 1
+            if not crew.under_way and self._crews.get(image.job_id) is crew:
+                del self._crews[image.job_id]
+                crew.send.close()
+        if image.state is State.PLANNED:
+            self._return(image)
+        self.turns.retire(image.job_id)
+        self.weigh()
+        self._at_rest(image)
+
+    async def _see_through(self, image: Image, lane: Lane | None, slot: Slot) -> Image:
+        if lane is None:
+            return await self._worker.forsake(image)
+        if image.state is State.PLANNED:
+            try:
+                fault = await self._checks.obstacle(image, lane)
+            except NotAccepted as error:
+                lane.refused(error)
+                return image
+            if fault is not None:
+                narrowed = self.turns.narrow(image.job_id, without=lane.name)
+                return image if narrowed else await self._worker.give_up(image, fault)
+        return await self._worker.carry(image, lane, slot)
+
+    def _return(self, image: Image) -> None:
+        """Let an image have another turn."""
+        pool = self.turns.give_back(image.job_id)
+        if pool is None:
+            self.due(image.job_id)
+        else:
+            self._ring(pool)
+
+    async def _withdraw(self, image: Image) -> None:
+        image = await self._worker.withdraw(image, self._lanes.get(image.backend or ""))
+        self._at_rest(image)
+
+    def _join(self, turn: Turn) -> None:
+        """Let a job stand in line for those of its back ends that there are; for none, it waits where it can be seen."""
+        there = tuple(name for name in turn.backends if name in self._lanes)
+        self.turns.join(replace(turn, backends=there or turn.backends))
+        self._ring(turn.backends)
+
+    def _ring(self, backends: Iterable[str]) -> None:
+        for name in backends:
+            if name in self._lanes:
+                self._lanes[name].bell.ring()
+
+    def _recorded(self, image: Image) -> None:
+        crew = self._crews.get(image.job_id)
+        if crew is not None:
+            crew.unrecorded.discard(image.row)

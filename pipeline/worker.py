@@ -1,0 +1,340 @@
+"""Hands: carry one image from where its last recorded step left it to a picture in the spool, or to its end.
+
+The way is the same for a new image and for one found half-done after a crash. Every answer of a back end is turned
+into one event of `lifecycle` here, and into what the lane should learn from it.
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+import trio
+
+from pipeline import picture
+from pipeline.clock import Clock, now
+from pipeline.errors import (
+    AcceptanceUnknown,
+    AttemptFailed,
+    BackendError,
+    InvalidRequest,
+    NotAccepted,
+    NotWorthRepeating,
+    RepeatedOutput,
+    StaleImage,
+    Unavailable,
+)
+from pipeline.lane import Lane, Slot
+from pipeline.ledger import Ledger
+from pipeline.lifecycle import (
+    AT_BACKEND,
+    Absent,
+    AcceptanceLost,
+    Accepted,
+    AttemptLost,
+    Cancelled,
+    Doubtful,
+    Event,
+    Fetched,
+    GaveUp,
+    Refused,
+    Submitting,
+)
+from pipeline.model import Artifact, Fault, Image, Picture, Request, State, Submission
+from pipeline.patience import Patience
+from pipeline.pauses import Pauses
+from pipeline.ports import CannotTell, NotThere
+from pipeline.spool import RunSync, Spool
+
+log = structlog.get_logger(__name__)
+
+LAST_LOOK = 30.0  # seconds that the look after a time-out may take, its download included
+FORSAKEN = 3  # failures allowed where no lane says how many
+PARTING = 10.0  # seconds that cancelling at the back end may take
+
+
+class Worker:
+    """Does what is due for an image at a back end; holds no image and no state beyond the submissions under way.
+
+    Args:
+        run_sync: runs the decoding of a picture; tests under a virtual clock pass an inline one.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        spool: Spool,
+        patience: Patience,
+        *,
+        run_sync: RunSync = trio.to_thread.run_sync,
+        clock: Clock = now,
+    ) -> None:
+        self._ledger = ledger
+        self._spool = spool
+        self._patience = patience
+        self.recorded: Callable[[Image], None] = lambda _: None  # told of every recorded step, after the fact
+        self._run_sync = run_sync
+        self._clock = clock
+        self._going_out: dict[trio.CancelScope, str] = {}
+
+    async def carry(self, image: Image, lane: Lane, slot: Slot) -> Image:
+        """Bring an image as far as this back end brings it; the slot is freed as soon as the bytes are here.
+
+        Returns:
+            The image in the spool, given up, ended, or `planned` again for another turn.
+        """
+        try:
+            if image.state is State.PLANNED:
+                image = await self._send(image, lane, slot)
+            while image.state in AT_BACKEND:
+                follow = self._collect if image.state is State.SUBMITTED else self._settle
+                image = await self.record(image, await follow(image, lane, slot))
+        except StaleImage:  # somebody cancelled it meanwhile
+            image = self._ledger.image(image.row)
+        return image
+
+    async def record(self, image: Image, event: Event) -> Image:
+        """Write a step down, waiting for room on the disk where there is none.
+
+        Raises:
+            StaleImage: the row has moved on since.
+        """
+        try:
+            after = await self._patience.until_done("the index", lambda: self._ledger.record(image, event))
+        except RepeatedOutput as repeated:
+            assert isinstance(event, Fetched)
+            await self._patience.until_done("the spool", lambda: self._spool.drop(event.artifact.file))
+            fault = Fault("repeated_output", str(repeated))
+            return await self.record(image, GaveUp(fault, paid=True, gpu_seconds=event.gpu_seconds))
+        if after.fault is not None and after.fault != image.fault:
+            log.info("image_trouble", **_names(after), step=type(event).__name__, **asdict(after.fault))
+        else:
+            log.debug("image_step", **_names(after), step=type(event).__name__)
+        self.recorded(after)
+        return after
+
+    def hurry(self, seconds: float, job_id: str | None = None) -> None:
+        """Allow submissions under way (all, or those of one job) only so much longer.
+
+        They are shielded from cancellation until then: to drop a request whose answer is on its way would mean to
+        pay for it twice.
+        """
+        for scope, of_job in self._going_out.items():
+            if job_id in {None, of_job}:
+                scope.deadline = min(scope.deadline, trio.current_time() + seconds)
+
+    async def withdraw(self, image: Image, lane: Lane | None) -> Image:
+        """Cancel an image, at its back end first where it is at one; one that cannot be reached is let go."""
+        submission = image.submission
+        if lane is not None and image.state in {State.SUBMITTING, State.UNCLEAR}:
+            with trio.move_on_after(PARTING):
+                submission = await self._found(image, lane)
+        if lane is not None and submission is not None:
+            await self._part(submission, lane)
+        return await self._close(image, Cancelled())
+
+    async def give_up(self, image: Image, fault: Fault) -> Image:
+        """End an image that no back end of its job will ever make."""
+        return await self._close(image, GaveUp(fault))
+
+    async def forsake(self, image: Image) -> Image:
+        """End the waiting for an image whose back end the configuration no longer names.
+
+        Until its time is over somebody may see the missing entry and put it back.
+        """
+        fault = Fault("lost", f"back end {image.backend} is no longer configured")
+        if image.submission is None:
+            return await self._close(image, Doubtful(fault, FORSAKEN))
+        log.warning("backend_missing", **_names(image))
+        await trio.sleep(max(image.submission.deadline - self._clock(), 0) / 1000)
+        return await self._close(image, AttemptLost(fault, FORSAKEN))
+
+    async def _close(self, image: Image, event: Event) -> Image:
+        try:
+            return await self.record(image, event)
+        except StaleImage:
+            return self._ledger.image(image.row)
+
+    async def _send(self, image: Image, lane: Lane, slot: Slot) -> Image:
+        ticket = str(uuid.uuid4())
+        image = await self.record(image, Submitting(lane.name, ticket))
+        with trio.CancelScope(shield=True) as scope:
+            self._going_out[scope] = image.job_id
+            try:
+                image = await self.record(image, await self._submit(image, lane, slot))
+            finally:
+                del self._going_out[scope]
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return image
+
+    async def _submit(self, image: Image, lane: Lane, slot: Slot) -> Event:
+        began = trio.current_time()
+        request = _request(image, lane)
+        try:
+            with trio.fail_after(lane.timeout):
+                answer = await lane.backend.submit(request)
+        except Exception as error:  # noqa: BLE001 - what no adapter means to raise must not end the others' work
+            return _unsent(error, image, lane)
+        lane.accepted()
+        if isinstance(answer, Submission):
+            return Accepted(answer)
+        lane.pace.learned(trio.current_time() - began)
+        return await self._keep(image, answer, lane, slot)
+
+    async def _settle(self, image: Image, lane: Lane, slot: Slot) -> Event:
+        try:
+            found = await self._ask(image, lane)
+        except Exception as error:  # noqa: BLE001 - as above; what cannot be found out is made again
+            found = CannotTell(_defect(error, image).message)
+        match found:
+            case Submission():
+                lane.accepted()
+                return Accepted(found)
+            case NotThere():
+                return Absent()
+            case CannotTell(reason):
+                unknown = Fault("acceptance_unknown", f"whether {lane.name} took it is not known: {reason}")
+                return Doubtful(unknown, lane.attempts)
+
+    async def _ask(self, image: Image, lane: Lane) -> Submission | NotThere | CannotTell:
+        """Ask until there is an answer: while the back end is down, the image waits."""
+        pauses = Pauses()
+        while True:
+            try:
+                with trio.fail_after(lane.timeout):
+                    return await lane.backend.find(_request(image, lane))
+            except NotAccepted as error:
+                lane.troubled(error)
+            except trio.TooSlowError:
+                lane.troubled(Unavailable(f"no answer within {lane.timeout:g} s", code="timed_out"))
+            await trio.sleep(pauses.next())
+            await lane.up()
+
+    async def _collect(self, image: Image, lane: Lane, slot: Slot) -> Event:
+        assert image.submission is not None
+        try:
+            made = await self._fetch(image, image.submission, lane)
+        except (AttemptFailed, NotWorthRepeating, InvalidRequest) as error:
+            return _lost(error, lane)
+        except Exception as error:  # noqa: BLE001 - as above; charged as an attempt, so that it ends
+            return AttemptLost(_defect(error, image), lane.attempts)
+        if made is not None:
+            return await self._keep(image, made, lane, slot)
+        await self._part(image.submission, lane)
+        if lane.moved(image.submission):
+            fault = Fault("lost", f"{lane.name} has a new address, and the old one was silent for {lane.timeout:g} s")
+        else:
+            fault = Fault("timed_out", f"no picture from {lane.name} within {lane.timeout:g} s")
+        return AttemptLost(fault, lane.attempts)
+
+    async def _fetch(self, image: Image, submission: Submission, lane: Lane) -> Picture | None:
+        """Wait for the picture until the deadline, then look once more; None: the time is really over.
+
+        While the back end is down as a whole nothing can be learnt about the image, so the last look waits for it.
+        """
+        request = _request(image, lane)
+        left = (submission.deadline - self._clock()) / 1000
+        if lane.moved(submission):
+            return await self._within(max(left, lane.timeout), request, submission, lane)
+        made = await self._within(left, request, submission, lane) if left > 0 else None
+        while made is None:
+            await lane.up()
+            made = await self._within(LAST_LOOK, request, submission, lane)
+            if made is None and await lane.answers():
+                break
+        return made
+
+    async def _within(self, seconds: float, request: Request, submission: Submission, lane: Lane) -> Picture | None:
+        pauses = Pauses()
+        with trio.move_on_after(seconds):
+            while True:
+                try:
+                    return await lane.backend.collect(request, submission)
+                except NotAccepted as error:
+                    if not lane.moved(submission):
+                        lane.troubled(error)
+                    await trio.sleep(pauses.next(error.retry_after))
+                await lane.up()
+        return None
+
+    async def _found(self, image: Image, lane: Lane) -> Submission | None:
+        found = await self._ask(image, lane)
+        return found if isinstance(found, Submission) else None
+
+    async def _part(self, submission: Submission, lane: Lane) -> None:
+        """Stop a submission at the back end as far as it can be: it costs money as long as it runs."""
+        with trio.move_on_after(PARTING):
+            try:
+                await lane.backend.cancel(submission)
+            except BackendError as error:
+                log.info("cancel_failed", backend=lane.name, remote=submission.remote_id, reason=str(error))
+
+    async def _keep(self, image: Image, made: Picture, lane: Lane, slot: Slot) -> Event:
+        gpu_seconds = made.gpu_seconds or 0.0
+        async with self._spool.room(len(made.data)):
+            slot.release()
+            try:
+                seen = await self._run_sync(picture.examine, made.data)
+            except (AttemptFailed, NotWorthRepeating) as error:
+                return _lost(error, lane, gpu_seconds)
+            name = f"{image.row}-{image.ticket}.img"
+            await self._patience.until_done("the spool", lambda: self._spool.write(name, made.data))
+        return Fetched(Artifact(file=name, **asdict(seen)), gpu_seconds, made.used_embedding)
+
+
+def _unsent(error: Exception, image: Image, lane: Lane) -> Event:
+    """What a submission without a result comes to; the lane learns from it."""
+    event: Event
+    match error:
+        case NotAccepted():
+            lane.refused(error)
+            event = Refused(_fault(error))
+        case AcceptanceUnknown():
+            lane.refused(error)
+            event = AcceptanceLost(_fault(error))
+        case trio.TooSlowError():
+            event = AcceptanceLost(Fault("timed_out", f"{lane.name} gave no answer within {lane.timeout:g} s"))
+        case InvalidRequest():
+            event = GaveUp(_fault(error))
+        case AttemptFailed() | NotWorthRepeating():
+            lane.accepted()
+            event = _lost(error, lane)
+        case _:
+            event = AcceptanceLost(_defect(error, image))
+    return event
+
+
+def _request(image: Image, lane: Lane) -> Request:
+    assert image.ticket is not None
+    return Request(
+        ticket=image.ticket,
+        key=image.public_id,
+        prompt=image.prompt,
+        seed=image.seed,
+        recipe=image.recipe,
+        embedding=image.recipe.embedding,
+        images_in_job=image.quantity,
+        timeout=lane.timeout,
+    )
+
+
+def _lost(error: BackendError, lane: Lane, gpu_seconds: float = 0.0) -> Event:
+    """The end of an accepted attempt: worth another one, or not."""
+    if isinstance(error, AttemptFailed):
+        return AttemptLost(_fault(error), lane.attempts, gpu_seconds)
+    return GaveUp(_fault(error), paid=True, gpu_seconds=gpu_seconds)
+
+
+def _fault(error: BackendError) -> Fault:
+    return Fault(error.code, str(error))
+
+
+def _defect(error: Exception, image: Image) -> Fault:
+    log.error("adapter_broke", **_names(image), exc_info=error)
+    return Fault("unexpected", f"the adapter of {image.backend} broke with {type(error).__name__}; see the log")
+
+
+def _names(image: Image) -> dict[str, Any]:
+    remote = image.submission.remote_id if image.submission else None
+    return {"job": image.job_id, "image": image.filename, "backend": image.backend, "remote": remote}
