@@ -256,3 +256,17 @@ class Item:
     created_at: int
     labels: tuple[str, ...] = ()
     color: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneState:
+    """What `status` shows of a back end, as its lane last noted it."""
+
+    name: str
+    state: str  # "ready", "down", "paused"
+    slots: int
+    busy: int
+    waiting: int = 0  # images that could start there
+    typical: float | None = None  # seconds one image takes
+    reason: str | None = None  # why it is not ready, in words
+    next_try: int | None = None  # moment of the next probe

@@ -1,0 +1,150 @@
+"""Which character a job means, whose it is, and which slug it has in its owner's folder."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, count
+
+from pipeline import naming
+from pipeline.errors import UserError
+from pipeline.model import Job
+
+
+class NotTaken(UserError):
+    """The job cannot be accepted; the message is for the person who sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Character:
+    """A row of `characters`, with what numbering needs of its owner."""
+
+    row: int
+    id: str
+    owner: int
+    slug: str
+    embedding: str | None
+    owner_slug: str | None  # None: the owner's folder was never listed, so nothing can be numbered
+    highest: int  # the last number given out
+
+
+_SELECT = """
+SELECT characters.row, characters.id, characters.owner, characters.slug, characters.embedding, owners.slug,
+    characters.highest
+FROM characters JOIN owners ON owners.row = characters.owner
+"""
+
+
+def by_row(connection: sqlite3.Connection, row: int) -> Character:
+    """Read a character that is certainly there."""
+    return Character(*connection.execute(f"{_SELECT} WHERE characters.row = ?", (row,)).fetchone())
+
+
+def resolve(connection: sqlite3.Connection, job: Job, now: int) -> Character:
+    """Return the job's character, made at first sight, its name and embedding brought up to date.
+
+    Raises:
+        NotTaken: the character belongs to another owner.
+    """
+    if job.character.id is not None:
+        character = _by_id(connection, job, job.character.id, now)
+    else:
+        character = _by_name(connection, job, job.character.name or "", now)
+    if job.character.embedding is not None and job.character.embedding != character.embedding:
+        connection.execute(
+            "UPDATE characters SET embedding = ? WHERE row = ?", (job.character.embedding, character.row)
+        )
+        character = by_row(connection, character.row)
+    return character
+
+
+def _by_id(connection: sqlite3.Connection, job: Job, character_id: str, now: int) -> Character:
+    found = connection.execute(
+        "SELECT characters.row, characters.name, owners.id FROM characters "
+        "JOIN owners ON owners.row = characters.owner WHERE characters.id = ?",
+        (character_id,),
+    ).fetchone()
+    if found is None:
+        owner = owner_row(connection, job.owner or job.default_owner)
+        return _create(connection, owner, character_id, job.character.name or character_id, now)
+    row, name, owner_id = found
+    if job.owner is not None and job.owner != owner_id:
+        raise NotTaken(
+            f'character "{character_id}" belongs to another owner than "{job.owner}"; '
+            "a character keeps its first owner: choose another id, or name the right owner"
+        )
+    if job.character.name is not None and job.character.name != name:
+        connection.execute("UPDATE characters SET name = ? WHERE row = ?", (job.character.name, row))
+    return by_row(connection, row)
+
+
+def _by_name(connection: sqlite3.Connection, job: Job, name: str, now: int) -> Character:
+    owner = owner_row(connection, job.owner or job.default_owner)
+    slug = naming.slugify(name)
+    for condition, value in (
+        ("characters.id = ?", name),
+        ("characters.slug = ?", slug),
+        # Its own slug went to assets of a stranger when the store was listed: the same name still means it.
+        ("characters.wish = ?", slug),
+    ):
+        found = connection.execute(
+            f"{_SELECT} WHERE characters.owner = ? AND {condition} ORDER BY characters.row LIMIT 1", (owner, value)
+        ).fetchone()
+        if found:
+            return Character(*found)
+    for candidate in _suffixed(slug):
+        if not connection.execute("SELECT 1 FROM characters WHERE id = ?", (candidate,)).fetchone():
+            return _create(connection, owner, candidate, name, now)
+    raise AssertionError("suffixes never end")
+
+
+def owner_row(connection: sqlite3.Connection, owner: str) -> int:
+    """Return the owner's row, made at first sight."""
+    found = connection.execute("SELECT row FROM owners WHERE id = ?", (owner,)).fetchone()
+    if found:
+        return int(found[0])
+    return int(connection.execute("INSERT INTO owners (id) VALUES (?)", (owner,)).lastrowid or 0)
+
+
+def _create(connection: sqlite3.Connection, owner: int, character_id: str, name: str, now: int) -> Character:
+    row = connection.execute(
+        "INSERT INTO characters (id, owner, name, wish, created_at) VALUES (?, ?, ?, ?, ?)",
+        (character_id, owner, name, naming.slugify(name), now),
+    ).lastrowid
+    assert row is not None
+    give_slug(connection, row)
+    return by_row(connection, row)
+
+
+def give_slug(connection: sqlite3.Connection, row: int) -> None:
+    """Give a character without a slug the first one that is free in its owner's folder.
+
+    A folder whose assets carry this character's id is its own; one whose assets carry another's is taken. Before
+    the folder was listed this is the best guess, and given again afterwards.
+    """
+    character_id, owner, wish = connection.execute(
+        "SELECT id, owner, wish FROM characters WHERE row = ?", (row,)
+    ).fetchone()
+    own = [
+        slug
+        for (slug,) in connection.execute(
+            "SELECT DISTINCT slug FROM shelf WHERE owner = ? AND character_id = ? ORDER BY slug <> ?, slug",
+            (owner, character_id, wish),
+        )
+    ]
+    for candidate in chain(own, _suffixed(wish)):
+        if _is_free(connection, owner, candidate, character_id):
+            connection.execute("UPDATE characters SET slug = ? WHERE row = ?", (candidate, row))
+            return
+
+
+def _is_free(connection: sqlite3.Connection, owner: int, slug: str, character_id: str) -> bool:
+    taken = connection.execute(
+        "SELECT 1 FROM characters WHERE owner = ?1 AND slug = ?2 UNION ALL "
+        "SELECT 1 FROM shelf WHERE owner = ?1 AND slug = ?2 AND character_id <> ?3 LIMIT 1",
+        (owner, slug, character_id),
+    ).fetchone()
+    return taken is None
+
+
+def _suffixed(slug: str) -> Iterator[str]:
+    return (naming.with_suffix(slug, n) for n in count(1))

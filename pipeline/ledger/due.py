@@ -1,0 +1,114 @@
+"""The questions that the stages ask, each answered from an index over what is due alone."""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+
+from pipeline.ledger.numbering import touch
+from pipeline.ledger.rows import SELECT_IMAGE, Row
+from pipeline.ledger.values import Turn
+from pipeline.model import LaneState, State
+
+_TURN = "SELECT id, seq, priority, backends, stagger, planned FROM jobs"
+TURNS = f"{_TURN} WHERE planned > 0 ORDER BY seq"
+TURN = f"{_TURN} WHERE id = ? AND planned > 0"
+PLANNED = f"""{SELECT_IMAGE}
+WHERE images.state = 'planned' AND images.job = (SELECT seq FROM jobs WHERE id = ?)
+AND images.number > jobs.first_number + ? ORDER BY images.number LIMIT ?"""
+AT_BACKENDS = f"""{SELECT_IMAGE}
+WHERE images.state IN ('submitting', 'unclear', 'submitted')
+ORDER BY images.remote_id IS NULL, coalesce(images.expires_at, images.deadline), images.id"""
+TO_STORE = f"""{SELECT_IMAGE}
+WHERE images.state IN ('fetched', 'given_up', 'drawn') ORDER BY images.updated_at, images.id LIMIT ?"""
+SPOOL_FILES = """
+SELECT spool_file FROM images WHERE state IN ('fetched', 'given_up', 'drawn') AND state <> 'given_up'
+AND spool_file IS NOT NULL"""
+TO_FILE = """
+SELECT id FROM jobs WHERE filed = 0 AND status IN ('done', 'cancelled') ORDER BY finished_at LIMIT ?"""
+OF_JOB = f"""{SELECT_IMAGE}
+JOIN jobs AS wanted ON wanted.id = ? AND images.character = wanted.character AND images.job = wanted.seq
+AND images.number BETWEEN wanted.first_number AND wanted.first_number + wanted.quantity - 1 ORDER BY images.number"""
+
+
+def turns(rows: Iterable[Row]) -> list[Turn]:
+    """Make Turns of rows of TURNS."""
+    return [
+        Turn(job_id, seq, priority, tuple(json.loads(backends)), stagger, planned)
+        for job_id, seq, priority, backends, stagger, planned in rows
+    ]
+
+
+def where(
+    job_id: str | None, character_id: str | None, label: str | None, states: Collection[State]
+) -> tuple[str, Sequence[str]]:
+    """The query of `Ledger.images_where` and its values, but for the last two: the row to go on after, the limit."""
+    conditions: list[str] = []
+    values: list[str] = []
+    if job_id is not None:
+        conditions.append("images.job = (SELECT seq FROM jobs WHERE id = ?)")
+        conditions.append("images.character = (SELECT character FROM jobs WHERE id = ?)")
+        values += [job_id, job_id]
+    if character_id is not None:
+        conditions.append("images.character = (SELECT row FROM characters WHERE id = ?)")
+        values.append(character_id)
+    if label is not None:
+        conditions.append("images.job IN (SELECT job FROM labels WHERE label = ?)")
+        values.append(label)
+    if states:
+        conditions.append(f"images.state IN ({', '.join('?' * len(states))})")
+        values += [state.value for state in states]
+    conditions.append("images.id > ?")
+    return f"{SELECT_IMAGE} WHERE {' AND '.join(conditions)} ORDER BY images.id LIMIT ?", values
+
+
+def note(connection: sqlite3.Connection, job_ids: Collection[str], reason: str | None) -> None:
+    """Keep what unfinished jobs wait for; a job that waits with nothing under way counts as queued again."""
+    for job_id in job_ids:
+        changed = connection.execute(
+            "UPDATE jobs SET reason = ?1, version = version + 1, status = CASE "
+            "WHEN running > 0 OR (started_at IS NOT NULL AND ?1 IS NULL) THEN 'running' ELSE 'queued' END "
+            "WHERE id = ?2 AND status IN ('queued', 'running') AND reason IS NOT ?1 RETURNING owner",
+            (reason, job_id),
+        ).fetchall()
+        for (owner,) in changed:
+            connection.execute("UPDATE owners SET revision = revision + 1 WHERE row = ?", (owner,))
+
+
+def note_lane(connection: sqlite3.Connection, lane: LaneState, now: int) -> None:
+    """Write what `status` shows of a back end."""
+    connection.execute(
+        "INSERT OR REPLACE INTO lanes (name, state, slots, busy, waiting, typical, reason, next_try, noted_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            lane.name,
+            lane.state,
+            lane.slots,
+            lane.busy,
+            lane.waiting,
+            lane.typical,
+            lane.reason,
+            lane.next_try,
+            now,
+        ),
+    )
+
+
+def favorite(connection: sqlite3.Connection, row: int, *, chosen: bool) -> None:
+    """Set or clear a favourite mark."""
+    changed = connection.execute(
+        "UPDATE images SET favorite = ?1 WHERE id = ?2 AND favorite <> ?1 RETURNING character", (int(chosen), row)
+    ).fetchall()
+    for (character,) in changed:
+        touch(connection, character)
+
+
+def withdraw(connection: sqlite3.Connection, job_id: str, now: int) -> bool:
+    """Cancel a job without numbers: there is no row to hold, so only the job tells of it."""
+    changed = connection.execute(
+        "UPDATE jobs SET status = 'cancelled', plan = NULL, queued = 0, cancelled = quantity, reason = NULL, "
+        "finished_at = ?, version = version + 1 WHERE id = ? AND plan IS NOT NULL RETURNING owner",
+        (now, job_id),
+    ).fetchall()
+    for (owner,) in changed:
+        connection.execute("UPDATE owners SET revision = revision + 1 WHERE row = ?", (owner,))
+    return bool(changed)

@@ -1,0 +1,90 @@
+"""Acceptance: a parsed job becomes rows, once, or is told why not."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pipeline.ledger.adopting import claim_shelf
+from pipeline.ledger.characters import Character, NotTaken, by_row, resolve
+from pipeline.ledger.numbering import number_job, plan_to_json
+from pipeline.ledger.rows import recipe_to_json
+from pipeline.ledger.values import Declined, Duplicate, Taken, Verdict
+from pipeline.model import Job, Recipe
+
+
+def accept(connection: sqlite3.Connection, jobs: Sequence[Job], now: int) -> list[Verdict]:
+    """Take jobs in the order given, which is their arrival order from now on; one that is declined spoils no other."""
+    verdicts = []
+    for job in jobs:
+        connection.execute("SAVEPOINT job")
+        try:
+            verdict = _known(connection, job) or _take(connection, job, now)
+        except NotTaken as error:
+            connection.execute("ROLLBACK TO job")
+            verdict = Declined(str(error))
+        except (UnicodeEncodeError, OverflowError) as error:
+            connection.execute("ROLLBACK TO job")
+            verdict = Declined(f"a value in it cannot be kept: {error}")
+        connection.execute("RELEASE job")
+        verdicts.append(verdict)
+    return verdicts
+
+
+def _known(connection: sqlite3.Connection, job: Job) -> Verdict | None:
+    known = connection.execute("SELECT digest FROM jobs WHERE id = ?", (job.id,)).fetchone()
+    if known is None:
+        return None
+    if known[0] == job.digest:
+        return Duplicate(job.id)
+    return Declined(
+        f'the id "{job.id}" was used before, by a job with different content, and makes nothing a second time; '
+        "give this job another id, or none"
+    )
+
+
+def _take(connection: sqlite3.Connection, job: Job, now: int) -> Taken:
+    character = resolve(connection, job, now)
+    seq = _insert(connection, job, character, now)
+    for label in set(job.labels):
+        connection.execute("INSERT INTO labels (character, label, job) VALUES (?, ?, ?)", (character.row, label, seq))
+    numbered = character.owner_slug is not None
+    if numbered:
+        claim_shelf(connection, character, now)
+        number_job(connection, seq, by_row(connection, character.row), job.images, now)
+    return Taken(job.id, numbered)
+
+
+def _insert(connection: sqlite3.Connection, job: Job, character: Character, now: int) -> int:
+    values = {
+        "id": job.id,
+        "own_id": int(job.own_id),
+        "digest": job.digest,
+        "file": job.file,
+        "owner": character.owner,
+        "character": character.row,
+        "prompt": json.dumps(job.prompt),
+        "recipe": recipe_to_json(_with_embedding(job.recipe, character)),
+        "backends": json.dumps(job.backends),
+        "labels": json.dumps(job.labels),
+        "stagger": job.stagger,
+        "priority": job.priority,
+        "on_failure": job.on_failure.value,
+        "notify": job.notify,
+        "quantity": len(job.images),
+        "queued": len(job.images),
+        "plan": None if character.owner_slug is not None else plan_to_json(job.images),
+        "created_at": now,
+    }
+    row = connection.execute(
+        f"INSERT INTO jobs ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", tuple(values.values())
+    ).lastrowid
+    assert row is not None
+    return row
+
+
+def _with_embedding(recipe: Recipe, character: Character) -> Recipe:
+    """Decided now, since a later job may give the character another one before this job is numbered."""
+    if recipe.no_embedding or recipe.embedding is not None:
+        return recipe
+    return replace(recipe, embedding=character.embedding)

@@ -1,0 +1,244 @@
+"""The strong-room's one door: whoever wants to know what is due, or to record what happened, comes here."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+
+from pipeline import clock as wall
+from pipeline import naming
+from pipeline.errors import IllegalStep
+from pipeline.ledger import due, trouble
+from pipeline.ledger.adopting import adopt
+from pipeline.ledger.intake import accept
+from pipeline.ledger.opening import open_for_reading, open_for_writing
+from pipeline.ledger.rows import SELECT_IMAGE, Reader
+from pipeline.ledger.steps import record
+from pipeline.ledger.values import OwnerToAdopt, Turn, Verdict
+from pipeline.ledger.writer import RunSync, Writer
+from pipeline.lifecycle import Event, advance
+from pipeline.model import Asset, Image, Job, LaneState, State
+
+T = TypeVar("T")
+Value = str | int | None
+
+
+@asynccontextmanager
+async def open_ledger(
+    path: Path, *, clock: wall.Clock = wall.now, run_sync: RunSync = trio.to_thread.run_sync
+) -> AsyncIterator["Ledger"]:
+    """Open the index for writing, made or migrated as needed; one process at a time does so.
+
+    Raises:
+        IndexTrouble: it cannot be used; the message names the file and the remedy.
+    """
+    connection = await run_sync(open_for_writing, path)
+    try:
+        reading = open_for_reading(path)
+        try:
+            yield Ledger(Writer(connection, path, run_sync), reading, path, clock)
+        finally:
+            reading.close()
+    finally:
+        with trio.CancelScope(shield=True):
+            await run_sync(_close, connection)
+
+
+def _close(connection: sqlite3.Connection) -> None:
+    """Leave one file behind, and the statistics that keep queries quick; neither is worth an error."""
+    try:
+        connection.execute("PRAGMA analysis_limit = 400")
+        connection.execute("PRAGMA optimize")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error:
+        return
+    finally:
+        connection.close()
+
+
+class Ledger:
+    """The only writer of the index. Reads are inline and cost microseconds; writes return once they are on disk."""
+
+    def __init__(self, writer: Writer, reading: sqlite3.Connection, path: Path, clock: wall.Clock) -> None:
+        self._writer = writer
+        self._reading = reading
+        self._path = path
+        self._clock = clock
+        self._reader = Reader()
+
+    # -- intake and adoption
+
+    async def accept(self, jobs: Sequence[Job]) -> list[Verdict]:
+        """Take jobs in arrival order, in one transaction; a verdict each."""
+        return await self._writer.do(lambda connection: accept(connection, jobs, self._clock()))
+
+    def knows(self, job_id: str) -> bool:
+        """Tell whether a job of this id was ever accepted."""
+        return bool(self._rows("SELECT 1 FROM jobs WHERE id = ?", job_id))
+
+    def known_files(self) -> set[str]:
+        """Names in `active/` of the jobs whose result is not filed."""
+        unfinished = self._rows("SELECT file FROM jobs WHERE status IN ('queued', 'running')")
+        unfiled = self._rows("SELECT file FROM jobs WHERE filed = 0 AND status IN ('done', 'cancelled')")
+        return {file for (file,) in (*unfinished, *unfiled)}
+
+    def owners_to_adopt(self) -> list[OwnerToAdopt]:
+        """Owners whose jobs wait until the store was listed once under their folder."""
+        rows = self._rows(
+            "SELECT id FROM owners WHERE slug IS NULL AND EXISTS "
+            "(SELECT 1 FROM jobs WHERE jobs.owner = owners.row AND plan IS NOT NULL) ORDER BY row"
+        )
+        return [OwnerToAdopt(owner, naming.slugify(owner)) for (owner,) in rows]
+
+    def owner_slug_taken(self, slug: str) -> bool:
+        """Tell whether a folder belongs to some owner already."""
+        return bool(self._rows("SELECT 1 FROM owners WHERE slug = ?", slug))
+
+    def folder_choices(self, owner: str) -> Iterator[str]:
+        """Folders that an owner may have, best first, without end: `alice`, `alice-2` … as far as no owner has them."""
+        candidates = (naming.with_suffix(naming.slugify(owner), n) for n in count(1))
+        return (slug for slug in candidates if not self.owner_slug_taken(slug))
+
+    async def adopt(self, owner: str, slug: str, assets: Sequence[Asset]) -> None:
+        """Fix an owner's folder with what the store's listing found in it, and number the waiting jobs.
+
+        Raises:
+            IllegalStep: the owner has a folder already, or the folder another owner.
+        """
+        await self._writer.do(lambda connection: adopt(connection, owner, slug, assets, self._clock()))
+
+    # -- what is due
+
+    def turns(self) -> list[Turn]:
+        """All jobs with planned images, in arrival order."""
+        return due.turns(self._rows(due.TURNS))
+
+    def turn(self, job_id: str) -> Turn | None:
+        """One job's turn; None where it has no planned image."""
+        return next(iter(due.turns(self._rows(due.TURN, job_id))), None)
+
+    def planned(self, job_id: str, limit: int, after_index: int = -1) -> list[Image]:
+        """A job's planned images beyond `after_index`, in number order."""
+        return self._images(due.PLANNED, job_id, after_index, limit)
+
+    def at_backends(self) -> list[Image]:
+        """What is, or may be, at a back end: nearest result deadline first, then what is unclear."""
+        return self._images(due.AT_BACKENDS)
+
+    def to_store(self, limit: int, skip: Collection[int] = ()) -> list[Image]:
+        """Images that owe the storing stage a step, longest waiting first, without the rows in `skip`."""
+        found = self._images(due.TO_STORE, limit + len(skip))
+        return [image for image in found if image.row not in skip][:limit]
+
+    def to_file(self, limit: int) -> list[str]:
+        """Ended jobs whose result file is missing or tells something old."""
+        return [job for (job,) in self._rows(due.TO_FILE, limit)]
+
+    def result_version(self, job_id: str) -> int:
+        """A number that grows with every step of the job's images; read it before the result."""
+        return int(self._rows("SELECT version FROM jobs WHERE id = ?", job_id)[0][0])
+
+    async def filed(self, job_id: str, version: int | None = None) -> None:
+        """The result file tells what the index told, at `version` where it is given: a later step keeps it due."""
+        await self._execute(
+            "UPDATE jobs SET filed = 1 WHERE id = ?1 AND version = coalesce(?2, version)", job_id, version
+        )
+
+    def spool_files(self) -> set[str]:
+        """Files in the spool that a row still needs."""
+        return {file for (file,) in self._rows(due.SPOOL_FILES)}
+
+    # -- the law
+
+    async def record(self, image: Image, event: Event) -> Image:
+        """Write what happened to an image, and return it as it is now.
+
+        Raises:
+            IllegalStep: the image's state does not allow this event.
+            StaleImage: the row has moved on since `image` was read.
+            RepeatedOutput: another image of the job has the pixels just fetched; nothing is written.
+            IndexTrouble: nothing is written.
+        """
+        after = advance(image, event)
+        return await self._writer.do(lambda connection: record(connection, image, after, event, self._clock()))
+
+    def image(self, row: int) -> Image:
+        """Read an image by its row.
+
+        Raises:
+            IllegalStep: there is no such row.
+        """
+        found = self._images(f"{SELECT_IMAGE} WHERE images.id = ?", row)
+        if not found:
+            raise IllegalStep(f"{self._path}: there is no image row {row}")
+        return found[0]
+
+    def image_by_number(self, character_id: str, number: int) -> Image | None:
+        """Read an image by what people call it."""
+        sql = f"{SELECT_IMAGE} WHERE characters.id = ? AND images.number = ?"
+        return next(iter(self._images(sql, character_id, number)), None)
+
+    def images_of(self, job_id: str) -> list[Image]:
+        """All images of a job in number order; none while it is not numbered."""
+        return self._images(due.OF_JOB, job_id)
+
+    def images_where(
+        self,
+        *,
+        job_id: str | None = None,
+        character_id: str | None = None,
+        label: str | None = None,
+        states: Collection[State] = (),
+        after_row: int = 0,
+        limit: int = 1_000,
+    ) -> list[Image]:
+        """Images for a command to act on, in row order, a page at a time."""
+        sql, values = due.where(job_id, character_id, label, states)
+        return self._images(sql, *values, after_row, limit)
+
+    # -- what people want to see
+
+    def stored_moment(self, image: Image) -> int:
+        """The `created_at` that an image gets if it is stored now, for stores that keep it beside the bytes."""
+        if image.created_at is not None:
+            return image.created_at
+        newest = self._rows("SELECT newest_at FROM characters WHERE id = ?", image.character_id)[0][0]
+        return max(int(newest), self._clock())
+
+    async def note(self, job_ids: Collection[str], reason: str | None) -> None:
+        """Say in words what jobs wait for; None: for nothing any more. Ended jobs are left alone."""
+        ids = list(job_ids)
+        await self._writer.do(lambda connection: due.note(connection, ids, reason))
+
+    async def note_lane(self, lane: LaneState) -> None:
+        """Keep what `status` shows of a back end."""
+        await self._writer.do(lambda connection: due.note_lane(connection, lane, self._clock()))
+
+    async def favorite(self, image: Image, *, chosen: bool) -> None:
+        """Set or clear an image's favourite mark."""
+        await self._writer.do(lambda connection: due.favorite(connection, image.row, chosen=chosen))
+
+    async def withdraw(self, job_id: str) -> bool:
+        """Cancel a job that was never numbered; false where it has numbers, so its images are to be cancelled."""
+        return await self._writer.do(lambda connection: due.withdraw(connection, job_id, self._clock()))
+
+    # -- inside
+
+    async def _execute(self, sql: str, *values: Value) -> None:
+        await self._writer.do(lambda connection: connection.execute(sql, values))
+
+    def _rows(self, sql: str, *values: Value) -> list[Any]:
+        return self._guarded(lambda: self._reading.execute(sql, values).fetchall())
+
+    def _images(self, sql: str, *values: Value) -> list[Image]:
+        return [self._reader.image(row) for row in self._rows(sql, *values)]
+
+    def _guarded(self, read: Callable[[], T]) -> T:
+        try:
+            return read()
+        except sqlite3.Error as error:
+            raise trouble.in_words(self._path, error) from error

@@ -1,0 +1,105 @@
+"""Opening the index for writing: made if missing, checked, copied and migrated if old."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from pipeline.errors import IndexTrouble
+from pipeline.ledger import trouble
+from pipeline.ledger.schema import APPLICATION_ID, migrations
+
+OLDEST_SQLITE = (3, 38, 0)  # STRICT tables, RETURNING, the ->> operator
+BUSY_MS = 10_000  # how long another process may hold the write lock before a commit fails
+CACHE_KIB = 16_384
+WAL_PAGES = 4_000  # checkpoint about every 16 MB
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """Return the one connection that writes, its schema up to date.
+
+    Raises:
+        IndexTrouble: it cannot be opened, is damaged, read-only, another program's, or a newer program's.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        wanted = ".".join(map(str, OLDEST_SQLITE))
+        raise IndexTrouble(f"{path}: needs SQLite {wanted} or newer, this Python has {sqlite3.sqlite_version}")
+    try:
+        _make_private(path)
+        connection = _connect(path)
+    except OSError as error:
+        raise IndexTrouble(f"{path}: {error.strerror}; make its folder writable for this user") from error
+    except sqlite3.Error as error:
+        raise trouble.in_words(path, error) from error
+    try:
+        _migrate(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise trouble.in_words(path, error) from error
+    except IndexTrouble:
+        connection.close()
+        raise
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Return a connection that can only read, beside the writer's."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    return connection
+
+
+def _make_private(path: Path) -> None:
+    """SQLite gives the files beside the index (-wal, -shm) the same mode."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        raise IndexTrouble(f"{path}: its file system cannot hold SQLite's write-ahead log; use a local disk")
+    db = Database(connection)
+    applied = [done.name for done in migrations.applied(db)]
+    if not applied and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        raise IndexTrouble(f"{path}: is another program's database; move it away or choose another `state` folder")
+    pending = [migration.name for migration in migrations.pending(db)]
+    known = _names()
+    if newer := [name for name in applied if name not in known]:
+        raise IndexTrouble(f"{path}: was made by a newer version ({newer[-1]}); use that version, or restore a backup")
+    if applied and pending:
+        _keep_copy(connection, path.with_name(f"{path.name}.before-{pending[0]}"))
+    if pending:
+        migrations.apply(db)
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise IndexTrouble(f"{path}: is another program's database; move it away or choose another `state` folder")
+
+
+def _names() -> set[str]:
+    """All migrations that this version knows: those still pending for an empty database."""
+    return {migration.name for migration in migrations.pending(Database(memory=True))}
+
+
+def _keep_copy(connection: sqlite3.Connection, copy: Path) -> None:
+    _make_private(copy)
+    target = sqlite3.connect(copy)
+    try:
+        connection.backup(target)
+    finally:
+        target.close()

@@ -1,0 +1,144 @@
+"""Rows of the index to Images and back."""
+
+import dataclasses
+import json
+from collections import OrderedDict
+from typing import Any
+
+from pipeline import naming
+from pipeline.lifecycle import status_of
+from pipeline.model import Artifact, Fault, Image, Lora, OnFailure, Recipe, State, Stored, Submission
+
+Row = tuple[Any, ...]
+
+SELECT_IMAGE = """
+SELECT images.id, jobs.id, characters.id, characters.name, owners.id, images.number, jobs.first_number,
+    characters.slug, images.public_id, prompts.text, images.seed, jobs.seq, jobs.recipe, jobs.labels, jobs.on_failure,
+    jobs.quantity, images.state, images.standing, images.backend, images.ticket, images.attempts, images.failures,
+    images.doubtful, images.gpu_seconds, images.used_embedding, images.created_at, images.fault_code,
+    images.fault_message, images.remote_id, images.base_url, images.accepted_at, images.deadline, images.expires_at,
+    images.spool_file, images.spool_md5, images.spool_bytes, images.spool_width, images.spool_height,
+    images.spool_format, images.spool_pixels, images.spool_color,
+    images.url, images.version, images.md5, images.bytes, images.width, images.height, images.format,
+    images.path, images.store_date, images.delivery
+FROM images
+JOIN characters ON characters.row = images.character
+JOIN owners ON owners.row = characters.owner
+LEFT JOIN jobs ON jobs.seq = images.job
+LEFT JOIN prompts ON prompts.id = images.prompt
+"""
+
+
+def recipe_to_json(recipe: Recipe) -> str:
+    """Write a recipe for `jobs.recipe`; what is None or empty is left out."""
+    values = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
+    values["loras"] = [[lora.name, lora.weight] for lora in recipe.loras]
+    values["params"] = dict(recipe.params)
+    return json.dumps({key: value for key, value in values.items() if value not in (None, False, [], {})})
+
+
+def recipe_from_json(text: str) -> Recipe:
+    """Read back what `recipe_to_json` wrote."""
+    values = json.loads(text)
+    values["loras"] = tuple(Lora(name, weight) for name, weight in values.get("loras", ()))
+    return Recipe(**values)
+
+
+class Reader:
+    """Makes Images of rows; recipes and labels of a job are parsed once while its images are asked for."""
+
+    def __init__(self, *, jobs_kept: int = 1_000) -> None:
+        self._jobs_kept = jobs_kept
+        self._jobs: OrderedDict[int, tuple[Recipe, tuple[str, ...]]] = OrderedDict()
+
+    def image(self, row: Row) -> Image:
+        """Make an Image of a row of SELECT_IMAGE."""
+        number, first, slug, public_id, seq = row[5], row[6], row[7], row[8], row[11]
+        recipe, labels = self._of_job(seq, row[12], row[13])
+        return Image(
+            row=row[0],
+            job_id=row[1] or "",
+            character_id=row[2],
+            character_name=row[3],
+            owner=row[4],
+            number=number,
+            index=0 if first is None else number - first,
+            filename=naming.filename(slug, number),
+            public_id=public_id,
+            prompt=row[9] or "",
+            seed=row[10] or 0,
+            recipe=recipe,
+            labels=labels,
+            on_failure=OnFailure(row[14]) if row[14] else OnFailure.PLACEHOLDER,
+            quantity=row[15] or 1,
+            state=State(row[16]),
+            standing=State(row[17]) if row[17] else None,
+            backend=row[18],
+            ticket=row[19],
+            attempts=row[20],
+            failures=row[21],
+            doubtful=row[22],
+            gpu_seconds=row[23],
+            used_embedding=bool(row[24]),
+            created_at=row[25],
+            fault=Fault(row[26], row[27]) if row[26] is not None else None,
+            submission=Submission(*row[28:33]) if row[28] is not None else None,
+            artifact=Artifact(*row[33:41]) if row[33] is not None else None,
+            stored=_stored(public_id, row[41:51]),
+        )
+
+    def _of_job(self, seq: int | None, recipe: str | None, labels: str | None) -> tuple[Recipe, tuple[str, ...]]:
+        if seq is None or recipe is None or labels is None:
+            return Recipe(), ()
+        known = self._jobs.get(seq)
+        if known is None:
+            known = self._jobs[seq] = recipe_from_json(recipe), tuple(json.loads(labels))
+            if len(self._jobs) > self._jobs_kept:
+                self._jobs.popitem(last=False)
+        return known
+
+
+def _stored(public_id: str, row: Row) -> Stored | None:
+    url, version, md5, size, width, height, form, path, store_date, delivery = row
+    if url is None:
+        return None
+    return Stored(public_id, url, version, md5, size, width, height, form, path, store_date, delivery)
+
+
+def columns(image: Image) -> dict[str, Any]:
+    """Everything in an image that a recorded step may change, by column."""
+    at, spool, stored, fault = image.submission, image.artifact, image.stored, image.fault
+    values: dict[str, Any] = {
+        "state": image.state.value,
+        "standing": image.standing.value if image.standing else None,
+        "status": status_of(image.state, image.standing).value,
+        "backend": image.backend,
+        "ticket": image.ticket,
+        "attempts": image.attempts,
+        "failures": image.failures,
+        "doubtful": image.doubtful,
+        "gpu_seconds": image.gpu_seconds,
+        "used_embedding": int(image.used_embedding),
+        "fault_code": fault.code if fault else None,
+        "fault_message": fault.message if fault else None,
+    }
+    values.update(zip(_SUBMISSION, _fields(at, _SUBMISSION), strict=True))
+    values.update(zip(_SPOOL, _fields(spool, _ARTIFACT), strict=True))
+    values.update(stored_columns(stored))
+    return values
+
+
+def stored_columns(stored: Stored | None) -> dict[str, Any]:
+    """The columns that tell what a store keeps."""
+    return dict(zip(_STORED, _fields(stored, _STORED_FIELDS), strict=True))
+
+
+_SUBMISSION = ("remote_id", "base_url", "accepted_at", "deadline", "expires_at")
+_ARTIFACT = ("file", "md5", "bytes", "width", "height", "format", "pixels", "color")
+_SPOOL = tuple(f"spool_{name}" for name in _ARTIFACT)
+_STORED = ("url", "version", "md5", "bytes", "width", "height", "format", "path", "store_date", "delivery")
+_STORED_FIELDS = ("url", "version", "md5", "bytes", "width", "height", "format", "path", "created_at", "type")
+
+
+def _fields(value: object | None, names: tuple[str, ...]) -> list[Any]:
+    return [None] * len(names) if value is None else [getattr(value, name) for name in names]

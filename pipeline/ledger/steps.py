@@ -1,0 +1,142 @@
+"""The one place where an image's state is written, with all that follows from it in the same transaction."""
+
+import dataclasses
+import json
+import sqlite3
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.errors import RepeatedOutput, StaleImage
+from pipeline.ledger.numbering import tally, touch
+from pipeline.ledger.rows import columns
+from pipeline.lifecycle import ENDS, Event, Fetched, StoredAt, Submitting
+from pipeline.model import Artifact, Fault, Image, State, Stored, Submission
+
+_ENDED_BY_WORK = (State.DONE, State.PLACEHOLDER, State.FAILED)
+
+
+def record(connection: sqlite3.Connection, before: Image, after: Image, event: Event, now: int) -> Image:
+    """Write what `event` made of an image, and return it as it was written.
+
+    Raises:
+        StaleImage: the row is not as `before` any more.
+        RepeatedOutput: another image of the job has the pixels just fetched.
+    """
+    old, new = columns(before), columns(after)
+    changes = {name: value for name, value in new.items() if value != old[name]}
+    if isinstance(event, StoredAt):
+        if before.created_at is None:
+            after = dataclasses.replace(after, created_at=_first_stored(connection, before, now))
+            changes["created_at"] = changes["shown_at"] = after.created_at
+        changes["color"] = before.artifact.color if before.artifact else None
+    job, character = _update(connection, before, changes | {"updated_at": now})
+    if isinstance(event, Fetched):
+        _refuse_repeated(connection, before, job, event.artifact.pixels)
+    connection.execute(
+        "INSERT INTO events (image, n, at, event, detail) "
+        "SELECT ?1, coalesce(max(n), 0) + 1, ?2, ?3, ?4 FROM events WHERE image = ?1",
+        (before.row, now, type(event).__name__, detail(event)),
+    )
+    if "status" in changes:
+        tally(connection, character, old["status"], -1)
+        tally(connection, character, new["status"], 1)
+    if job is not None:
+        _count(connection, job, _Step(event, before.state, after.state, old["status"], new["status"]), now)
+    if after.state in _ENDED_BY_WORK:
+        _count_day(connection, before, after, now)
+    touch(connection, character)
+    return after
+
+
+def _first_stored(connection: sqlite3.Connection, image: Image, now: int) -> int:
+    """Never less than any image of the character has, whatever the clock does."""
+    return int(
+        connection.execute(
+            "UPDATE characters SET newest_at = max(newest_at, ?) WHERE id = ? RETURNING newest_at",
+            (now, image.character_id),
+        ).fetchall()[0][0]
+    )
+
+
+def _update(connection: sqlite3.Connection, image: Image, changes: dict[str, Any]) -> tuple[int | None, int]:
+    sets = ", ".join(f"{name} = ?" for name in changes)
+    changed: list[tuple[int | None, int]] = connection.execute(
+        f"UPDATE images SET {sets} WHERE id = ? AND state = ? AND ticket IS ? RETURNING job, character",
+        (*changes.values(), image.row, image.state.value, image.ticket),
+    ).fetchall()
+    if not changed:
+        raise StaleImage(f"{image.public_id} is no longer {image.state}: somebody recorded another step meanwhile")
+    return changed[0]
+
+
+def _refuse_repeated(connection: sqlite3.Connection, image: Image, job: int | None, pixels: str) -> None:
+    same = connection.execute(
+        "SELECT number FROM images WHERE job = ? AND spool_pixels = ? AND id <> ? LIMIT 1", (job, pixels, image.row)
+    ).fetchone()
+    if same:
+        raise RepeatedOutput(same[0])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Step:
+    event: Event
+    left: State
+    reached: State
+    old_status: str
+    new_status: str
+
+
+def _count(connection: sqlite3.Connection, job: int, step: _Step, now: int) -> None:
+    """Keep the job's counters, and what follows from them: its status, its moments, whether its result is due."""
+    planned = (step.reached is State.PLANNED) - (step.left is State.PLANNED)
+    sets = ["version = version + 1", "planned = planned + ?"]
+    if step.old_status != step.new_status:
+        sets += [f"{step.old_status} = {step.old_status} - 1", f"{step.new_status} = {step.new_status} + 1"]
+    starts = isinstance(step.event, Submitting)
+    if starts:
+        sets += ["started_at = coalesce(started_at, ?)", "reason = NULL"]
+    ((queued, running, cancelled, started, status, finished),) = connection.execute(
+        f"UPDATE jobs SET {', '.join(sets)} WHERE seq = ? "
+        "RETURNING queued, running, cancelled, started_at, status, finished_at",
+        (planned, *((now,) if starts else ()), job),
+    ).fetchall()
+    if queued or running:
+        now_is = "running" if running or started is not None else "queued"
+    else:
+        now_is = "cancelled" if cancelled else "done"
+    ended = now_is in {"done", "cancelled"}
+    if now_is != status or (ended and step.reached in ENDS):
+        connection.execute(
+            "UPDATE jobs SET status = ?, finished_at = ?, filed = 0 WHERE seq = ?",
+            (now_is, (finished or now) if ended else None, job),
+        )
+
+
+def _count_day(connection: sqlite3.Connection, before: Image, after: Image, now: int) -> None:
+    day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
+    status = after.state.value
+    connection.execute(
+        f"INSERT INTO days (day, backend, {status}, gpu_seconds) VALUES (?, ?, 1, ?) "
+        f"ON CONFLICT DO UPDATE SET {status} = {status} + 1, gpu_seconds = gpu_seconds + excluded.gpu_seconds",
+        (day, before.backend or "", after.gpu_seconds),
+    )
+
+
+def detail(event: Event) -> str:
+    """What the history of an image tells of a step, as JSON: no bytes, no addresses of results."""
+    told: dict[str, Any] = {}
+    for field in dataclasses.fields(event):  # type: ignore[arg-type]  # every event is a dataclass
+        match getattr(event, field.name):
+            case Fault(code, message):
+                told |= {"code": code, "message": message}
+            case Submission() as submission:
+                told |= {"remote_id": submission.remote_id, "base_url": submission.base_url}
+            case Artifact() as artifact:
+                told |= {"file": artifact.file, "md5": artifact.md5, "bytes": artifact.bytes}
+            case Stored() as stored:
+                told |= {"version": stored.version, "md5": stored.md5, "bytes": stored.bytes}
+            case None:
+                pass
+            case plain:
+                told[field.name] = plain
+    return json.dumps(told)

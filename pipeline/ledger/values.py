@@ -1,0 +1,48 @@
+"""What the ledger answers with, where it is no Image."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The job is in the index for good; `numbered` is false while its owner's folder was never listed."""
+
+    job_id: str
+    numbered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The same id with the same content is there already; nothing was written."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The job cannot be taken as it is; `reason` is for the person who sent it."""
+
+    reason: str
+
+
+Verdict = Taken | Duplicate | Declined
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerToAdopt:
+    """An owner whose jobs wait for a listing of the store; `slug` is the first choice for the folder."""
+
+    owner: str
+    slug: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What the starts need to know of a job with planned images."""
+
+    job_id: str
+    seq: int
+    priority: int
+    backends: tuple[str, ...]
+    stagger: float
+    planned: int
