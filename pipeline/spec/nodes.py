@@ -28,6 +28,7 @@ class Scalar:
     plain: bool
     line: int
     column: int
+    written: str | None = None  # what stands in the file, where `text` was filled in from the environment
 
     @property
     def null(self) -> bool:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from pipeline.spec.complaint import Complaint, Source, meant, quoted
+from pipeline.spec.complaint import Complaint, Source, meant, quoted, without_secrets
 from pipeline.spec.nodes import Mapping, Node, Scalar, Sequence
 from pipeline.spec.shapes import Choice, Named, Record, Several, Shape
 
@@ -28,8 +28,8 @@ _WORDS = {
     "string_pattern_mismatch": "is not allowed",
     "string_too_short": "is empty",
     "string_too_long": "is too long",
-    "too_short": "is an empty list",
-    "too_long": "is too long a list",
+    "too_short": "is empty",
+    "too_long": "has too many entries",
     "string_type": "is not a text",
     "enum": "is not one of the choices",
     "literal_error": "is not one of the choices",
@@ -41,6 +41,8 @@ _WORDS = {
     "model_type": "is not a mapping",
     "model_attributes_type": "is not a mapping",
 }
+
+_CONSEQUENCES = frozenset({"default_factory_not_called", "union_tag_not_found"})  # of a fault that is named already
 
 
 class _Place:
@@ -106,6 +108,8 @@ def explain(error: ValidationError, root: Node, shape: Record, source: Source) -
     """Translate each error into a complaint at its place, one for a place."""
     complaints: dict[tuple[int, int, str | None], Complaint] = {}
     for detail in error.errors(include_url=False):
+        if detail["type"] in _CONSEQUENCES:
+            continue
         place = find(root, shape, detail["loc"])
         said = _complaint(detail, place, source)
         complaints.setdefault((said.line, said.column, place.missing), said)
@@ -132,16 +136,17 @@ def describe(field: FieldInfo | None) -> str | None:
 
 
 def _complaint(detail: ErrorDetails, place: _Place, source: Source) -> Complaint:
-    node, kind, context = place.node, detail["type"], detail.get("ctx", {})
-    if "key" in context and isinstance(place.shape, Record):
+    kind, context = detail["type"], detail.get("ctx", {})
+    if "key" in context:
         place.step(str(context["key"]))
-        node = place.node
+    node = place.node
     if kind == "missing":
         return source.complaint(node.line, node.column, f"`{place.missing}` is missing", describe(place.field))
-    said = _words(detail, context)
+    if "sentence" in context:
+        return source.complaint(node.line, node.column, str(context["sentence"]), context.get("expected"))
+    words = _words(detail, context)
     shown = "" if _secret(place.field) else _shown(node)
-    subject = f"{place.label}: {shown}" if place.label else shown
-    message = f"{subject} {said}".strip() if not context.get("sentence") else said
+    message = f"{place.label}: {shown} {words}" if place.label and shown else f"{place.label}{shown} {words}"
     return source.complaint(node.line, node.column, message, context.get("expected") or describe(place.field))
 
 
@@ -156,8 +161,14 @@ def _words(detail: ErrorDetails, context: dict[str, Any]) -> str:
 
 def _shown(node: Node) -> str:
     if isinstance(node, Scalar):
-        return "null" if node.null else quoted(node.text) if not _number(node) else node.text[:60]
+        return _shown_scalar(node)
     return "a list" if isinstance(node, Sequence) else "a mapping"
+
+
+def _shown_scalar(node: Scalar) -> str:
+    if node.written is not None or node.null:  # what the environment held is not shown
+        return "null" if node.written is None else quoted(node.written)
+    return node.text[:60] if _number(node) else quoted(without_secrets(node.text))
 
 
 def _number(node: Scalar) -> bool:

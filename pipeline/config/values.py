@@ -1,0 +1,34 @@
+"""Kinds of value that only the configuration has."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+FROZEN = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What validation needs besides the file: the folder that relative paths start from."""
+
+    root: Path
+
+
+def _rooted(path: Path, info: ValidationInfo) -> Path:
+    root = info.context.root if isinstance(info.context, Surroundings) else Path.cwd()
+    return (root / path.expanduser()).absolute()
+
+
+def fault(sentence: str, *, key: str | None = None, expected: str | None = None) -> PydanticCustomError:
+    """Return an error that stands at `key` of the mapping it is raised for, in these words."""
+    context = {"sentence": sentence, "key": key, "expected": expected}
+    return PydanticCustomError(
+        "fault", "{sentence}", {name: word for name, word in context.items() if word is not None}
+    )
+
+
+RootedPath = Annotated[Path, AfterValidator(_rooted), PlainSerializer(str), Field(description="a path")]
+Host = Annotated[str, Field(pattern=r"^[^\s/:@]+$|^[0-9A-Fa-f:.]+$", description="a host name or an IP address")]
