@@ -39,7 +39,7 @@ def write_durably(path: Path, data: bytes, *, replace: bool, mode: int = 0o666) 
         if replace:
             draft.replace(path)
         else:
-            _move_exclusively(draft, path)
+            move_exclusively(draft, path)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one worth telling
             draft.unlink()
@@ -55,7 +55,7 @@ def rename_exclusive(src: Path, dst: Path) -> None:
         FileNotFoundError: `src` has vanished.
         OSError: whatever else the file system says.
     """
-    _move_exclusively(src, dst)
+    move_exclusively(src, dst)
     fsync_folder(dst.parent)
     if src.parent != dst.parent:
         fsync_folder(src.parent)
@@ -81,8 +81,8 @@ def make_folder(path: Path, *, mode: int = 0o777) -> None:
         fsync_folder(path.parent)
 
 
-def _move_exclusively(src: Path, dst: Path) -> None:
-    """Rename in one step that fails where something stands at `dst`.
+def move_exclusively(src: Path, dst: Path) -> None:
+    """Rename in one step that fails where something stands at `dst`; the folders are left for the caller to flush.
 
     A second link and an unlink would leave both names after a crash in between, and a job file found under two
     names would be two jobs. Where the system has no such rename, an empty file reserves the name first.

@@ -1,0 +1,148 @@
+"""Giving drafts their names and taking their files: the renames, and what stands still between them."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pipeline.inbox.disk import EVERYWHERE, Disk, Folders, reject, set_aside
+from pipeline.inbox.drafting import Draft, Refusal
+from pipeline.inbox.looking import Arrival
+from pipeline.inbox.names import split
+from pipeline.inbox.reading import Stamp
+from pipeline.model import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job with its name, and its file; `move` is false where the file is not to be taken (a known id) or is already."""
+
+    arrival: Arrival
+    job: Job
+    stamp: Stamp
+    move: bool
+    path: Path  # where the file lies when this has been carried out
+
+    @classmethod
+    def of(cls, draft: Draft, job_id: str, folders: Folders) -> "Claim":
+        """Take the file into `active/` under the job's name."""
+        arrival = draft.arrival
+        file = job_id + split(arrival.name)[1]
+        moves = not (arrival.claimed and arrival.name == file)
+        return cls(arrival, replace(draft.job, id=job_id, file=file), draft.stamp, moves, folders.active / file)
+
+    @classmethod
+    def in_place(cls, draft: Draft, folders: Folders) -> "Claim":
+        """Leave the file where it is until the ledger has said what a second job of a known id is."""
+        file = draft.job.id + split(draft.arrival.name)[1]
+        return cls(draft.arrival, replace(draft.job, file=file), draft.stamp, False, source_of(draft.arrival, folders))
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A file to be moved away: into `rejected/` with its reason, or, without one, into `duplicate/`."""
+
+    arrival: Arrival
+    path: Path
+    stamp: Stamp
+    reason: str | None
+
+    @classmethod
+    def of(cls, refusal: Refusal, folders: Folders) -> "Aside":
+        """Move away what was refused before it was taken."""
+        return cls(refusal.arrival, source_of(refusal.arrival, folders), refusal.stamp, refusal.reason)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a batch at the file system."""
+
+    claims: list[Claim] = field(default_factory=list)  # these may be accepted
+    aside: list[tuple[Aside, Path]] = field(default_factory=list)  # moved away, and where to
+    failed: list[tuple[Arrival, OSError]] = field(default_factory=list)  # stay where they are
+    postponed: int = 0  # changed or vanished meanwhile, or their name is in use: the next pass looks again
+    trouble: OSError | None = None  # the folder as a whole ails; what is not above was not tried
+
+
+def source_of(arrival: Arrival, folders: Folders) -> Path:
+    """Tell where a file lies before anything is done to it."""
+    return (folders.active if arrival.claimed else folders.jobs) / arrival.name
+
+
+class Claimer:
+    """Carries out what was decided; every step leaves the files so that a later pass can go on from there."""
+
+    def __init__(self, folders: Folders, disk: Disk) -> None:
+        self._folders = folders
+        self._disk = disk
+
+    def take(self, claims: list[Claim]) -> Outcome:
+        """Rename the files into `active/`, then make all the new names durable at once.
+
+        Only after that may the ledger hear of them: a rename that a power cut undoes would let the same file be
+        taken a second time.
+        """
+        outcome = Outcome()
+        try:
+            for claim in claims:
+                self._take_one(claim, outcome)
+            if any(claim.move for claim in outcome.claims):
+                self._disk.flush(self._folders.active)
+                self._disk.flush(self._folders.jobs)
+        except OSError as error:
+            # What was renamed lies in `active/`, unknown to the index, and is taken anew from there.
+            return Outcome(failed=outcome.failed, postponed=outcome.postponed, trouble=error)
+        return outcome
+
+    def set_aside(self, files: list[Aside]) -> Outcome:
+        """Move away what is no job, and what is one already."""
+        outcome = Outcome()
+        for file in files:
+            if outcome.trouble is None:
+                self._set_aside(file, outcome)
+        return outcome
+
+    def _take_one(self, claim: Claim, outcome: Outcome) -> None:
+        if claim.move:
+            try:
+                self._disk.rename(source_of(claim.arrival, self._folders), claim.path)
+            except (FileNotFoundError, FileExistsError) as error:
+                self._missing_folder(error)
+                outcome.postponed += 1
+                return
+            except OSError as error:
+                if error.errno in EVERYWHERE:
+                    raise
+                outcome.failed.append((claim.arrival, error))
+                return
+        if _stamp(claim.path) == claim.stamp:
+            outcome.claims.append(claim)
+        else:
+            outcome.postponed += 1
+
+    def _missing_folder(self, error: OSError) -> None:
+        if isinstance(error, FileNotFoundError) and not self._folders.active.is_dir():
+            raise error
+
+    def _set_aside(self, file: Aside, outcome: Outcome) -> None:
+        name = file.arrival.name
+        if _stamp(file.path) != file.stamp:
+            outcome.postponed += 1
+            return
+        try:
+            if file.reason is None:
+                place = set_aside(self._disk, file.path, self._folders.duplicate, name)
+            else:
+                place = reject(self._disk, file.path, self._folders.rejected, name, file.reason)
+        except OSError as error:
+            if error.errno in EVERYWHERE or isinstance(error, FileNotFoundError):
+                outcome.trouble = error
+            else:
+                outcome.failed.append((file.arrival, error))
+        else:
+            outcome.aside.append((file, place))
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        return Stamp.of(path.lstat())
+    except OSError:
+        return None

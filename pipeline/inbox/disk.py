@@ -1,0 +1,123 @@
+"""The folders of a person's jobs, and the few operations by which files move between them."""
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.files import fsync_folder, make_folder, move_exclusively, write_durably
+from pipeline.inbox.names import EXTENSIONS, first_free, numbered, split
+
+_ERROR = ".error.txt"
+_SUFFIX = len(_ERROR)  # bytes kept free, so that a file and its error text always get the same stem
+
+# What ails the whole folder, not one file: the rest of the pass would meet it too.
+EVERYWHERE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EXDEV}
+)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    write_durably(path, data, replace=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What the inbox does to folders; one value, so that a test can compose a world that ends between any two steps."""
+
+    make_folder: Callable[[Path], None] = make_folder
+    rename: Callable[[Path, Path], None] = move_exclusively  # not yet flushed: `flush` does that for many at once
+    flush: Callable[[Path], None] = fsync_folder
+    write: Callable[[Path, bytes], None] = _write_new
+    leases: bool | None = None  # whether leases are believed; None: on file systems that no other machine writes to
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """`jobs/` and those of its folders that the inbox fills."""
+
+    jobs: Path
+    active: Path = field(init=False)
+    rejected: Path = field(init=False)
+    duplicate: Path = field(init=False)
+    done: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("active", "rejected", "duplicate", "done"):
+            object.__setattr__(self, name, self.jobs / name)
+
+    def make(self, disk: Disk) -> bool:
+        """Make what is missing; true where `jobs` itself was."""
+        missing = not self.jobs.is_dir()
+        for folder in (self.jobs, self.active, self.rejected, self.duplicate, self.done):
+            disk.make_folder(folder)
+        return missing
+
+
+def set_aside(disk: Disk, source: Path, folder: Path, name: str) -> Path:
+    """Move a file into a folder under its name or the next free one; flushed.
+
+    Raises:
+        OSError: it stays where it is.
+    """
+    stem, extension = split(name)
+
+    def place(n: int) -> Path:
+        return folder / (numbered(stem, n, longest_suffix=_SUFFIX) + extension)
+
+    target = _move(disk, source, place, lambda n: os.path.lexists(place(n)))
+    _flush(disk, (folder, source.parent))
+    return target
+
+
+def reject(disk: Disk, source: Path, folder: Path, name: str, reason: str) -> Path:
+    """Move a file that is no job into `rejected`, its reason written first, under the same stem.
+
+    A reason without its file, left by a crash in between, is found again and used.
+
+    Raises:
+        OSError: the file stays where it is.
+    """
+    stem, extension = split(name)
+    text = reason.rstrip("\n").encode("utf-8", "backslashreplace") + b"\n"
+
+    def place(n: int, end: str) -> Path:
+        return folder / (numbered(stem, n, longest_suffix=_SUFFIX) + end)
+
+    def taken(n: int) -> bool:
+        return any(os.path.lexists(place(n, end)) for end in EXTENSIONS) or _holds_other(place(n, _ERROR), text)
+
+    def prepared(n: int) -> Path:
+        error = place(n, _ERROR)
+        if not os.path.lexists(error):
+            disk.write(error, text)
+        return place(n, extension)
+
+    target = _move(disk, source, prepared, taken)
+    _flush(disk, (folder, source.parent))
+    return target
+
+
+def _move(disk: Disk, source: Path, place: Callable[[int], Path], taken: Callable[[int], bool]) -> Path:
+    while True:
+        target = place(first_free(taken))
+        try:
+            disk.rename(source, target)
+        except FileExistsError:  # somebody else put a file there since we looked
+            continue
+        return target
+
+
+def _holds_other(path: Path, text: bytes) -> bool:
+    """Whether something stands at `path` that is not exactly this text in a plain file."""
+    if not os.path.lexists(path):
+        return False
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != len(text):
+        return True
+    return path.read_bytes() != text
+
+
+def _flush(disk: Disk, folders: Iterable[Path]) -> None:
+    for folder in folders:
+        disk.flush(folder)

@@ -1,0 +1,147 @@
+"""From files to drafts: read what is ready, parse it, and say of the rest why it waits. Runs in a worker thread."""
+
+import random
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from pipeline.errors import SpecError
+from pipeline.inbox.disk import EVERYWHERE, Folders
+from pipeline.inbox.looking import Arrival
+from pipeline.inbox.names import readable
+from pipeline.inbox.reading import Left, Reading, Stamp, read
+from pipeline.inbox.settling import Stillness
+from pipeline.inbox.stuck import Stuck
+from pipeline.inbox.telling import Telling
+from pipeline.model import Job
+from pipeline.plan import Rules, make_job
+from pipeline.spec.job import parse_job
+
+_log = structlog.get_logger("pipeline.inbox")
+
+# One batch is one transaction: large enough to share its flush, small enough for memory and for the first one's wait.
+MOST_FILES = 256
+MOST_IMAGES = 20_000
+MOST_BYTES = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A file that is a job, before it has its name; `job.id` is the spec's own id or empty."""
+
+    arrival: Arrival
+    job: Job
+    stamp: Stamp  # how the file looked when it was read
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A file that is no job, and why."""
+
+    arrival: Arrival
+    reason: str
+    stamp: Stamp
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one turn in the worker thread brought."""
+
+    drafts: list[Draft] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    written: int = 0  # files that a process has open for writing
+    images: int = 0
+    bytes: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the rest has to wait for the next one."""
+        files = len(self.drafts) + len(self.refusals)
+        return files >= MOST_FILES or self.images >= MOST_IMAGES or self.bytes >= MOST_BYTES
+
+
+class Drafter:
+    """Reads and parses; remembers only how long files have stood still and which of them cannot be read."""
+
+    def __init__(self, folders: Folders, rules: Rules, *, settle: float, leases: bool, telling: Telling) -> None:
+        self.stillness = Stillness(settle)
+        self.stuck = Stuck(telling)
+        self._folders = folders
+        self._rules = rules
+        self._leases = leases
+        self._draw = random.Random()
+
+    def draft(self, arrivals: deque[Arrival], told: Collection[str], now: float) -> Batch:
+        """Work off arrivals from the left until a batch is full.
+
+        Args:
+            arrivals: in the order in which they are to be taken.
+            told: names whose writers have closed them, or that were renamed into the folder.
+            now: monotonic seconds.
+
+        Raises:
+            OSError: one of `EVERYWHERE`; the file stands first in `arrivals` again.
+        """
+        batch = Batch()
+        while arrivals and not batch.full:
+            arrival = arrivals.popleft()
+            if self.stuck.holds(arrival, now):
+                continue
+            try:
+                found = read(str(self._path(arrival)), leases=self._leases)
+            except OSError as error:
+                if error.errno in EVERYWHERE:
+                    arrivals.appendleft(arrival)
+                    raise
+                self.stuck.note(arrival, error, now)
+                continue
+            if isinstance(found, Left):
+                self.stillness.forget(arrival.key)
+                batch.written += found is Left.OPEN
+                continue
+            self._weigh(arrival, found, batch, done=found.sure or arrival.name in told, now=now)
+        return batch
+
+    def _weigh(self, arrival: Arrival, found: Reading, batch: Batch, *, done: bool, now: float) -> None:
+        """Decide about a file that could be read: a job, no job, or not to be judged yet.
+
+        A writer may close a file and open it again for the next line. So what is no job has to stand still before
+        it is refused, even where nobody has it open.
+        """
+        still = self.stillness.settled(arrival.key, found.stamp, now)
+        if not (done or still):
+            return
+        batch.bytes += len(found.data)
+        parsed = self._parse(arrival, found.data)
+        if isinstance(parsed, Job):
+            batch.drafts.append(Draft(arrival, parsed, found.stamp))
+            batch.images += len(parsed.images)
+        elif still:
+            batch.refusals.append(Refusal(arrival, parsed, found.stamp))
+        else:
+            return
+        self.stillness.forget(arrival.key)
+
+    def _parse(self, arrival: Arrival, data: bytes) -> Job | str:
+        file = readable(arrival.name)
+        try:
+            spec = parse_job(data, file=file)
+            return make_job(
+                spec,
+                job_id=spec.id or "",
+                own_id=spec.id is not None,
+                file=file,
+                rules=self._rules,
+                draw_seed=lambda: self._draw.randrange(2**32),
+            )
+        except SpecError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001  # one odd file must not stop the others; the log has the traceback
+            _log.exception("a job file broke the parser, which is a defect of this program", file=file)
+            return f"{file}: this program broke on it ({type(error).__name__}); please report it with the file"
+
+    def _path(self, arrival: Arrival) -> Path:
+        return (self._folders.active if arrival.claimed else self._folders.jobs) / arrival.name

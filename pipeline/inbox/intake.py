@@ -1,0 +1,201 @@
+"""One pass over the folder, from names to accepted jobs; batch by batch, the file work in a worker thread."""
+
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from pipeline.clock import Clock
+from pipeline.inbox.claiming import Aside, Claim, Claimer, Outcome
+from pipeline.inbox.counts import Pass, Totals
+from pipeline.inbox.disk import Disk, Folders
+from pipeline.inbox.drafting import Batch, Draft, Drafter
+from pipeline.inbox.looking import Arrival, list_names, look_at
+from pipeline.inbox.names import has_job_shape, new_job_id, readable, split
+from pipeline.inbox.telling import Telling
+from pipeline.ledger.values import Declined, Taken, Verdict
+from pipeline.model import Job
+
+_log = structlog.get_logger("pipeline.inbox")
+
+_ASKED_AT_ONCE = 500  # questions to the index between two chances for other tasks
+
+RunSync = Callable[..., Awaitable[Any]]
+
+
+class Register(Protocol):
+    """What the front door needs of the ledger."""
+
+    def knows(self, job_id: str) -> bool:
+        """Tell whether a job of that id was ever accepted."""
+        ...
+
+    async def accept(self, jobs: Sequence[Job]) -> list[Verdict]:
+        """Record jobs in their order, in one transaction."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a pass needs of the world."""
+
+    folders: Folders
+    disk: Disk
+    ledger: Register
+    clock: Clock
+    run_sync: RunSync
+    on_accepted: Callable[[Sequence[str]], None]
+
+
+class Intake:
+    """Makes passes, one at a time; remembers which names in `active/` the index is known to know."""
+
+    def __init__(self, outside: Outside, drafter: Drafter, telling: Telling) -> None:
+        self.totals = Totals()
+        self._outside = outside
+        self._folders = outside.folders
+        self._drafter = drafter
+        self._claimer = Claimer(outside.folders, outside.disk)
+        self._telling = telling
+        self._draw = random.Random()
+        self._known: set[str] = set()
+
+    async def all(self, result: Pass) -> None:
+        """Look at everything in `jobs/`, and at what `active/` holds that the index does not know.
+
+        Raises:
+            OSError: the folder, or the disk, is in trouble; what was not taken is still there.
+            IndexTrouble: likewise, of the index.
+        """
+        names, arrivals = await self._outside.run_sync(self._list)
+        arrivals += await self._unknown(names)
+        keys = {arrival.key for arrival in arrivals}
+        self._drafter.stillness.keep_only(keys)
+        self._drafter.stuck.keep_only(keys)
+        await self._work_off(arrivals, (), result)
+        self.totals.passed_at = self._outside.clock()
+
+    async def some(self, keys: Collection[str], told: Collection[str], result: Pass) -> None:
+        """Look at a few files; `told` names those whose writers are known to be done.
+
+        Raises:
+            OSError, IndexTrouble: as from `all`.
+        """
+        await self._work_off(await self._outside.run_sync(self._look, keys), told, result)
+
+    def _list(self) -> tuple[list[str], list[Arrival]]:
+        if self._folders.make(self._outside.disk):
+            _log.warning("the jobs folder was missing and has been made", folder=str(self._folders.jobs))
+        active = list_names(self._folders.active)
+        self._known.intersection_update(active)
+        arrivals = list(look_at(self._folders.jobs, list_names(self._folders.jobs), claimed=False))
+        return [name for name in active if name not in self._known], arrivals
+
+    def _look(self, keys: Collection[str]) -> list[Arrival]:
+        active = [key.removeprefix("active/") for key in keys if key.startswith("active/")]
+        waiting = [key for key in keys if not key.startswith("active/")]
+        return [
+            *look_at(self._folders.active, active, claimed=True),
+            *look_at(self._folders.jobs, waiting, claimed=False),
+        ]
+
+    async def _unknown(self, names: Sequence[str]) -> list[Arrival]:
+        """Find what a crash between renaming and accepting has left in `active/`."""
+        unknown = []
+        for n, name in enumerate(names):
+            if self._outside.ledger.knows(split(name)[0]):
+                self._known.add(name)
+            else:
+                unknown.append(name)
+            if n % _ASKED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        return list(look_at(self._folders.active, unknown, claimed=True))
+
+    async def _work_off(self, arrivals: list[Arrival], told: Collection[str], result: Pass) -> None:
+        arrivals.sort()
+        waiting = deque(arrivals)
+        again: list[Draft] = []
+        try:
+            while waiting or again:
+                batch: Batch = await self._outside.run_sync(self._drafter.draft, waiting, told, trio.current_time())
+                result.written += batch.written
+                batch.drafts[:0] = again
+                again = await self._take(batch, result)
+        finally:
+            result.settling += len(self._drafter.stillness)
+            result.stuck = len(self._drafter.stuck)
+            self._telling.end()
+            self.totals.add(result)
+
+    async def _take(self, batch: Batch, result: Pass) -> list[Draft]:
+        """Take a batch; return the drafts that have to wait for its end, their id being in it already."""
+        claims, again = self._name(batch.drafts)
+        aside = [Aside.of(refusal, self._folders) for refusal in batch.refusals]
+        if claims:
+            outcome: Outcome = await self._outside.run_sync(self._claimer.take, claims)
+            self._note(outcome, result)
+            verdicts = await self._outside.ledger.accept([claim.job for claim in outcome.claims])
+            aside += self._sort_out(outcome.claims, verdicts, result)
+        if aside:
+            self._note(await self._outside.run_sync(self._claimer.set_aside, aside), result)
+        return again
+
+    def _name(self, drafts: Sequence[Draft]) -> tuple[list[Claim], list[Draft]]:
+        claims: list[Claim] = []
+        again: list[Draft] = []
+        used: set[str] = set()
+        for draft in drafts:
+            own = draft.job.id
+            if own in used:
+                again.append(draft)
+            elif own and self._outside.ledger.knows(own):
+                claims.append(Claim.in_place(draft, self._folders))
+            else:
+                job_id = own or self._job_id(split(draft.arrival.name)[0], used)
+                used.add(job_id)
+                claims.append(Claim.of(draft, job_id, self._folders))
+        return claims, again
+
+    def _job_id(self, stem: str, used: Collection[str]) -> str:
+        job_id = stem if has_job_shape(stem) else ""
+        while not job_id or job_id in used or self._outside.ledger.knows(job_id):
+            job_id = new_job_id(stem, now=self._outside.clock(), draw=self._draw)
+        return job_id
+
+    def _sort_out(self, claims: Sequence[Claim], verdicts: Sequence[Verdict], result: Pass) -> list[Aside]:
+        """Tell the runner what was accepted; return what is to be moved away."""
+        accepted: list[str] = []
+        aside: list[Aside] = []
+        for claim, verdict in zip(claims, verdicts, strict=True):
+            if isinstance(verdict, Taken):
+                accepted.append(verdict.job_id)
+                self._known.add(claim.job.file)
+            else:
+                reason = verdict.reason if isinstance(verdict, Declined) else None
+                aside.append(Aside(claim.arrival, claim.path, claim.stamp, reason))
+        if accepted:
+            result.taken += len(accepted)
+            self.totals.lag = max(0.0, self._outside.clock() / 1e3 - claims[-1].arrival.ctime_ns / 1e9)
+            _log.info("accepted", jobs=len(accepted), first=accepted[0])
+            self._outside.on_accepted(accepted)
+        return aside
+
+    def _note(self, outcome: Outcome, result: Pass) -> None:
+        result.settling += outcome.postponed
+        now = trio.current_time()
+        for arrival, error in outcome.failed:
+            self._drafter.stuck.note(arrival, error, now)
+        for moved, place in outcome.aside:
+            self._drafter.stuck.forget(moved.arrival)
+            if moved.reason is None:
+                result.duplicates += 1
+                self._telling.say("known already", file=readable(moved.arrival.name), moved_to=str(place))
+            else:
+                result.rejected += 1
+                self._telling.say("rejected", file=readable(moved.arrival.name), moved_to=readable(str(place)))
+        if outcome.trouble is not None:
+            raise outcome.trouble

@@ -1,0 +1,56 @@
+"""Files that cannot be read or moved: told once, tried again when they change, and now and then."""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from pipeline.inbox.looking import Arrival
+from pipeline.inbox.names import readable
+from pipeline.inbox.telling import Telling
+
+TRIED_AGAIN = 30.0  # seconds after which an unchanged file gets another chance: the fault may be the folder's
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    look: tuple[object, ...]
+    until: float
+
+
+class Stuck:
+    """Remembers the files that a pass had to leave, so that the next one does not fall over them again."""
+
+    def __init__(self, telling: Telling) -> None:
+        self._telling = telling
+        self._faults: dict[str, _Fault] = {}
+
+    def __len__(self) -> int:
+        return len(self._faults)
+
+    def holds(self, arrival: Arrival, now: float) -> bool:
+        """Whether a file is to be passed over for now; one that has changed is not."""
+        fault = self._faults.get(arrival.key)
+        return fault is not None and fault.look == _look(arrival) and now < fault.until
+
+    def note(self, arrival: Arrival, error: OSError, now: float) -> None:
+        """Leave a file where it is; said once for as long as it looks the same."""
+        before = self._faults.get(arrival.key)
+        self._faults[arrival.key] = _Fault(_look(arrival), now + TRIED_AGAIN)
+        if before is None or before.look != _look(arrival):
+            self._telling.say(
+                "a job file cannot be taken and stays where it is; it is tried again when it changes",
+                file=readable(arrival.key),
+                reason=error.strerror or type(error).__name__,
+            )
+
+    def forget(self, arrival: Arrival) -> None:
+        """Drop a file that could be dealt with after all."""
+        self._faults.pop(arrival.key, None)
+
+    def keep_only(self, keys: AbstractSet[str]) -> None:
+        """Drop the files that are no longer there."""
+        for key in self._faults.keys() - keys:
+            del self._faults[key]
+
+
+def _look(arrival: Arrival) -> tuple[object, ...]:
+    return (arrival.stamp, arrival.ctime_ns)

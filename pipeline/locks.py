@@ -1,0 +1,101 @@
+"""One daemon at a time: an advisory lock on a folder, with the holder's name inside for the next one to read.
+
+The lock is the kernel's (`flock`): it ends with its process, whatever the file says. So a file left over from a
+crash is harmless, and the file itself is never deleted (deleting it would let two processes hold two files).
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from pipeline.errors import ConfigError, HeldElsewhere
+from pipeline.files import make_folder
+from pipeline.mounts import MOUNTINFO, mount_of
+
+LOCK_NAME = ".pipeline.lock"
+
+
+@contextlib.contextmanager
+def hold(folder: Path, name: str = LOCK_NAME, *, process: str | None = None) -> Iterator[None]:
+    """Hold a folder against every other process (and every other holder in this one) while the block runs.
+
+    Args:
+        folder: made where it is missing.
+        name: the lock file's name in it.
+        process: what the next one is told about the holder; default: the command as it was called, without arguments
+            that might hold a secret.
+
+    Raises:
+        HeldElsewhere: another process has it; the message names it.
+        ConfigError: the lock file cannot be made there.
+    """
+    path = folder / name
+    lock = _open(folder, path)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise ConfigError(f"{path}: cannot be locked ({error.strerror}); use a local folder") from error
+            raise HeldElsewhere(_told(folder, lock)) from error
+        _sign(lock, process or _own_command())
+        yield
+    finally:
+        os.close(lock)  # this also lets go; the words stay and are overwritten by the next holder
+
+
+def refuse_shared(folder: Path, *, mountinfo: Path = MOUNTINFO) -> None:
+    """Refuse a folder for the index that lies on a network or host-shared file system.
+
+    Raises:
+        ConfigError: with the file system and the remedy.
+    """
+    mount = mount_of(folder, mountinfo=mountinfo)
+    if mount is not None and mount.shared:
+        raise ConfigError(
+            f"state: {folder} lies on a shared file system ({mount.type}, {mount.source} at {mount.point}), where "
+            "SQLite's locks and shared memory cannot be relied on and an index may be damaged; "
+            "set `state:` to a folder on a local disk (the jobs folder may stay where it is)"
+        )
+
+
+def _open(folder: Path, path: Path) -> int:
+    try:
+        make_folder(folder)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: the lock file cannot be opened ({error.strerror}); "
+            "the folder must be a directory that this user may write to"
+        ) from error
+
+
+def _own_command() -> str:
+    words = [Path(sys.argv[0] or "pipeline").name.replace("__main__.py", "pipeline"), *sys.argv[1:2]]
+    return " ".join(word for word in words if not word.startswith("-"))
+
+
+def _sign(lock: int, process: str) -> None:
+    since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    line = orjson.dumps({"pid": os.getpid(), "process": process, "since": since}) + b"\n"
+    # A full disk must not keep the daemon from starting: the lock holds without the words.
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, line, 0)
+
+
+def _told(folder: Path, lock: int) -> str:
+    remedy = "stop it, or use another folder"
+    try:
+        said = orjson.loads(os.pread(lock, 4096, 0))
+        holder = f"process {int(said['pid'])} ({str(said['process'])[:80]}) since {str(said['since'])[:40]}"
+    except (ValueError, KeyError, TypeError):
+        return f"{folder} is held by another process that has not said its name; {remedy}"
+    return f"{folder} is held by {holder}; {remedy}"
