@@ -108,6 +108,8 @@ class RepeatedOutput(PipelineError):
 class BackendError(PipelineError):
     """A back end said no, broke, or said nothing; `code` is the word recorded on the image."""
 
+    gpu_seconds = 0.0  # what the failed attempt has cost, where the service tells
+
     def __init__(self, message: str, *, code: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.code = code

@@ -100,7 +100,7 @@ class Service:
         content = None if body is None else encoded(body)
         try:
             with trio.fail_after(timeout):
-                answer = await self._exchange(method, url, content, timeout=timeout, limit=limit, params=params)
+                answer = await self._exchange(method, url, content, limit=limit, params=params)
         except _TooLargeError as error:
             raise Unavailable(f"{self.called} at {base} {error}", code="too_large") from None
         except (httpx.TransportError, httpx.DecodingError) as error:
@@ -119,14 +119,15 @@ class Service:
 
         Raises:
             NotAccepted, Unavailable: nothing went out.
-            AcceptanceUnknown: it went out, and no whole answer came; code `too_large` over `limit`.
+            AcceptanceUnknown: it went out, and no whole answer came; code `too_large` over `limit`, `timed_out`
+                after `timeout`.
             InvalidRequest: the body cannot be written as JSON.
         """
         content = body if isinstance(body, bytes) else encoded(body)
         at = f"{self.called} at {self.url}"
         try:
             with trio.fail_after(timeout):
-                return await self._exchange("POST", f"{self.url}/{path}", content, timeout=timeout, limit=limit)
+                return await self._exchange("POST", f"{self.url}/{path}", content, limit=limit)
         except _TooLargeError as error:
             raise AcceptanceUnknown(f"{at} {error}", code="too_large") from None
         except httpx.PoolTimeout as error:
@@ -137,7 +138,7 @@ class Service:
             why = self._why(error)
             raise AcceptanceUnknown(f"{at} broke off after the request went out: {why}", code="no_answer") from error
         except trio.TooSlowError:
-            raise AcceptanceUnknown(f"{at} gave no whole answer in {timeout:g} s", code="no_answer") from None
+            raise AcceptanceUnknown(f"{at} gave no whole answer in {timeout:g} s", code="timed_out") from None
 
     def taken(self, answer: Answer) -> object:
         """Return the JSON of an order that was accepted; otherwise raise what `refusal` makes of the answer."""
@@ -174,7 +175,6 @@ class Service:
         url: str,
         content: bytes | None,
         *,
-        timeout: float,
         limit: int,
         params: Mapping[str, str] | None = None,
     ) -> Answer:
@@ -184,7 +184,7 @@ class Service:
         if _origin(httpx.URL(url)) == self._origin:
             headers |= self._credentials
         client = next(self._clients)
-        patience = httpx.Timeout(timeout, connect=CONNECT, pool=CONNECT)
+        patience = httpx.Timeout(None, connect=CONNECT, pool=CONNECT)  # the whole exchange has the caller's limit
         request = client.build_request(method, url, content=content, params=params, headers=headers, timeout=patience)
         response = await client.send(request, stream=True, auth=None, follow_redirects=False)
         try:

@@ -1,0 +1,249 @@
+"""RunPod serverless: an endpoint's queue, asked by its id until the job has ended.
+
+RunPod chooses the id, and nothing can be looked up without it: a crash between `/run` and the record of its answer is
+the one place where an image may be paid twice. A finished result is kept for half an hour.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import structlog
+import trio
+
+from pipeline import clock as wall
+from pipeline.backends.fetch import Fetcher
+from pipeline.backends.outputs import Link, failure, images_in, trouble_in, used_embedding, words_of
+from pipeline.backends.pace import Pace
+from pipeline.backends.runpod_inputs import Build
+from pipeline.backends.transport import LARGE, LOOK, Service, encoded
+from pipeline.errors import AcceptanceUnknown, AttemptFailed, BackendError, InvalidRequest, NotAccepted, Unavailable
+from pipeline.model import Picture, Recipe, Request, Submission
+from pipeline.ports import CannotTell, NotThere
+
+log = structlog.get_logger(__name__)
+
+KEPT = 30 * 60.0  # seconds that RunPod keeps a result after its job has ended
+LARGEST_REQUEST = 10 << 20  # bytes
+ENDURED = 5  # looks in succession that may fail before the back end counts as down
+CODES_FOR_GOOD = frozenset({"credentials", "payment"})  # waiting alone does not mend these
+_HOUR = 3600.0
+_SHORTEST_RUN = 5.0  # seconds: RunPod takes no smaller executionTimeout
+_PARTING = 10.0  # seconds for a cancel
+_STILL_GOING = frozenset({"IN_QUEUE", "IN_PROGRESS", "RUNNING"})
+_OVER_SIZE_HINT = "a result over RunPod's limit of some 10 MB never arrives and looks just so: smaller images, or a worker that uploads them, mend that"
+
+
+class Runpod:
+    """One endpoint; `build` makes the `input` its worker wants."""
+
+    def __init__(
+        self,
+        url: str,
+        client: httpx.AsyncClient | Sequence[httpx.AsyncClient],
+        *,
+        api_key: str | None,
+        build: Build,
+        pace: Pace,
+        fetcher: Fetcher,
+        clock: wall.Clock = wall.now,
+    ) -> None:
+        self._service = Service(
+            url,
+            client,
+            called="RunPod",
+            remedy="set api_key (RUNPOD_API_KEY) to a key that may use this endpoint",
+            key=api_key,
+            clock=clock,
+        )
+        self._build = build
+        self._pace = pace
+        self._fetcher = fetcher
+        self._clock = clock
+
+    async def submit(self, request: Request) -> Submission:
+        policy = {
+            "executionTimeout": round(max(request.timeout, _SHORTEST_RUN) * 1000),
+            "ttl": round(max(2 * _HOUR, request.timeout + _HOUR) * 1000),
+        }
+        body = encoded({"input": self._build(request), "policy": policy})
+        if len(body) > LARGEST_REQUEST:
+            raise _over_size(len(body))
+        answer = await self._service.order("run", body, timeout=min(LOOK, request.timeout))
+        if answer.status in (400, 413) and b"max body size" in answer.body:
+            raise _over_size(len(body))
+        told = self._service.taken(answer)
+        accepted_at = self._clock()
+        match told:
+            case {"id": str(remote_id)} if remote_id:
+                return Submission(
+                    remote_id=remote_id,
+                    base_url=self._service.url,
+                    accepted_at=accepted_at,
+                    deadline=accepted_at + round(request.timeout * 1000),
+                    expires_at=accepted_at + round(KEPT * 1000),
+                )
+        raise AcceptanceUnknown(
+            "RunPod accepted without giving an id: it cannot be asked for the result", code="no_answer"
+        )
+
+    async def find(self, request: Request) -> Submission | NotThere | CannotTell:
+        return CannotTell("RunPod chooses a job's id itself and cannot be asked by ours")
+
+    async def collect(self, request: Request, submission: Submission) -> Picture:
+        failures = gone = 0
+        async for _ in self._pace.looks(submission.accepted_at):
+            try:
+                job = await self._look(submission)
+                picture = None if job is None else await self._judged(job, request, submission)
+            except NotAccepted as error:
+                failures += 1
+                if failures >= ENDURED or error.code in CODES_FOR_GOOD:
+                    raise
+                await trio.sleep(error.retry_after if error.retry_after is not None else 0.5 * 2 ** (failures - 1))
+                continue
+            failures = 0
+            if picture is not None:
+                return picture
+            gone = gone + 1 if job is None else 0
+            if gone > 1:
+                raise self._gone(submission)
+            if job is not None and self._clock() >= submission.deadline:
+                await self._give_up(submission)
+                raise AttemptFailed(
+                    f"RunPod job {submission.remote_id} is still {_status_of(job)} after {request.timeout:g} s; {_OVER_SIZE_HINT}",
+                    code="timed_out",
+                )
+        raise AssertionError("looks never end by themselves")
+
+    async def cancel(self, submission: Submission) -> None:
+        await self._service.ask(_path("cancel", submission), method="POST", base_url=submission.base_url)
+
+    async def check(self, recipe: Recipe, embedding: str | None, *, images: int) -> None:
+        sample = Request(
+            ticket="00000000-0000-4000-8000-000000000000",
+            key="check",
+            prompt="check",
+            seed=0,
+            recipe=recipe,
+            embedding=embedding,
+            images_in_job=images,
+            timeout=_HOUR,
+        )
+        encoded(self._build(sample))
+
+    async def probe(self) -> None:
+        answer = await self._service.ask("health")
+        if not answer.is_success:
+            raise self._service.refusal(answer)
+
+    async def _look(self, submission: Submission) -> Mapping[str, Any] | None:
+        """Return the job as RunPod tells it; None: it knows no such job.
+
+        Raises:
+            NotAccepted, Unavailable: passing weather.
+            AttemptFailed: the answer is larger than is taken.
+        """
+        try:
+            answer = await self._service.ask(_path("status", submission), base_url=submission.base_url, limit=LARGE)
+        except Unavailable as error:
+            if error.code == "too_large":
+                raise AttemptFailed(str(error), code="too_large") from None
+            raise
+        if answer.status == 404:
+            return None
+        try:
+            job = answer.json()
+        except ValueError:
+            job = None
+        if not answer.is_success or not isinstance(job, dict) or not isinstance(job.get("status"), str):
+            words = answer.words(self._service.secrets)
+            raise Unavailable(
+                f"RunPod's status of {submission.remote_id} is none ({answer.status}): {words}", code="no_answer"
+            )
+        return job
+
+    async def _judged(self, job: Mapping[str, Any], request: Request, submission: Submission) -> Picture | None:
+        """Return the picture of a job that has ended well; None while it goes on."""
+        where = f"RunPod job {submission.remote_id}"
+        output, error = job.get("output"), job.get("error")
+        match _status_of(job):
+            case "COMPLETED":
+                return await self._picture(job, request, where)
+            case "FAILED":
+                said = "; ".join(
+                    filter(None, (words_of(error), trouble_in(output) or words_of(_without_images(output))))
+                )
+                raise self._charged(failure(said, where=f"{where} failed", secrets=self._service.secrets), job)
+            case "TIMED_OUT":
+                raise self._charged(AttemptFailed(f"{where} timed out there; {_OVER_SIZE_HINT}", code="timed_out"), job)
+            case "CANCELLED":
+                raise self._charged(AttemptFailed(f"{where} was cancelled there", code="cancelled"), job)
+            case status if status not in _STILL_GOING:
+                log.warning("unknown_status", remote=submission.remote_id, status=self._service.scrub(status))
+        return None
+
+    async def _picture(self, job: Mapping[str, Any], request: Request, where: str) -> Picture:
+        output = job.get("output")
+        found = images_in(output)
+        if not found:
+            said = "; ".join(filter(None, (words_of(job.get("error")), trouble_in(output))))
+            if said:
+                raise self._charged(failure(said, where=f"{where} made no image", secrets=self._service.secrets), job)
+            raise self._charged(
+                AttemptFailed(f"{where} completed, but there is no image in its output", code="empty_output"), job
+            )
+        if len(found) > 1:
+            log.info("several_images", where=where, taken=1, left=len(found) - 1)
+        first = found[0]
+        data = await self._fetcher.fetch(first.url) if isinstance(first, Link) else first
+        spent = (_seconds(job, "executionTime"), _seconds(job, "delayTime"))
+        if spent[0] is not None:
+            self._pace.learned(spent[0] + (spent[1] or 0.0))
+        name = request.embedding
+        return Picture(data, gpu_seconds=spent[0], used_embedding=name is not None and used_embedding(output, name))
+
+    def _charged(self, error: BackendError, job: Mapping[str, Any]) -> BackendError:
+        error.gpu_seconds = _seconds(job, "executionTime") or 0.0
+        return error
+
+    def _gone(self, submission: Submission) -> AttemptFailed:
+        if submission.expires_at is not None and self._clock() >= submission.expires_at:
+            return AttemptFailed(
+                f"RunPod no longer knows job {submission.remote_id}: results are kept for {KEPT / 60:.0f} minutes",
+                code="expired",
+            )
+        return AttemptFailed(f"RunPod does not know job {submission.remote_id} any more", code="lost")
+
+    async def _give_up(self, submission: Submission) -> None:
+        with trio.move_on_after(_PARTING):
+            try:
+                await self.cancel(submission)
+            except BackendError as error:
+                log.info("cancel_failed", remote=submission.remote_id, reason=str(error))
+
+
+def _path(operation: str, submission: Submission) -> str:
+    return f"{operation}/{quote(submission.remote_id, safe='')}"
+
+
+def _status_of(job: Mapping[str, Any]) -> str:
+    return str(job["status"])
+
+
+def _seconds(job: Mapping[str, Any], key: str) -> float | None:
+    value = job.get(key)
+    return max(value, 0) / 1000 if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _without_images(output: object) -> object:
+    return {key: value for key, value in output.items() if key != "images"} if isinstance(output, dict) else output
+
+
+def _over_size(size: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"the request is {size / 1e6:.1f} MB, and RunPod takes {LARGEST_REQUEST / 1e6:.0f} MB at most: "
+        "make the pictures in params or in the workflow smaller, or name them by URL",
+        code="too_large",
+    )
