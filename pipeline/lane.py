@@ -12,62 +12,16 @@ import structlog
 import trio
 
 from pipeline.backends.pace import Pace
+from pipeline.brake import FOREVER, Bell, Brake
+from pipeline.clock import Clock, now
 from pipeline.errors import AcceptanceUnknown, NotAccepted, Unavailable
-from pipeline.model import Submission
+from pipeline.model import LaneState, Submission
 from pipeline.pauses import Pauses
 from pipeline.ports import Backend
 
 log = structlog.get_logger(__name__)
 
 PROBE_SECONDS = 30.0  # an answer that takes longer is none
-FOREVER = float("inf")
-
-
-class Bell:
-    """Wakes one loop; a ring that comes while nobody listens is heard at the next `wait`."""
-
-    def __init__(self) -> None:
-        self._rung = trio.Event()
-
-    def ring(self) -> None:
-        """Wake the loop, or let its next `wait` return at once."""
-        self._rung.set()
-
-    async def wait(self, seconds: float = FOREVER) -> None:
-        """Sleep until the bell is rung, at most `seconds`."""
-        with trio.move_on_after(seconds):
-            await self._rung.wait()
-        self._rung = trio.Event()
-
-
-class Brake:
-    """What keeps every lane from starting anything new (collecting goes on), each cause with its reason in words."""
-
-    def __init__(self) -> None:
-        self._reasons: dict[str, str] = {}
-        self._listeners: list[Callable[[], None]] = []
-
-    @property
-    def reason(self) -> str | None:
-        """The first reason that still holds; None: go."""
-        return next(iter(self._reasons.values()), None)
-
-    def listen(self, changed: Callable[[], None]) -> None:
-        """Call `changed` whenever the reasons change."""
-        self._listeners.append(changed)
-
-    def put(self, cause: str, reason: str | None) -> None:
-        """Hold or, with no reason, release what `cause` held."""
-        if self._reasons.get(cause) == reason:
-            return
-        if reason is None:
-            del self._reasons[cause]
-            log.info("brake_released", cause=cause)
-        else:
-            self._reasons[cause] = reason
-            log.warning("brake_held", cause=cause, reason=reason)
-        for changed in self._listeners:
-            changed()
 
 
 class Slot:
@@ -104,6 +58,7 @@ class Lane:
         base_url: where it is now; None where the question does not arise.
         pace: knows its usual duration; shared with an adapter that polls.
         brake: what holds all lanes at once.
+        clock: wall-clock milliseconds, for what people are shown.
         draw: a random number in [0, 1), for jitter.
     """
 
@@ -119,6 +74,7 @@ class Lane:
         attempts: int = 3,
         base_url: str | None = None,
         pace: Pace | None = None,
+        clock: Clock = now,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.name = name
@@ -132,6 +88,7 @@ class Lane:
         self.bell = Bell()  # rung when an image might start: the lane's loop listens
         self.changed: Callable[[], None] = lambda: None  # told when the lane opens, closes, pauses: not at each image
         self.occupied = 0
+        self._clock = clock
         self._brake = brake
         brake.listen(self.bell.ring)
         self._next_start = -FOREVER
@@ -172,6 +129,22 @@ class Lane:
     def down_since(self) -> float | None:
         """When the outage began, on trio's clock."""
         return self._down_since
+
+    def state(self, *, waiting: int) -> LaneState:
+        """Describe the lane for `status`; `waiting` counts the images that could start here."""
+        next_try = None
+        if self._down and self._probe_at != FOREVER:
+            next_try = self._clock() + round(1000 * max(self._probe_at - trio.current_time(), 0))
+        return LaneState(
+            name=self.name,
+            state="paused" if self._paused else "down" if self._down else "ready",
+            slots=self.width,
+            busy=self.occupied,
+            waiting=waiting,
+            typical=self.pace.typical,
+            reason=self.reason,
+            next_try=next_try,
+        )
 
     @property
     def width(self) -> int:

@@ -6,8 +6,8 @@ from typing import TypeVar
 import structlog
 import trio
 
+from pipeline.brake import Brake
 from pipeline.errors import IndexTrouble, SpoolTrouble
-from pipeline.lane import Brake
 from pipeline.pauses import Pauses
 
 log = structlog.get_logger(__name__)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 import structlog
 import trio
 
+from pipeline.brake import Brake
 from pipeline.checks import Checks
 from pipeline.errors import NotAccepted
-from pipeline.lane import Brake, Lane, Slot
+from pipeline.lane import Lane, Slot
 from pipeline.ledger import Ledger, Turn
 from pipeline.model import Image, State
 from pipeline.patience import Patience
@@ -25,6 +26,7 @@ from pipeline.worker import Worker
 log = structlog.get_logger(__name__)
 
 BATCH = 500  # images cancelled between two looks at the index
+SHUTDOWN = 10.0  # seconds that requests under way may still take when everything ends
 GRACE = 5.0  # seconds that a cancelled job's requests under way may still take
 RELEASED_AT = 0.9  # of the spool's limit: starting and stopping at the same mark would flutter
 
@@ -86,17 +88,27 @@ class Runner:
             for image in self._ledger.at_backends():
                 self._resume(image)
             for turn in self._ledger.turns():
-                self._join(turn)
+                self.join(turn)
             for lane in self._lanes.values():
                 nursery.start_soon(lane.keep_watch)
                 nursery.start_soon(self._starts, lane)
             task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._worker.hurry(SHUTDOWN)
 
     def due(self, job_id: str) -> None:
         """Take note that a job has images to start: it was accepted, numbered, retried or resumed."""
         turn = self._ledger.turn(job_id)
         if turn is not None:
-            self._join(turn)
+            self.join(turn)
+
+    def join(self, turn: Turn) -> None:
+        """Let a job stand in line for those of its back ends that there are; for none, it waits where it can be seen."""
+        there = tuple(name for name in turn.backends if name in self._lanes)
+        self.turns.join(replace(turn, backends=there or turn.backends))
+        self._ring(turn.backends)
 
     def rest(self, job_id: str) -> None:
         """Start no more images of a job (it was paused); those under way go on."""
@@ -233,12 +245,6 @@ class Runner:
     async def _withdraw(self, image: Image) -> None:
         image = await self._worker.withdraw(image, self._lanes.get(image.backend or ""))
         self._at_rest(image)
-
-    def _join(self, turn: Turn) -> None:
-        """Let a job stand in line for those of its back ends that there are; for none, it waits where it can be seen."""
-        there = tuple(name for name in turn.backends if name in self._lanes)
-        self.turns.join(replace(turn, backends=there or turn.backends))
-        self._ring(turn.backends)
 
     def _ring(self, backends: Iterable[str]) -> None:
         for name in backends:

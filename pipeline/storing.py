@@ -7,9 +7,9 @@ import structlog
 import trio
 
 from pipeline import picture, placeholder
+from pipeline.brake import Bell
 from pipeline.clock import Clock, now
 from pipeline.errors import SpoolTrouble, StaleImage, StoreConflict, StoreRefused, StoreUnavailable
-from pipeline.lane import Bell
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import TO_STORE, Drawn, Event, Rejected, StoredAt
 from pipeline.model import Artifact, Fault, Image, Item, State, Status

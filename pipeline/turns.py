@@ -37,12 +37,17 @@ class Turns:
         self._lines_of: dict[str, list[_Line]] = {}
         self._moments = count()
 
-    def __len__(self) -> int:
-        return sum(1 for job in self._jobs.values() if job.left)
-
     def waiting(self) -> Iterator[Waiting]:
         """Go through the jobs that have images to start."""
         return (job for job in self._jobs.values() if job.left)
+
+    def pools(self) -> list[Pool]:
+        """The combinations of back ends that images wait for."""
+        return [pool for pool, line in self._lines.items() if line.images]
+
+    def images_for(self, lane: str) -> int:
+        """Count the images that might start at a back end."""
+        return sum(line.images for line in self._lines_of.get(lane, ()))
 
     def join(self, turn: Turn) -> None:
         """Let a job stand in line, or correct what is known of one that does."""
@@ -51,16 +56,16 @@ class Turns:
             job = Waiting(turn, turn.planned, turn.backends, next(self._moments), float("-inf"))
             self._jobs[turn.job_id] = job
         else:
-            job.turn, job.left = turn, turn.planned
             self._step_out(job)
+            job.turn, job.left, job.pool = turn, turn.planned, turn.backends
         self._stand(job)
 
     def leave(self, job_id: str) -> None:
         """Forget a job: it is done, paused or cancelled."""
         job = self._jobs.pop(job_id, None)
         if job is not None:
-            job.left = 0
             self._step_out(job)
+            job.left = 0
 
     def narrow(self, job_id: str, without: str) -> bool:
         """Let a job no longer start at one of its back ends; False where no other is left, and nothing changed."""
@@ -86,6 +91,7 @@ class Turns:
         self._step_out(best)
         best.left -= 1
         best.since = next(self._moments)
+        best.noted = None  # starting an image clears it in the index
         best.not_before = now + best.turn.stagger if best.turn.stagger else best.not_before
         self._stand(best)
         return best.turn
@@ -102,6 +108,8 @@ class Turns:
         job.left += 1
         if job.line is None:
             self._stand(job)
+        else:
+            job.line.images += 1
         return job.pool
 
     def retire(self, job_id: str) -> None:
@@ -127,7 +135,7 @@ class Turns:
 
     def _step_out(self, job: Waiting) -> None:
         if job.line is not None:
-            job.line.exit()
+            job.line.exit(job)
             job.line = None
 
 
@@ -147,16 +155,19 @@ class _Line:
         self._resting: list[_Resting] = []
         self._entries = count()
         self._present = 0
+        self.images = 0
 
     def enter(self, job: Waiting) -> None:
         self._present += 1
+        self.images += job.left
         if job.not_before == float("-inf"):
             self._push(job)
         else:
             heappush(self._resting, (job.not_before, next(self._entries), job))
 
-    def exit(self) -> None:
+    def exit(self, job: Waiting) -> None:
         self._present -= 1
+        self.images -= job.left
         if not self._present:
             self._ready.clear()
             self._resting.clear()

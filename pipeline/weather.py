@@ -6,8 +6,8 @@ from collections.abc import Callable
 import structlog
 import trio
 
+from pipeline.brake import FOREVER, Brake
 from pipeline.errors import StoreUnavailable
-from pipeline.lane import FOREVER, Brake
 from pipeline.pauses import Pauses
 from pipeline.ports import Store
 

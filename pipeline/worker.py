@@ -7,7 +7,6 @@ into one event of `lifecycle` here, and into what the lane should learn from it.
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import structlog
 import trio
@@ -15,7 +14,6 @@ import trio
 from pipeline import picture
 from pipeline.clock import Clock, now
 from pipeline.errors import (
-    AcceptanceUnknown,
     AttemptFailed,
     BackendError,
     InvalidRequest,
@@ -30,7 +28,6 @@ from pipeline.ledger import Ledger
 from pipeline.lifecycle import (
     AT_BACKEND,
     Absent,
-    AcceptanceLost,
     Accepted,
     AttemptLost,
     Cancelled,
@@ -38,10 +35,10 @@ from pipeline.lifecycle import (
     Event,
     Fetched,
     GaveUp,
-    Refused,
     Submitting,
 )
 from pipeline.model import Artifact, Fault, Image, Picture, Request, State, Submission
+from pipeline.outcomes import defect, lost, names_of, request_for, unsent
 from pipeline.patience import Patience
 from pipeline.pauses import Pauses
 from pipeline.ports import CannotTell, NotThere
@@ -108,9 +105,9 @@ class Worker:
             fault = Fault("repeated_output", str(repeated))
             return await self.record(image, GaveUp(fault, paid=True, gpu_seconds=event.gpu_seconds))
         if after.fault is not None and after.fault != image.fault:
-            log.info("image_trouble", **_names(after), step=type(event).__name__, **asdict(after.fault))
+            log.info("image_trouble", **names_of(after), step=type(event).__name__, **asdict(after.fault))
         else:
-            log.debug("image_step", **_names(after), step=type(event).__name__)
+            log.debug("image_step", **names_of(after), step=type(event).__name__)
         self.recorded(after)
         return after
 
@@ -146,7 +143,7 @@ class Worker:
         fault = Fault("lost", f"back end {image.backend} is no longer configured")
         if image.submission is None:
             return await self._close(image, Doubtful(fault, FORSAKEN))
-        log.warning("backend_missing", **_names(image))
+        log.warning("backend_missing", **names_of(image))
         await trio.sleep(max(image.submission.deadline - self._clock(), 0) / 1000)
         return await self._close(image, AttemptLost(fault, FORSAKEN))
 
@@ -170,12 +167,12 @@ class Worker:
 
     async def _submit(self, image: Image, lane: Lane, slot: Slot) -> Event:
         began = trio.current_time()
-        request = _request(image, lane)
+        request = request_for(image, lane)
         try:
             with trio.fail_after(lane.timeout):
                 answer = await lane.backend.submit(request)
         except Exception as error:  # noqa: BLE001 - what no adapter means to raise must not end the others' work
-            return _unsent(error, image, lane)
+            return unsent(error, image, lane)
         lane.accepted()
         if isinstance(answer, Submission):
             return Accepted(answer)
@@ -186,7 +183,7 @@ class Worker:
         try:
             found = await self._ask(image, lane)
         except Exception as error:  # noqa: BLE001 - as above; what cannot be found out is made again
-            found = CannotTell(_defect(error, image).message)
+            found = CannotTell(defect(error, image).message)
         match found:
             case Submission():
                 lane.accepted()
@@ -203,7 +200,7 @@ class Worker:
         while True:
             try:
                 with trio.fail_after(lane.timeout):
-                    return await lane.backend.find(_request(image, lane))
+                    return await lane.backend.find(request_for(image, lane))
             except NotAccepted as error:
                 lane.troubled(error)
             except trio.TooSlowError:
@@ -216,9 +213,9 @@ class Worker:
         try:
             made = await self._fetch(image, image.submission, lane)
         except (AttemptFailed, NotWorthRepeating, InvalidRequest) as error:
-            return _lost(error, lane)
+            return lost(error, lane)
         except Exception as error:  # noqa: BLE001 - as above; charged as an attempt, so that it ends
-            return AttemptLost(_defect(error, image), lane.attempts)
+            return AttemptLost(defect(error, image), lane.attempts)
         if made is not None:
             return await self._keep(image, made, lane, slot)
         await self._part(image.submission, lane)
@@ -233,7 +230,7 @@ class Worker:
 
         While the back end is down as a whole nothing can be learnt about the image, so the last look waits for it.
         """
-        request = _request(image, lane)
+        request = request_for(image, lane)
         left = (submission.deadline - self._clock()) / 1000
         if lane.moved(submission):
             return await self._within(max(left, lane.timeout), request, submission, lane)
@@ -277,64 +274,7 @@ class Worker:
             try:
                 seen = await self._run_sync(picture.examine, made.data)
             except (AttemptFailed, NotWorthRepeating) as error:
-                return _lost(error, lane, gpu_seconds)
+                return lost(error, lane, gpu_seconds)
             name = f"{image.row}-{image.ticket}.img"
             await self._patience.until_done("the spool", lambda: self._spool.write(name, made.data))
         return Fetched(Artifact(file=name, **asdict(seen)), gpu_seconds, made.used_embedding)
-
-
-def _unsent(error: Exception, image: Image, lane: Lane) -> Event:
-    """What a submission without a result comes to; the lane learns from it."""
-    event: Event
-    match error:
-        case NotAccepted():
-            lane.refused(error)
-            event = Refused(_fault(error))
-        case AcceptanceUnknown():
-            lane.refused(error)
-            event = AcceptanceLost(_fault(error))
-        case trio.TooSlowError():
-            event = AcceptanceLost(Fault("timed_out", f"{lane.name} gave no answer within {lane.timeout:g} s"))
-        case InvalidRequest():
-            event = GaveUp(_fault(error))
-        case AttemptFailed() | NotWorthRepeating():
-            lane.accepted()
-            event = _lost(error, lane)
-        case _:
-            event = AcceptanceLost(_defect(error, image))
-    return event
-
-
-def _request(image: Image, lane: Lane) -> Request:
-    assert image.ticket is not None
-    return Request(
-        ticket=image.ticket,
-        key=image.public_id,
-        prompt=image.prompt,
-        seed=image.seed,
-        recipe=image.recipe,
-        embedding=image.recipe.embedding,
-        images_in_job=image.quantity,
-        timeout=lane.timeout,
-    )
-
-
-def _lost(error: BackendError, lane: Lane, gpu_seconds: float = 0.0) -> Event:
-    """The end of an accepted attempt: worth another one, or not."""
-    if isinstance(error, AttemptFailed):
-        return AttemptLost(_fault(error), lane.attempts, gpu_seconds)
-    return GaveUp(_fault(error), paid=True, gpu_seconds=gpu_seconds)
-
-
-def _fault(error: BackendError) -> Fault:
-    return Fault(error.code, str(error))
-
-
-def _defect(error: Exception, image: Image) -> Fault:
-    log.error("adapter_broke", **_names(image), exc_info=error)
-    return Fault("unexpected", f"the adapter of {image.backend} broke with {type(error).__name__}; see the log")
-
-
-def _names(image: Image) -> dict[str, Any]:
-    remote = image.submission.remote_id if image.submission else None
-    return {"job": image.job_id, "image": image.filename, "backend": image.backend, "remote": remote}

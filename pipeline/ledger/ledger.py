@@ -121,6 +121,14 @@ class Ledger:
         """One job's turn; None where it has no planned image."""
         return next(iter(due.turns(self._rows(due.TURN, job_id))), None)
 
+    def turns_of(self, owner: str) -> list[Turn]:
+        """The turns of one owner's jobs, in arrival order."""
+        return due.turns(self._rows(due.TURNS_OF, owner))
+
+    def unnumbered(self, owner: str) -> list[str]:
+        """Jobs of an owner that wait for the listing of the store, in arrival order."""
+        return [job for (job,) in self._rows(due.UNNUMBERED, owner)]
+
     def planned(self, job_id: str, limit: int, after_index: int = -1) -> list[Image]:
         """A job's planned images beyond `after_index`, in number order."""
         return self._images(due.PLANNED, job_id, after_index, limit)

@@ -1,0 +1,87 @@
+"""The notice board: what `status` shows of the back ends, and what queued jobs are said to wait for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+import trio
+
+from pipeline.brake import Bell, Brake
+from pipeline.errors import IndexTrouble
+from pipeline.lane import Lane
+from pipeline.ledger import Ledger
+from pipeline.model import LaneState
+from pipeline.turns import Pool, Turns
+
+log = structlog.get_logger(__name__)
+
+EVERY = 2.0  # seconds between two looks at what is busy
+SETTLING = 0.25  # seconds that changes may gather
+BATCH = 500  # jobs told in one transaction
+
+
+class Board:
+    """Keeps the index told, without writing anything twice."""
+
+    def __init__(self, ledger: Ledger, turns: Turns, lanes: Mapping[str, Lane], brake: Brake) -> None:
+        self._ledger = ledger
+        self._turns = turns
+        self._lanes = lanes
+        self._brake = brake
+        self._shown: dict[str, LaneState] = {}
+        self._anything_noted = False
+        self.bell = Bell()
+        brake.listen(self.bell.ring)
+        for lane in lanes.values():
+            lane.changed = self.bell.ring
+
+    async def run(self) -> None:
+        """Look at every change, and now and then; never returns."""
+        while True:
+            try:
+                await self.look()
+            except IndexTrouble as error:
+                log.debug("board_not_written", reason=str(error))
+            await self.bell.wait(EVERY)
+            await trio.sleep(SETTLING)
+
+    async def look(self) -> None:
+        """Write what has changed.
+
+        Raises:
+            IndexTrouble: the index cannot be written.
+        """
+        for name, lane in self._lanes.items():
+            state = lane.state(waiting=self._turns.images_for(name))
+            if self._shown.get(name) != state:
+                await self._ledger.note_lane(state)
+                self._shown[name] = state
+        await self._tell_jobs()
+
+    def reason(self, pool: Pool) -> str | None:
+        """Say why nothing of a pool starts anywhere; None while one of its back ends may."""
+        lanes = [self._lanes.get(name) for name in pool]
+        reasons = [
+            f"back end {name} is not configured" if lane is None else lane.reason
+            for name, lane in zip(pool, lanes, strict=True)
+        ]
+        if self._brake.reason is not None and any(lanes):
+            return self._brake.reason
+        return None if None in reasons else "; ".join(str(reason) for reason in reasons)
+
+    async def _tell_jobs(self) -> None:
+        reasons = {pool: self.reason(pool) for pool in self._turns.pools()}
+        if not any(reasons.values()) and not self._anything_noted:
+            return
+        untold: dict[str | None, list[Any]] = {}
+        for job in self._turns.waiting():
+            reason = reasons.get(job.pool)
+            if job.noted != reason:
+                untold.setdefault(reason, []).append(job)
+        for reason, jobs in untold.items():
+            for start in range(0, len(jobs), BATCH):
+                batch = jobs[start : start + BATCH]
+                await self._ledger.note([job.turn.job_id for job in batch], reason)
+                for job in batch:
+                    job.noted = reason
+        self._anything_noted = any(reasons.values())

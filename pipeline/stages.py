@@ -1,0 +1,152 @@
+"""The stages between acceptance and the result file, put together over whatever parts they are given.
+
+`daemon` gives them what the configuration says; a test gives them scripted back ends, a store and a clock.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import trio
+
+from pipeline.adoption import Adoption
+from pipeline.board import Board
+from pipeline.brake import Brake
+from pipeline.clock import Clock, now
+from pipeline.filing import Filing, Results
+from pipeline.lane import Lane
+from pipeline.ledger import Ledger
+from pipeline.lifecycle import ENDS, TO_STORE
+from pipeline.model import Image, State
+from pipeline.patience import Patience
+from pipeline.ports import Store
+from pipeline.runner import SHUTDOWN, Runner
+from pipeline.spool import RunSync, Spool
+from pipeline.storing import PARALLEL, Storing
+from pipeline.weather import Weather
+from pipeline.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the stages work with; whoever opened these closes them."""
+
+    ledger: Ledger
+    results: Results
+    spool: Spool
+    store: Store
+    lanes: Mapping[str, Lane]
+    brake: Brake
+    jobs: Path
+    clock: Clock = now
+    run_sync: RunSync = trio.to_thread.run_sync
+    uploads: int = PARALLEL
+
+
+class Stages:
+    """All loops over the index, woken by one another."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._ledger = parts.ledger
+        self._lanes = parts.lanes
+        self.brake = parts.brake
+        patience = Patience(parts.brake)
+        self.weather = Weather(parts.store, parts.brake)
+        self.worker = Worker(parts.ledger, parts.spool, patience, run_sync=parts.run_sync, clock=parts.clock)
+        self.runner = Runner(
+            parts.ledger,
+            parts.spool,
+            self.worker,
+            lanes=parts.lanes,
+            brake=parts.brake,
+            patience=patience,
+            at_rest=self._pass_on,
+        )
+        self.storing = Storing(
+            parts.ledger,
+            parts.spool,
+            parts.store,
+            self.weather,
+            patience,
+            at_rest=self._pass_on,
+            run_sync=parts.run_sync,
+            parallel=parts.uploads,
+        )
+        self.filing = Filing(parts.ledger, parts.results, parts.jobs, run_sync=parts.run_sync)
+        self.adoption = Adoption(parts.ledger, parts.store, numbered=self.runner.join)
+        self.board = Board(parts.ledger, self.runner.turns, parts.lanes, parts.brake)
+        self.ended: Counter[State] = Counter()  # how images ended since the start
+        self._spool = parts.spool
+        self._starting = trio.CancelScope()
+
+    async def run(self, stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Work until `stop`; then start nothing, finish the uploads under way within 10 s, and leave the rest.
+
+        Raises:
+            IndexTrouble, SpoolTrouble: the index or the spool cannot be used at the start.
+        """
+        swept = await self._spool.sweep(self._ledger.spool_files())
+        if swept:
+            log.info("spool_swept", files=len(swept))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.storing.run)
+            nursery.start_soon(self.filing.run)
+            nursery.start_soon(self.adoption.run)
+            await nursery.start(self._start)
+            nursery.start_soon(self.board.run)
+            task_status.started()
+            await stop.wait()
+            await self._wind_down()
+            nursery.cancel_scope.cancel()
+
+    def accepted(self, job_ids: Sequence[str]) -> None:
+        """Take note of new jobs; those whose owner was never listed wait for adoption."""
+        for job_id in job_ids:
+            self.runner.due(job_id)
+        self.adoption.bell.ring()
+
+    def settled(self) -> bool:
+        """Tell whether nothing at all is left to do for the jobs in the index."""
+        return not (
+            self.runner.under_way
+            or self.runner.turns.pools()
+            or self._ledger.owners_to_adopt()
+            or self._ledger.to_store(1)
+            or self._ledger.to_file(1)
+        )
+
+    def stuck(self) -> bool:
+        """Tell whether all that is left waits for something outside that is down."""
+        lanes = self._lanes.values()
+        busy = self.runner.under_way > sum(lane.occupied for lane in lanes) or any(
+            lane.occupied and lane.down is None for lane in lanes
+        )
+        if busy or any(self.board.reason(pool) is None for pool in self.runner.turns.pools()):
+            return False
+        if self._ledger.to_store(1) and self.weather.reason is None:
+            return False
+        if self._ledger.to_file(1) and self.filing.trouble is None:
+            return False
+        return not self._ledger.owners_to_adopt() or self.adoption.reason is not None
+
+    async def _start(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with self._starting:
+            await self.runner.run(task_status=task_status)
+
+    async def _wind_down(self) -> None:
+        with trio.move_on_after(SHUTDOWN):
+            self._starting.cancel()
+            await self.storing.drain()
+
+    def _pass_on(self, image: Image) -> None:
+        """Wake whoever is next to do something for an image."""
+        if image.state in TO_STORE:
+            self.storing.bell.ring()
+        elif image.state in ENDS:
+            self.ended[image.state] += 1
+            self.runner.weigh()
+            self.filing.bell.ring()
