@@ -1,6 +1,5 @@
 """Nodes into a model: keys to fields, scalars to the field's type, pydantic's errors to complaints at their place."""
 
-from collections.abc import Sequence as Items
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -27,15 +26,10 @@ def bind(model: type[Model], root: Node, source: Source, *, context: object = No
     try:
         made = model.model_validate(values, context=context)
     except ValidationError as error:
-        raise SpecError(_merged(binder.complaints, explain(error, root, shape, source))) from error
+        raise SpecError([*binder.complaints, *explain(error, root, shape, source)]) from error
     if binder.complaints:
         raise SpecError(binder.complaints)
     return made
-
-
-def _merged(own: Items[Complaint], pydantic: Items[Complaint]) -> list[Complaint]:
-    """One complaint for a place is enough; what the binder said about keys comes first."""
-    return list({(said.line, said.column): said for said in [*pydantic, *own]}.values())
 
 
 class Binder:
@@ -87,17 +81,18 @@ class Binder:
                 written[name] = spelling
             elif differ(shape.model, name, values[name], value):
                 self.twice(key, written[name])
-        for key, child, (name, inner) in lifted:
-            self.lift(key, child, values.setdefault(name, {}), inner, shape.fields[name])
+        for key, child, place in lifted:
+            self.lift(key, child, values.setdefault(place[0], {}), place, shape.fields[place[0]])
         return values
 
-    def lift(self, key: Scalar, child: Node, values: object, inner: str, shape: Shape) -> None:
+    def lift(self, key: Scalar, child: Node, values: object, place: tuple[str, ...], shape: Shape) -> None:
         """Put a key of this mapping into the mapping below it that it speaks of."""
         if not isinstance(values, dict) or not isinstance(shape, Record):
             return
+        inner = place[1]
         value = self.value(child, shape.fields[inner])
         if differ(shape.model, inner, values.setdefault(inner, value), value):
-            self.twice(key, inner)
+            self.twice(key, f"{place[0]}.{inner}")
 
     def twice(self, key: Scalar, other: str) -> None:
         """Complain about one thing said in two ways that disagree."""

@@ -52,6 +52,11 @@ class Source:
         starts = [0, *(found.end() for found in self._break().finditer(self.text, 0, offset))]
         return len(starts), offset - starts[-1] + 1
 
+    def offset(self, line: int, column: int) -> int:
+        """Translate line and column back into an offset in characters."""
+        starts = [0, *(found.end() for found in self._break().finditer(self.text))]
+        return starts[line - 1] + column - 1
+
     def _break(self) -> re.Pattern[str]:
         return _JSON_BREAK if self.json else _YAML_BREAK
 
@@ -61,9 +66,7 @@ class Source:
         return without_secrets(quoted) if self.redact else quoted
 
 
-_SECRET_VALUE = re.compile(
-    r"(\w*(?:key|secret|passw|token|auth)\w*[\"']?\s*[:=]\s*)(?!\$\{)[^\s,}][^,}]*", re.IGNORECASE
-)
+_SECRET_VALUE = re.compile(r"(\w*(?:key|secret|passw|token|auth)\w*[\"']?\s*[:=]\s*)(?!\$\{)\S.*", re.IGNORECASE)
 _USERINFO = re.compile(r"://[^/@\s]+@")
 
 

@@ -5,10 +5,20 @@ was not in the file (or was `null` there).
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import PurePath
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from pipeline.errors import SpecError
@@ -34,18 +44,18 @@ from pipeline.spec.types import (
 )
 from pipeline.spec.yamltext import read_yaml
 
+LONGEST_PROMPT = 20_000  # characters
 _FROZEN = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def _prompts(value: object) -> object:
-    if isinstance(value, list):
-        value = tuple(value)
-    several = value if isinstance(value, tuple) else (value,)
-    if not several or not all(isinstance(one, str) and one.strip() for one in several):
+    several = value if isinstance(value, list | tuple) else (value,)
+    prompts = tuple(one.strip() for one in several if isinstance(one, str))
+    if not prompts or not all(prompts) or len(prompts) < len(several):
         raise PydanticCustomError("prompt", "is empty, or not a text")
-    if max(map(len, several)) > 20_000:
-        raise PydanticCustomError("prompt", "is longer than 20,000 characters")
-    return value
+    if max(map(len, prompts)) > LONGEST_PROMPT:
+        raise PydanticCustomError("prompt", "is longer than {most} characters", {"most": LONGEST_PROMPT})
+    return prompts[0] if isinstance(value, str) else prompts
 
 
 def _params(value: dict[str, Any]) -> dict[str, Any]:
@@ -108,8 +118,8 @@ class JobKeys(BaseModel):
         BeforeValidator(_prompts),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
     ] = Field(default=None, description="a text, or a list of texts: `quantity` images of each")
-    negative_prompt: str | None = Field(
-        default=None, max_length=20_000, description="a text, at most 20,000 characters"
+    negative_prompt: Annotated[str | None, StringConstraints(strip_whitespace=True)] = Field(
+        default=None, max_length=LONGEST_PROMPT, description=f"a text, at most {LONGEST_PROMPT} characters"
     )
     quantity: Annotated[int, Also("num_images", "count", "n")] = Field(
         default=1, ge=1, le=MOST_IMAGES, description=f"a whole number from 1 to {MOST_IMAGES:,}"
@@ -198,7 +208,7 @@ def parse_job(data: bytes, *, file: str) -> JobSpec:
     Raises:
         SpecError: with every complaint, whatever the bytes are.
     """
-    root, source = _read(data, file)
+    root, source = read_root(data, file=file)
     if not isinstance(root, Mapping):
         shown = "a list" if isinstance(root, Sequence) else "a lone value"
         raise SpecError(
@@ -212,14 +222,17 @@ def parse_job(data: bytes, *, file: str) -> JobSpec:
     return spec
 
 
-def _read(data: bytes, file: str) -> tuple[Node, Source]:
+def read_root(data: bytes, *, file: str) -> tuple[Node, Source]:
+    """Read a job file's text as `parse_job` does, without asking what the keys mean.
+
+    Raises:
+        SpecError: it is neither YAML nor JSON within the limits.
+    """
     if PurePath(file).suffix.lower() == ".json":
         return read_json(data, source=file)
-    if data[:1] == b"{":  # a JSON body under a YAML name: JSON's escapes are not all YAML's
-        try:
+    if data.lstrip()[:1] == b"{":  # a JSON body under a YAML name: JSON's escapes are not all YAML's
+        with suppress(SpecError):
             return read_json(data, source=file)
-        except SpecError:
-            pass
     return read_yaml(data, source=file)
 
 

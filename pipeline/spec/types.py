@@ -77,7 +77,9 @@ Size = Annotated[
 ]
 WebAddress = Annotated[str, AfterValidator(_web_address), Field(description="an address like https://host/path")]
 
-ShortText = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^\S(?:.*\S)?$")]
+ShortText = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300, pattern=r"^[^\r\n]*$")
+]
 CharacterId = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
@@ -93,7 +95,7 @@ Owner = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@|:+-]{0,127}$"),
     Field(description="ASCII letters, digits, `. _ - @ | : +`, the first a letter or digit, at most 128"),
 ]
-Label = Annotated[str, StringConstraints(pattern=r"^\S(?:.*\S)?$", max_length=100)]
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\r\n]*$")]
 Names = Annotated[
     tuple[ShortText, ...],
     BeforeValidator(one_or_several),

@@ -1,6 +1,7 @@
 """Pydantic's errors in the words of the person who wrote the file."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from pipeline.spec.complaint import Complaint, Source, meant, quoted, without_secrets
 from pipeline.spec.nodes import Mapping, Node, Scalar, Sequence
-from pipeline.spec.shapes import Choice, Named, Record, Several, Shape
+from pipeline.spec.shapes import Choice, Named, Raw, Record, Several, Shape
 
 _WORDS = {
     "int_parsing": "is not a whole number",
@@ -60,21 +61,27 @@ class _Place:
         """Go one part of the path down; False where it leads nowhere, as pydantic's tags of unions do."""
         node, shape = self.node, self.shape
         if isinstance(part, int):
-            if isinstance(node, Sequence) and part < len(node.items):
-                self.node, self.label = node.items[part], f"{self.label}[{part + 1}]"
-                self.shape = shape.item if isinstance(shape, Several) else None
-                return True
-            return False
+            return self.into_list(part)
         if isinstance(shape, Choice):
-            shape = shape.options.get(part)
-            self.shape = shape or self.shape
-            return False
-        if isinstance(shape, Named) and isinstance(node, Mapping) and part in node.entries:
-            self.enter(*node.entries[part], shape.item)
-            return True
-        if isinstance(shape, Record) and part in shape.fields:
+            self.shape = shape.options.get(part, shape)
+        elif isinstance(shape, Record) and part in shape.fields:
             return self.into_field(part, shape)
+        elif isinstance(node, Mapping) and part in node.entries:
+            key, child = node.entries[part]
+            if isinstance(shape, Named):
+                self.enter(key, child, shape.item)
+                return True
+            if isinstance(shape, Raw):  # what is complained about there is the key
+                self.node = key
         return False
+
+    def into_list(self, index: int) -> bool:
+        """Go to an entry of a list; people count from 1."""
+        if not isinstance(self.node, Sequence) or index >= len(self.node.items):
+            return False
+        self.shape = self.shape.item if isinstance(self.shape, Several) else None
+        self.node, self.label = self.node.items[index], f"{self.label}[{index + 1}]"
+        return True
 
     def into_field(self, part: str, shape: Record) -> bool:
         self.field = shape.model.model_fields[part]
@@ -147,7 +154,8 @@ def _complaint(detail: ErrorDetails, place: _Place, source: Source) -> Complaint
     words = _words(detail, context)
     shown = "" if _secret(place.field) else _shown(node)
     message = f"{place.label}: {shown} {words}" if place.label and shown else f"{place.label}{shown} {words}"
-    return source.complaint(node.line, node.column, message, context.get("expected") or describe(place.field))
+    said = source.complaint(node.line, node.column, message, context.get("expected") or describe(place.field))
+    return replace(said, source_line="") if _secret(place.field) else said
 
 
 def _words(detail: ErrorDetails, context: dict[str, Any]) -> str:
