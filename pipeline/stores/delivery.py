@@ -5,6 +5,7 @@ up to the end of the next window of 12 h, so answers stay the same for a window 
 """
 
 import base64
+import contextlib
 import hmac
 import secrets
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from pipeline import picture
+from pipeline.errors import ConfigError
 from pipeline.files import write_durably
 from pipeline.model import Stored
 from pipeline.ports import Links
@@ -54,10 +56,8 @@ def verify_signature(key: bytes, file: str, query: Mapping[str, str], *, now: in
         now: milliseconds.
     """
     expires, given = query.get("expires", ""), query.get("signature", "")
-    genuine = hmac.compare_digest(_signature(key, file, query).encode(), given.encode())
-    if not genuine:
-        return False
-    return int(expires) * 1000 > now
+    genuine = hmac.compare_digest(_signature(key, file, query).encode(), _encoded(given))
+    return genuine and int(expires) * 1000 > now
 
 
 def media_file(stored: Stored) -> str:
@@ -77,16 +77,23 @@ def load_key(path: Path) -> bytes:
 
     Raises:
         OSError: the state folder cannot be written, or the key cannot be read.
+        ConfigError: the file is no key any more.
     """
     if not path.exists():
-        try:
+        with contextlib.suppress(FileExistsError):
             write_durably(path, secrets.token_bytes(KEY_BYTES), replace=False, mode=0o600)
-        except FileExistsError:
-            return path.read_bytes()
-    return path.read_bytes()
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise ConfigError(f"{path} holds {len(key)} bytes instead of {KEY_BYTES}: delete it, a new one is made")
+    return key
 
 
 def _signature(key: bytes, file: str, query: Mapping[str, str]) -> str:
     chosen = [file, *(query.get(name, "") for name in ("v", "expires", "thumbnail"))]
-    digest = hmac.digest(key, "\n".join(chosen).encode("utf-8", "surrogateescape"), "sha256")
+    digest = hmac.digest(key, _encoded("\n".join(chosen)), "sha256")
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _encoded(text: str) -> bytes:
+    """Encode whatever a query may decode to, lone surrogates included."""
+    return text.encode("utf-8", "surrogatepass")

@@ -85,7 +85,10 @@ class LocalStore:
                 raise _conflict(standing[0])
             make_folder(path.parent)
             self._keep_inside(path.parent)
-            write_durably(path, data, replace=path in standing)
+            try:
+                write_durably(path, data, replace=path in standing)
+            except FileExistsError:  # somebody was quicker: perhaps with the same image
+                return self._put(item, replace)
         self._accompany(path, item, said)
         for outdated in standing if replace else ():  # a placeholder of another format
             if outdated != path:
@@ -153,8 +156,6 @@ class LocalStore:
         """Translate what the file system says."""
         try:
             yield
-        except FileExistsError as error:
-            raise _conflict(Path(error.filename2 or error.filename)) from error
         except OSError as error:
             place = f"{error.filename2 or error.filename or self.folder}: {error.strerror}"
             if error.errno in _FULL:

@@ -39,8 +39,11 @@ def content(file: Path) -> bytes | None:
         if error.errno == errno.ELOOP:  # what a link answers to O_NOFOLLOW
             return None
         raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        return None
     with os.fdopen(handle, "rb") as opened:
-        return opened.read() if stat.S_ISREG(os.fstat(opened.fileno()).st_mode) else None
+        return opened.read()
 
 
 def said_of(root: Path, public_id: str, data: bytes) -> dict[str, Any]:
@@ -74,10 +77,13 @@ def stored_at(
 def character_folders(root: Path, owner_slug: str) -> list[Path]:
     """Return the folders of an owner's characters, without going through a link."""
     characters = root / owner_slug / "characters"
-    if characters.resolve() != root.resolve() / owner_slug / "characters" or not characters.is_dir():
+    if characters.resolve() != root.resolve() / owner_slug / "characters":
         return []
-    with os.scandir(characters) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+    try:
+        with os.scandir(characters) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
 
 
 def assets(root: Path, folder: Path, public_url: str) -> list[Asset]:

@@ -1,0 +1,94 @@
+"""Where the contract suites meet the adapters: a stand is an adapter with a service behind it that tests can steer.
+
+To put a further adapter under its contract, write one factory and add it to `BACKENDS` or `STORES`. What a service
+cannot be made to do is left None, and the tests of it are skipped for that adapter.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.backends.sketch import Sketch
+from pipeline.model import Request, Stored, Submission
+from pipeline.ports import Backend, Store
+from pipeline.stores.local import LocalStore
+from tests.support import pictures
+
+
+async def inline(call: Callable[..., Any], *args: Any) -> Any:
+    """Stands in for `trio.to_thread.run_sync` where a virtual clock and threads would not mix."""
+    return call(*args)
+
+
+@dataclass
+class BackendStand:
+    """A Backend, and levers on the service behind it."""
+
+    backend: Backend
+    good: Request  # will be made
+    invalid: Request | None = None  # the service names a fault in it
+    failing: Request | None = None  # is accepted, then fails
+    unknown_model: Request | None = None  # `check` refuses its recipe
+    go_down: Callable[[], Any] | None = None  # nothing answers any more
+    forgotten: Submission | None = None  # of a submission that the service does not know
+    finds: bool = False  # `find` can tell, rather than CannotTell
+
+
+@dataclass
+class StoreStand:
+    """A Store, and levers on the service behind it."""
+
+    store: Store
+    content: Callable[[Stored], Any]  # the bytes kept there, None where there are none; sync or async
+    plant: Callable[[str, bytes], Any]  # put a picture under a public id as a stranger would
+    go_down: Callable[[], Any]
+
+
+BackendFactory = Callable[[Path], AbstractAsyncContextManager[BackendStand]]
+StoreFactory = Callable[[Path], AbstractAsyncContextManager[StoreStand]]
+
+
+async def pull(lever: Callable[..., Any], *args: Any) -> Any:
+    """Use a lever, be it a function or a coroutine function."""
+    result = lever(*args)
+    return await result if inspect.isawaitable(result) else result
+
+
+@asynccontextmanager
+async def sketch(folder: Path) -> AsyncIterator[BackendStand]:
+    yield BackendStand(
+        backend=Sketch(fail_seeds={13}, refuse_seeds={14}, run_sync=inline),
+        good=pictures.request(),
+        invalid=pictures.request(seed=14),
+        failing=pictures.request(seed=13),
+        forgotten=Submission("never", "sketch:", 0, 600_000),
+        finds=True,
+    )
+
+
+@asynccontextmanager
+async def local(folder: Path) -> AsyncIterator[StoreStand]:
+    images = folder / "images"
+
+    def content(stored: Stored) -> bytes | None:
+        path = Path(stored.path or "")
+        return path.read_bytes() if path.is_file() else None
+
+    def plant(public_id: str, data: bytes) -> None:
+        path = images / f"{public_id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    def go_down() -> None:
+        if images.exists():
+            images.rename(folder / "unmounted")
+        images.write_text("a file where the folder was")
+
+    yield StoreStand(LocalStore(images), content, plant, go_down)
+
+
+BACKENDS: dict[str, BackendFactory] = {"sketch": sketch}
+STORES: dict[str, StoreFactory] = {"local": local}
