@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 Clock = Callable[[], int]
+NOT_YET = 9_000_000_000_000_000  # what the index sorts by where something has not happened: beyond every real moment
 
 
 def now() -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pipeline.ledger.adopting import claim_shelf
 from pipeline.ledger.characters import Character, NotTaken, by_row, resolve
-from pipeline.ledger.numbering import number_job, plan_to_json
+from pipeline.ledger.numbering import number_job, plan_to_json, touch
 from pipeline.ledger.rows import recipe_to_json
 from pipeline.ledger.values import Declined, Duplicate, Taken, Verdict
 from pipeline.model import Job, Recipe
@@ -52,6 +52,8 @@ def _take(connection: sqlite3.Connection, job: Job, now: int) -> Taken:
     if numbered:
         claim_shelf(connection, character, now)
         number_job(connection, seq, by_row(connection, character.row), job.images, now)
+    else:
+        touch(connection, character.row)
     return Taken(job.id, numbered)
 
 

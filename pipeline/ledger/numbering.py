@@ -5,8 +5,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from pipeline import naming
+from pipeline.clock import NOT_YET
 from pipeline.ledger.characters import Character
-from pipeline.ledger.schema import NOT_YET
 from pipeline.model import PlannedImage
 
 

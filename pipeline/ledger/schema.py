@@ -9,7 +9,6 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 APPLICATION_ID = 0x504C_4958  # marks the file as an index of this program, see `file(1)` and PRAGMA application_id
-NOT_YET = 9_000_000_000_000_000  # `shown_at` of an image that was never stored: it sorts before all others
 
 migrations = Migrations("pipeline")
 
@@ -94,7 +93,7 @@ CREATE TABLE images (
     state TEXT NOT NULL,
     standing TEXT,                          -- what the gallery goes on showing while it is made again
     status TEXT NOT NULL,
-    shown_at INTEGER NOT NULL,              -- created_at, or beyond all time while there is none
+    shown_at INTEGER NOT NULL,              -- created_at, or clock.NOT_YET while there is none
     created_at INTEGER,
     updated_at INTEGER NOT NULL,
     favorite INTEGER NOT NULL DEFAULT 0,
@@ -193,13 +192,15 @@ _TABLES = (
     )""",
 )
 _INDEXES = (
+    "CREATE INDEX characters_of_owner ON characters (owner)",
     "CREATE INDEX characters_wish ON characters (owner, wish)",
     "CREATE INDEX jobs_of_owner ON jobs (owner, seq)",
     "CREATE INDEX jobs_unnumbered ON jobs (owner, seq) WHERE plan IS NOT NULL",
     "CREATE INDEX jobs_planned ON jobs (seq) WHERE planned > 0",
     "CREATE INDEX jobs_unfinished ON jobs (seq) WHERE status IN ('queued', 'running')",
     "CREATE INDEX jobs_to_file ON jobs (finished_at) WHERE filed = 0 AND status IN ('done', 'cancelled')",
-    "CREATE INDEX images_page ON images (character, status, shown_at, number)",
+    # job and prompt ride along so that filters and counts need no look at the rows themselves
+    "CREATE INDEX images_page ON images (character, status, shown_at, number, job, prompt)",
     "CREATE INDEX images_favorite ON images (character, status, shown_at, number) WHERE favorite = 1",
     "CREATE INDEX images_pixels ON images (job, spool_pixels) WHERE spool_pixels IS NOT NULL",
     "CREATE INDEX images_planned ON images (job, number) WHERE state = 'planned'",

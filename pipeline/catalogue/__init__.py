@@ -1,0 +1,34 @@
+"""The reading room: read-only questions over the index, on connections of its own."""
+
+from pipeline.catalogue.catalogue import Catalogue, success
+from pipeline.catalogue.gallery import Filter
+from pipeline.catalogue.jobs import overview
+from pipeline.catalogue.values import (
+    BadCursor,
+    CharacterRow,
+    GalleryRow,
+    JobRow,
+    Lane,
+    Media,
+    Page,
+    Problem,
+    Step,
+    Summary,
+)
+
+__all__ = [
+    "BadCursor",
+    "Catalogue",
+    "CharacterRow",
+    "Filter",
+    "GalleryRow",
+    "JobRow",
+    "Lane",
+    "Media",
+    "Page",
+    "Problem",
+    "Step",
+    "Summary",
+    "overview",
+    "success",
+]

@@ -1,0 +1,256 @@
+"""The reading room's one door: whoever wants to see the index comes here, also from another process."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.catalogue import cursor, gallery, jobs, verify
+from pipeline.catalogue.connection import Reading
+from pipeline.catalogue.gallery import Filter
+from pipeline.catalogue.values import (
+    CharacterRow,
+    Day,
+    GalleryRow,
+    JobRow,
+    Lane,
+    Media,
+    Page,
+    Problem,
+    Step,
+    Summary,
+)
+from pipeline.model import Stored
+
+_SELECT_CHARACTER = """
+SELECT characters.row, characters.id, characters.name, owners.id, characters.slug, characters.embedding,
+    characters.revision, characters.created_at, nullif(characters.newest_at, 0)
+FROM characters JOIN owners ON owners.row = characters.owner
+"""
+_ALL_SHOWN = Filter()
+
+
+class Catalogue:
+    """Read-only questions about the index; every answer is of one moment.
+
+    All methods raise IndexTrouble where the file is missing or cannot be read. A connection belongs to the thread
+    that asks; queries take microseconds and need no thread of their own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._reading = Reading(path)
+
+    def close(self) -> None:
+        """Close this thread's connection; the next question opens it again."""
+        self._reading.close()
+
+    # -- characters and their galleries
+
+    def character(self, character_id: str) -> CharacterRow | None:
+        """Read one character."""
+        with self._reading.snapshot() as connection:
+            row = connection.execute(f"{_SELECT_CHARACTER} WHERE characters.id = ?", (character_id,)).fetchone()
+            return None if row is None else _character_row(connection, row)
+
+    def characters(self, owner: str | None, *, limit: int = 1_000, after: str | None = None) -> Page[CharacterRow]:
+        """Return characters, the latest first seen first; `owner` None: everybody's.
+
+        Raises:
+            BadCursor: `after` is no `next` of this list.
+        """
+        with self._reading.snapshot() as connection:
+            matching, values = "1", []
+            if owner is not None:
+                matching, values = "characters.owner = (SELECT row FROM owners WHERE id = ?)", [owner]
+            (total,) = connection.execute(f"SELECT count(*) FROM characters WHERE {matching}", values).fetchone()
+            before = cursor.LARGEST if after is None else cursor.decode(after, 1)[0]
+            found = connection.execute(
+                f"{_SELECT_CHARACTER} WHERE {matching} AND characters.row < ? ORDER BY characters.row DESC LIMIT ?",
+                (*values, before, limit + 1),
+            ).fetchall()
+            rows = tuple(_character_row(connection, row) for row in found[:limit])
+            return Page(rows, total, cursor.encode(rows[-1].row) if len(found) > limit else None)
+
+    def page(
+        self, character_id: str, wanted: Filter = _ALL_SHOWN, *, limit: int = 1_000, after: str | None = None
+    ) -> Page[GalleryRow] | None:
+        """Return a page of a character's images, newest first; None: there is no such character.
+
+        Raises:
+            BadCursor: `after` is no `next` of this list.
+        """
+        with self._reading.snapshot() as connection:
+            row = connection.execute("SELECT row FROM characters WHERE id = ?", (character_id,)).fetchone()
+            return None if row is None else gallery.page(connection, row[0], wanted, limit, after)
+
+    def image(self, character_id: str, number: int) -> GalleryRow | None:
+        """Read one image by what people call it."""
+        with self._reading.snapshot() as connection:
+            row = connection.execute(
+                "SELECT id FROM images WHERE character = (SELECT row FROM characters WHERE id = ?) AND number = ?",
+                (character_id, number),
+            ).fetchone()
+            return None if row is None else gallery.read(connection, [row[0]])[0]
+
+    def history(self, row: int) -> list[Step]:
+        """Return the recorded steps of an image, oldest first."""
+        with self._reading.snapshot() as connection:
+            found = connection.execute("SELECT at, event, detail FROM events WHERE image = ? ORDER BY n", (row,))
+            return [Step(at, event, json.loads(detail)) for at, event, detail in found]
+
+    def recipe(self, job_id: str) -> dict[str, Any] | None:
+        """Return what all images of a job have in common, by the field names of `model.Recipe`."""
+        with self._reading.snapshot() as connection:
+            row = connection.execute("SELECT recipe FROM jobs WHERE id = ?", (job_id,)).fetchone()
+            return None if row is None else dict(gallery.recipe_of(row[0]))
+
+    def media(self, public_id: str) -> Media | None:
+        """Find a stored file by its public id; None where there is none, or none any more."""
+        with self._reading.snapshot() as connection:
+            row = connection.execute(
+                "SELECT owners.id, characters.id, images.status, images.updated_at, images.url, images.version, "
+                "images.md5, images.bytes, images.width, images.height, images.format, images.path, "
+                "images.store_date, images.delivery FROM images "
+                "JOIN characters ON characters.row = images.character JOIN owners ON owners.row = characters.owner "
+                "WHERE images.public_id = ? AND images.path IS NOT NULL",
+                (public_id,),
+            ).fetchone()
+            if row is None:
+                return None
+            owner, character_id, status, updated_at = row[:4]
+            return Media(owner, character_id, status, Stored(public_id, *row[4:]), updated_at)
+
+    def stored_images(self, *, batch: int = 1_000) -> Iterator[GalleryRow]:
+        """Go through all that a store should hold, in row order, without one long snapshot."""
+        last = 0
+        while True:
+            with self._reading.snapshot() as connection:
+                found = connection.execute(
+                    f"{gallery.SELECT} WHERE images.id > ? AND images.url IS NOT NULL ORDER BY images.id LIMIT ?",
+                    (last, batch),
+                ).fetchall()
+            yield from (gallery.gallery_row(row) for row in found)
+            if len(found) < batch:
+                return
+            last = found[-1][0]
+
+    # -- jobs
+
+    def job(self, job_id: str) -> JobRow | None:
+        """Read one job."""
+        with self._reading.snapshot() as connection:
+            return jobs.by_id(connection, job_id)
+
+    def jobs(
+        self,
+        owner: str | None,
+        *,
+        statuses: tuple[str, ...] = (),
+        label: str | None = None,
+        limit: int = 1_000,
+        after: str | None = None,
+    ) -> Page[JobRow]:
+        """Return jobs, the latest arrival first; `owner` None: everybody's.
+
+        Raises:
+            BadCursor: `after` is no `next` of this list.
+        """
+        with self._reading.snapshot() as connection:
+            return jobs.page(connection, owner=owner, statuses=statuses, label=label, limit=limit, after=after)
+
+    def unfinished(self, limit: int) -> list[JobRow]:
+        """Return jobs that have not ended, running ones first."""
+        with self._reading.snapshot() as connection:
+            return jobs.unfinished(connection, limit)
+
+    def images_of(self, job: JobRow) -> list[GalleryRow]:
+        """Return a job's images in number order; none while it is not numbered."""
+        with self._reading.snapshot() as connection:
+            return list(jobs.images(connection, job))
+
+    def result(self, job_id: str) -> dict[str, Any] | None:
+        """Return the `data` of a job's result as files and answers show it; None: there is no such job."""
+        with self._reading.snapshot() as connection:
+            job = jobs.by_id(connection, job_id)
+            return None if job is None else jobs.result(connection, job)
+
+    # -- revisions, for answers that are kept
+
+    def revision(self, character_id: str) -> int | None:
+        """A number that grows with anything that a character's gallery shows."""
+        return self._number("SELECT revision FROM characters WHERE id = ?", character_id)
+
+    def owner_revision(self, owner: str | None) -> int:
+        """A number that grows with anything shown of an owner's characters and jobs; None: of anybody's."""
+        if owner is None:
+            return self._number("SELECT sum(revision) FROM owners") or 0
+        return self._number("SELECT revision FROM owners WHERE id = ?", owner) or 0
+
+    # -- the whole
+
+    def lanes(self) -> list[Lane]:
+        """Return the back ends as they were last noted, by name."""
+        with self._reading.snapshot() as connection:
+            found = connection.execute(
+                "SELECT name, state, slots, busy, waiting, typical, reason, next_try, noted_at FROM lanes ORDER BY name"
+            )
+            return [Lane(*row) for row in found]
+
+    def summary(self, *, now: int) -> Summary:
+        """Return the whole index in a few numbers; "today" is the UTC day of `now`."""
+        day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
+        with self._reading.snapshot() as connection:
+            statuses = dict(
+                connection.execute(
+                    "SELECT status, count(*) FROM jobs WHERE status IN ('queued', 'running') GROUP BY status"
+                ).fetchall()
+            )
+            to_store = connection.execute(
+                "SELECT count(*), coalesce(sum(spool_bytes), 0) FROM images "
+                "WHERE state IN ('fetched', 'given_up', 'drawn')"
+            ).fetchone()
+            return Summary(
+                jobs_running=statuses.get("running", 0),
+                jobs_queued=statuses.get("queued", 0),
+                images=dict(connection.execute("SELECT status, sum(n) FROM tallies GROUP BY status").fetchall()),
+                retrying=_one(connection, "SELECT coalesce(sum(planned - queued), 0) FROM jobs WHERE planned > 0"),
+                to_store=to_store[0],
+                spool_bytes=to_store[1],
+                today=tuple(
+                    Day(*row)
+                    for row in connection.execute(
+                        "SELECT day, backend, done, placeholder, failed, gpu_seconds FROM days "
+                        "WHERE day = ? ORDER BY backend",
+                        (day,),
+                    )
+                ),
+                oldest_waiting=_one(
+                    connection, "SELECT min(created_at) FROM jobs WHERE status IN ('queued', 'running')"
+                ),
+            )
+
+    def verify(self) -> list[Problem]:
+        """Return what is wrong in the index itself; nothing is repaired."""
+        with self._reading.snapshot() as connection:
+            return verify.problems(connection)
+
+    def _number(self, sql: str, *values: str) -> int | None:
+        with self._reading.snapshot() as connection:
+            row = connection.execute(sql, values).fetchone()
+            return None if row is None else row[0]
+
+
+def success(result: dict[str, Any]) -> bool:
+    """Tell what stands beside `data`: false where the job has ended without one real image."""
+    return result["generatedCount"] > 0 or result["status"] not in {"done", "cancelled"}
+
+
+def _one(connection: sqlite3.Connection, sql: str) -> Any:  # noqa: ANN401  # as the column is
+    return connection.execute(sql).fetchone()[0]
+
+
+def _character_row(connection: sqlite3.Connection, row: tuple[Any, ...]) -> CharacterRow:
+    counts = connection.execute("SELECT status, n FROM tallies WHERE character = ? AND n > 0", (row[0],)).fetchall()
+    return CharacterRow(*(*row, dict(counts)))

@@ -1,0 +1,80 @@
+"""Read-only connections: one a thread, opened anew where the file was replaced."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import IndexTrouble
+
+BUSY_MS = 5_000
+CACHE_KIB = 16_384
+
+
+class Reading:
+    """Hands out snapshots of the index; writers go on meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mine = threading.local()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Several queries that see the same moment; keep it short, nested ones share it.
+
+        Raises:
+            IndexTrouble: the file is missing, unreadable, damaged, or no index.
+        """
+        connection = self._connection()
+        nested = connection.in_transaction
+        try:
+            if not nested:
+                connection.execute("BEGIN")
+            yield connection
+        except sqlite3.Error as error:
+            raise IndexTrouble(
+                f"{self.path}: cannot be read ({error}); put a backup in its place, or run `pipeline reindex`"
+            ) from error
+        finally:
+            if not nested and connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        if (connection := getattr(self._mine, "connection", None)) is not None:
+            connection.close()
+            self._mine.connection = None
+
+    def _connection(self) -> sqlite3.Connection:
+        try:
+            inode = self.path.stat().st_ino
+        except OSError as error:
+            self.close()
+            raise IndexTrouble(
+                f"{self.path}: there is no index ({error.strerror}); `pipeline run` makes one, "
+                "`pipeline reindex` brings back a lost one"
+            ) from error
+        known: sqlite3.Connection | None = getattr(self._mine, "connection", None)
+        if known is not None and self._mine.inode == inode:
+            return known
+        self.close()
+        try:
+            opened = _open(self.path)
+        except sqlite3.Error as error:
+            raise IndexTrouble(f"{self.path}: cannot be opened ({error}); make it readable for this user") from error
+        self._mine.connection, self._mine.inode = opened, inode
+        return opened
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, cached_statements=256
+    )
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,188 @@
+"""Jobs as the outside sees them: rows, and the result that files and answers share."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.catalogue import cursor
+from pipeline.catalogue.gallery import SELECT as SELECT_IMAGE
+from pipeline.catalogue.gallery import gallery_row, recipe_of, words_of
+from pipeline.catalogue.values import GalleryRow, JobRow, Page
+from pipeline.clock import rfc3339
+
+STATUSES = ("queued", "running", "done", "placeholder", "failed", "cancelled", "removed")
+_SELECT = f"""
+SELECT jobs.seq, jobs.id, owners.id, owners.slug, characters.id, characters.name, jobs.status, jobs.reason, jobs.file,
+    jobs.prompt, jobs.recipe, jobs.labels, jobs.backends, jobs.priority, jobs.notify, jobs.quantity,
+    jobs.first_number, jobs.created_at, jobs.started_at, jobs.finished_at, jobs.version, jobs.planned,
+    {", ".join(f"jobs.{status}" for status in STATUSES)}
+FROM jobs
+JOIN owners ON owners.row = jobs.owner
+JOIN characters ON characters.row = jobs.character
+"""
+_OF_JOB = f"""{SELECT_IMAGE}
+WHERE images.character = ?1 AND images.number BETWEEN ?2 AND ?3 AND images.job = ?4 ORDER BY images.number"""
+
+
+def by_id(connection: sqlite3.Connection, job_id: str) -> JobRow | None:
+    """Read one job."""
+    row = connection.execute(f"{_SELECT} WHERE jobs.id = ?", (job_id,)).fetchone()
+    return None if row is None else _job_row(connection, row)
+
+
+def page(
+    connection: sqlite3.Connection,
+    *,
+    owner: str | None,
+    statuses: tuple[str, ...],
+    label: str | None,
+    limit: int,
+    after: str | None,
+) -> Page[JobRow]:
+    """Return jobs, the latest arrival first; `owner` None: everybody's."""
+    conditions, values = ["1"], []
+    if owner is not None:
+        conditions.append("jobs.owner = (SELECT row FROM owners WHERE id = ?)")
+        values.append(owner)
+    if statuses:
+        conditions.append(f"jobs.status IN ({', '.join('?' * len(statuses))})")
+        values += statuses
+    if label is not None:
+        conditions.append("jobs.seq IN (SELECT job FROM labels WHERE label = ?)")
+        values.append(label)
+    matching = " AND ".join(conditions)
+    (total,) = connection.execute(f"SELECT count(*) FROM jobs WHERE {matching}", values).fetchone()
+    before = cursor.LARGEST if after is None else cursor.decode(after, 1)[0]
+    rows = connection.execute(
+        f"{_SELECT} WHERE {matching} AND jobs.seq < ? ORDER BY jobs.seq DESC LIMIT ?", (*values, before, limit + 1)
+    ).fetchall()
+    shown = tuple(_job_row(connection, row) for row in rows[:limit])
+    return Page(shown, total, cursor.encode(shown[-1].seq) if len(rows) > limit else None)
+
+
+def unfinished(connection: sqlite3.Connection, limit: int) -> list[JobRow]:
+    """Return jobs that have not ended: running ones first, each kind in arrival order."""
+    rows = connection.execute(
+        f"{_SELECT} WHERE jobs.status IN ('queued', 'running') ORDER BY jobs.status DESC, jobs.seq LIMIT ?", (limit,)
+    ).fetchall()
+    return [_job_row(connection, row) for row in rows]
+
+
+def images(connection: sqlite3.Connection, job: JobRow) -> Iterator[GalleryRow]:
+    """Go through a job's images in number order; nothing while it is not numbered."""
+    if job.first_number is None:
+        return
+    (character,) = connection.execute("SELECT character FROM jobs WHERE seq = ?", (job.seq,)).fetchone()
+    last = job.first_number + job.quantity - 1
+    for row in connection.execute(_OF_JOB, (character, job.first_number, last, job.seq)):
+        yield gallery_row(row)
+
+
+def overview(job: JobRow) -> dict[str, Any]:
+    """A job in a list: its result without the images."""
+    return {
+        "jobId": job.id,
+        "status": job.status,
+        "reason": job.reason,
+        "characterId": job.character_id,
+        "requestedCount": job.quantity,
+        "generatedCount": job.counts["done"],
+        "placeholderCount": job.counts["placeholder"],
+        "failedCount": job.counts["failed"],
+        "cancelledCount": job.counts["cancelled"],
+        "runningCount": job.counts["running"],
+        "queuedCount": job.counts["queued"],
+        "prompt": job.prompt if isinstance(job.prompt, str) else list(job.prompt),
+        "style": job.style,
+        "labels": list(job.labels),
+        "createdAt": _moment(job.created_at),
+        "startedAt": _moment(job.started_at),
+        "finishedAt": _moment(job.finished_at),
+    }
+
+
+def result(connection: sqlite3.Connection, job: JobRow) -> dict[str, Any]:
+    """A job with its images, as result files and answers show it."""
+    made = list(images(connection, job))
+    urls = [i.stored.url for i in made if i.stored is not None and i.status in {"done", "placeholder"}]
+    about = overview(job)
+    return {
+        **{key: about[key] for key in ("jobId", "status", "reason", "characterId")},
+        "imageUrl": urls[0] if urls else None,
+        "imageUrls": urls,
+        **{key: about[key] for key in about if key.endswith("Count")},
+        "maybePaidTwice": sum(image.doubtful for image in made),
+        "gpuSeconds": round(sum(image.gpu_seconds for image in made), 3),
+        "usedEmbedding": any(image.used_embedding for image in made),
+        **{key: about[key] for key in ("prompt", "style", "labels", "createdAt", "startedAt", "finishedAt")},
+        "images": [_image(image) for image in made],
+    }
+
+
+def _image(image: GalleryRow) -> dict[str, Any]:
+    stored, error = image.stored, image.error
+    return {
+        "number": image.number,
+        "filename": image.filename,
+        "status": image.status,
+        "url": stored.url if stored else None,
+        "path": stored.path if stored else None,
+        "publicId": image.public_id,
+        "prompt": image.prompt,
+        "seed": image.seed,
+        "backend": image.backend,
+        "attempts": image.attempts,
+        "gpuSeconds": round(image.gpu_seconds, 3),
+        "error": {"code": error.code, "message": error.message} if error else None,
+    }
+
+
+def _job_row(connection: sqlite3.Connection, row: tuple[Any, ...]) -> JobRow:
+    said = json.loads(row[9])
+    counts = dict(zip(STATUSES, row[22:], strict=True))
+    backends = words_of(row[12])
+    reason = None
+    if row[6] == "queued":
+        reason = row[7] or _what_it_waits_for(connection, owner=row[2], folder=row[3], backends=backends)
+    unstarted = counts["queued"] if row[16] is not None else 0
+    return JobRow(
+        seq=row[0],
+        id=row[1],
+        owner=row[2],
+        character_id=row[4],
+        character_name=row[5],
+        status=row[6],
+        reason=reason,
+        file=row[8],
+        prompt=said if isinstance(said, str) else tuple(said),
+        style=recipe_of(row[10]).get("style"),
+        labels=words_of(row[11]),
+        backends=backends,
+        priority=row[13],
+        notify=row[14],
+        quantity=row[15],
+        first_number=row[16],
+        counts=counts,
+        retrying=row[21] - unstarted,
+        created_at=row[17],
+        started_at=row[18],
+        finished_at=row[19],
+        version=row[20],
+    )
+
+
+def _what_it_waits_for(
+    connection: sqlite3.Connection, *, owner: str, folder: str | None, backends: tuple[str, ...]
+) -> str:
+    """The reason where nobody noted one: the store's listing, back ends that are down, or its turn."""
+    if folder is None:
+        return f"waits until the store has listed what owner {owner} already has there"
+    lanes = dict(connection.execute("SELECT name, reason FROM lanes WHERE state <> 'ready'"))
+    if backends and all(backend in lanes for backend in backends):
+        return "; ".join(f"{backend}: {lanes[backend] or 'not ready'}" for backend in backends)
+    return f"waits for its turn at {' or '.join(backends)}"
+
+
+def _moment(at: int | None) -> str | None:
+    return None if at is None else rfc3339(at)

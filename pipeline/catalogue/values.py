@@ -1,0 +1,179 @@
+"""What the catalogue answers with: frozen rows, close to what the outside is shown."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pipeline.errors import UserError
+from pipeline.model import Fault, Stored
+
+R = TypeVar("R")
+
+
+class BadCursor(UserError):
+    """The cursor is none that this program gave out."""
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryRow:
+    """One image as a gallery shows it; addresses are minted by whoever shows it, from `stored`."""
+
+    row: int
+    character_id: str
+    public_id: str
+    number: int
+    filename: str
+    status: str
+    retrying: bool
+    created_at: int | None
+    updated_at: int
+    stored: Stored | None
+    width: int  # of the stored image; what was asked for while there is none
+    height: int
+    color: str | None
+    prompt: str | None
+    negative_prompt: str | None
+    seed: int | None
+    style: str | None
+    model: str | None
+    steps: int | None
+    cfg_scale: float | None
+    sampler_name: str | None
+    backend: str | None
+    gpu_seconds: float
+    attempts: int
+    doubtful: int
+    used_embedding: bool
+    labels: tuple[str, ...]
+    favorite: bool
+    fault: Fault | None
+    job_id: str | None
+    started_at: int | None  # when the present step of an image in the making began
+
+    @property
+    def error(self) -> Fault | None:
+        """What its placeholder or failed row tells; what an image met on its way is no error yet."""
+        return self.fault if self.status in {"placeholder", "failed"} else None
+
+
+@dataclass(frozen=True, slots=True)
+class CharacterRow:
+    """A character, with its images counted by status."""
+
+    row: int
+    id: str
+    name: str
+    owner: str
+    slug: str
+    embedding: str | None
+    revision: int  # grows with anything that its gallery shows
+    created_at: int
+    newest_at: int | None  # when its newest image was stored
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job, with its images counted by status."""
+
+    seq: int
+    id: str
+    owner: str
+    character_id: str
+    character_name: str
+    status: str
+    reason: str | None  # what it waits for, in words, while it is queued
+    file: str
+    prompt: str | tuple[str, ...]
+    style: str | None
+    labels: tuple[str, ...]
+    backends: tuple[str, ...]
+    priority: int
+    notify: str | None
+    quantity: int
+    first_number: int | None
+    counts: Mapping[str, int]
+    retrying: int  # images that wait to be made again while their status stands
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    version: int  # grows with every step of its images
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[R]):
+    """Some rows of an answer, how many there are in all, and the cursor of the next page."""
+
+    rows: tuple[R, ...]
+    total: int
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A file of the local store, found through the index."""
+
+    owner: str
+    character_id: str
+    status: str
+    stored: Stored
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A back end as its lane last noted it."""
+
+    name: str
+    state: str
+    slots: int
+    busy: int
+    waiting: int
+    typical: float | None
+    reason: str | None
+    next_try: int | None
+    noted_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What one back end brought on one day (UTC)."""
+
+    day: str
+    backend: str
+    done: int
+    placeholder: int
+    failed: int
+    gpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The whole index in a few numbers."""
+
+    jobs_running: int
+    jobs_queued: int
+    images: Mapping[str, int]  # by status
+    retrying: int
+    to_store: int  # images that wait for the store
+    spool_bytes: int  # what they hold in the spool
+    today: tuple[Day, ...]
+    oldest_waiting: int | None  # when the oldest unfinished job was accepted
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One recorded step of an image."""
+
+    at: int
+    event: str
+    detail: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in the index that cannot be as it is."""
+
+    kind: str  # a word for programs
+    subject: str  # the character, image or job it is about
+    message: str
