@@ -5,9 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import ConfigError
+from pipeline.backends.opening import open_backend
+from pipeline.config.adapters import CloudinaryConfig, LocalConfig, SketchConfig
+from pipeline.errors import AttemptFailed, ConfigError
 from pipeline.model import Stored
+from pipeline.ports import Links
+from pipeline.stores.cloudinary import CloudinaryStore
 from pipeline.stores.delivery import WINDOW, LocalDelivery, load_key, media_file, plain_url, verify_signature
+from pipeline.stores.local import LocalStore
+from pipeline.stores.opening import open_delivery, open_store
+from tests.support import pictures
 
 KEY = bytes(range(32))
 HALF_A_DAY = WINDOW * 1000
@@ -121,3 +128,42 @@ def test_a_key_that_was_cut_short_is_not_signed_with(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(ConfigError, match=r"media\.key holds 0 bytes"):
         load_key(path)
+
+
+CLOUD = replace(STORED, path=None, url="https://res.cloudinary.com/demo/image/upload/v1/mary_image_5.png")
+
+
+def local_config(tmp_path):
+    return LocalConfig(folder=tmp_path / "images")
+
+
+def cloudinary_config():
+    return CloudinaryConfig(cloud_name="demo", api_key="key", api_secret="hush-hush")
+
+
+def test_what_was_kept_elsewhere_before_keeps_its_address(tmp_path):
+    delivery = open_delivery(local_config(tmp_path), public_url="http://gallery", state=tmp_path)
+    assert delivery.links(CLOUD, now=NOON) == Links(CLOUD.url, CLOUD.url)
+
+
+def test_local_files_are_still_delivered_after_a_move_to_cloudinary(tmp_path):
+    before = open_delivery(local_config(tmp_path), public_url="http://gallery", state=tmp_path)
+    after = open_delivery(cloudinary_config(), public_url="http://gallery", state=tmp_path)
+    assert after.links(STORED, now=NOON) == before.links(STORED, now=NOON)
+    cloud = after.links(CLOUD, now=NOON)
+    assert cloud.url.startswith("https://res.cloudinary.com/demo/")
+    assert "hush-hush" not in repr(cloud)
+
+
+async def test_the_configured_store_is_opened(tmp_path):
+    local = open_store(local_config(tmp_path), public_url="http://gallery")
+    assert isinstance(local, LocalStore)
+    await local.probe()
+    assert (tmp_path / "images").is_dir()
+    assert isinstance(open_store(cloudinary_config(), public_url="http://gallery"), CloudinaryStore)
+
+
+async def test_the_configured_back_end_is_opened():
+    async with open_backend("draw", SketchConfig(delay=0, fail_seeds=(13,))) as backend:
+        with pytest.raises(AttemptFailed, match="13"):
+            await backend.submit(pictures.request(seed=13))

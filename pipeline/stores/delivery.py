@@ -17,7 +17,7 @@ from pipeline import picture
 from pipeline.errors import ConfigError
 from pipeline.files import write_durably
 from pipeline.model import Stored
-from pipeline.ports import Links
+from pipeline.ports import Delivery, Links
 
 WINDOW: Final = 12 * 60 * 60  # seconds
 KEY_BYTES: Final = 32
@@ -36,6 +36,8 @@ class LocalDelivery:
         self._key = key
 
     def links(self, stored: Stored, *, now: int) -> Links:
+        if stored.path is None:  # kept elsewhere, before the store was changed
+            return Links(stored.url, stored.url)
         file = media_file(stored)
         expires = (now // 1000 // WINDOW + 2) * WINDOW
         return Links(self._signed(file, stored.version, expires, ""), self._signed(file, stored.version, expires, "1"))
@@ -44,6 +46,18 @@ class LocalDelivery:
         query = {"v": version or "", "expires": str(expires), "thumbnail": thumbnail}
         query["signature"] = _signature(self._key, file, query)
         return f"{self._public_url}/media/{file}?{urlencode({name: value for name, value in query.items() if value})}"
+
+
+class ByPlace:
+    """Mints local addresses for what stands in a local file, and the other delivery's for all else."""
+
+    def __init__(self, local: Delivery, remote: Delivery) -> None:
+        self._local = local
+        self._remote = remote
+
+    def links(self, stored: Stored, *, now: int) -> Links:
+        place = self._remote if stored.path is None else self._local
+        return place.links(stored, now=now)
 
 
 def verify_signature(key: bytes, file: str, query: Mapping[str, str], *, now: int) -> bool:
