@@ -62,7 +62,7 @@ def images_in(output: object) -> list[Found]:
         first = info_of(output).get("index_of_first_image")
         if isinstance(first, int) and 0 < first < len(listed):
             output = {**output, "images": listed[first:]}
-    return list(_found(output, "images", _DEEPEST))
+    return list(_found(output, "output", _DEEPEST))
 
 
 def _found(value: object, key: str, depth: int) -> Iterator[Found]:
