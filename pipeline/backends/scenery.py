@@ -6,13 +6,10 @@ flat colours and then reduced, which smooths the edges; a large picture is drawn
 
 import math
 import random
-from dataclasses import dataclass
 
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
-Colour = tuple[int, int, int]
-CANVAS = 2432  # pixels of the longer side that is drawn on, at most
-WHITE: Colour = (255, 255, 255)
+from pipeline.backends.scene import WHITE, Colour, Scene, begin, fill_below, gradient, layers, mix, ridge, sun
 
 MOTIFS: dict[str, tuple[str, ...]] = {
     "garden": ("garden", "flower", "rose", "meadow", "spring", "park", "blossom", "field", "picnic", "tulip"),
@@ -22,55 +19,11 @@ MOTIFS: dict[str, tuple[str, ...]] = {
     "hills": ("hill", "desert", "forest", "wood", "autumn", "country", "valley", "road", "tree", "horse"),
 }
 
-# upper sky, lower sky, sun or moon, far ground, near ground, two accents
-PALETTES: tuple[tuple[str, ...], ...] = (
-    ("#8fb8c9", "#f6e3c5", "#fff4d6", "#9fb7a8", "#3f5e4e", "#d9735b", "#f0c26b"),
-    ("#3d5a80", "#ee9b82", "#ffe1b0", "#98708a", "#2b2d52", "#f4d06f", "#e0607e"),
-    ("#f2b880", "#fbe5d0", "#fffaf0", "#d68c6a", "#6b3e3b", "#3f7d7b", "#f7d9a3"),
-    ("#1d2b4f", "#6d7fb0", "#f5efd7", "#4b5f8f", "#141c38", "#e8c872", "#a7c6e8"),
-    ("#a9d6d2", "#f4f1de", "#ffffff", "#81b29a", "#2f5d62", "#e07a5f", "#f2cc8f"),
-    ("#c9b6d8", "#fae3e8", "#fff8ec", "#a78fb8", "#4a3b63", "#e5989b", "#ffd6a5"),
-    ("#6fa3b8", "#d7ead9", "#fffbe6", "#7aa68e", "#26534a", "#f2a65a", "#c8553d"),
-    ("#e58a5b", "#f9d49b", "#fff1cf", "#b55d4c", "#45233a", "#f6bd60", "#84a59d"),
-    ("#22404d", "#7fb0a4", "#f7f0d0", "#3f6f6c", "#102a33", "#f4a259", "#e8d7a5"),
-    ("#b7c9e2", "#eef2f6", "#ffffff", "#8ea4c0", "#34435e", "#c77d6b", "#e9c46a"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A canvas with the colours and the dice it is drawn with."""
-
-    image: Image.Image
-    pen: ImageDraw.ImageDraw
-    dice: random.Random
-    upper: Colour
-    lower: Colour
-    light: Colour
-    far: Colour
-    near: Colour
-    accents: tuple[Colour, Colour]
-    horizon: float  # fraction of the height
-    sun_x: float  # fraction of the width
-
-    @property
-    def width(self) -> int:
-        return self.image.width
-
-    @property
-    def height(self) -> int:
-        return self.image.height
-
-    @property
-    def unit(self) -> float:
-        """Shorter side of the canvas: what sizes of things are told in."""
-        return min(self.image.size)
-
 
 def paint(prompt: str, seed: int, width: int, height: int, *, label: str) -> Image.Image:
     """Return the picture; the same arguments give the same pixels."""
-    scene = _begin(prompt, seed, width, height)
-    _sun(scene)
+    scene = begin(prompt, seed, width, height)
+    sun(scene)
     {"garden": _garden, "sea": _sea, "mountains": _mountains, "city": _city, "hills": _hills}[motif(prompt)](scene)
     if (scene.width, scene.height) == (2 * width, 2 * height):
         picture = scene.image.reduce(2)
@@ -89,111 +42,25 @@ def motif(prompt: str) -> str:
     return random.Random(f"motif {prompt}").choice(sorted(MOTIFS))
 
 
-def _begin(prompt: str, seed: int, width: int, height: int) -> Scene:
-    dice = random.Random(f"{seed} {prompt}")
-    offset = random.Random(f"palette {prompt}").randrange(len(PALETTES))
-    palette = PALETTES[(offset + 3 * seed) % len(PALETTES)]
-    scale = min(2.0, CANVAS / max(width, height))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    upper, lower, light, far, near, first, second = (_turned(ImageColor.getrgb(name), dice) for name in palette)
-    horizon = dice.uniform(0.5, 0.64)
-    image = _gradient(size, upper, lower, horizon)
-    accents = (first, second)
-    return Scene(
-        image, ImageDraw.Draw(image), dice, upper, lower, light, far, near, accents, horizon, dice.uniform(0.18, 0.82)
-    )
-
-
-def _turned(colour: tuple[int, ...], dice: random.Random) -> Colour:
-    """Vary a colour a little, so that two pictures of one palette are not twins."""
-    red, green, blue = (max(0, min(255, band + dice.randint(-7, 7))) for band in colour[:3])
-    return red, green, blue
-
-
-def _mix(a: Colour, b: Colour, share: float) -> Colour:
-    red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
-    return red, green, blue
-
-
-def _gradient(size: tuple[int, int], upper: Colour, lower: Colour, reach: float) -> Image.Image:
-    height = size[1]
-    column = Image.new("RGB", (1, height))
-    column.putdata([_mix(upper, lower, min(1.0, y / (height * reach)) ** 1.2) for y in range(height)])
-    return column.resize(size, Image.Resampling.NEAREST)
-
-
-def _sun(scene: Scene) -> None:
-    """A disc in its own glow; over a dark sky a moon with stars."""
-    dice, unit = scene.dice, scene.unit
-    if sum(scene.upper) < 330:
-        for _ in range(90):
-            x, y, r = (
-                dice.random() * scene.width,
-                dice.random() ** 1.4 * scene.height * 0.5,
-                unit * dice.uniform(0.0006, 0.0022),
-            )
-            scene.pen.ellipse((x - r, y - r, x + r, y + r), fill=_mix(scene.upper, WHITE, dice.uniform(0.35, 0.95)))
-    radius = unit * dice.uniform(0.06, 0.12)
-    x, y = scene.sun_x * scene.width, scene.height * dice.uniform(0.14, scene.horizon - 0.14)
-    glow = round(radius * 8)
-    mask = (
-        Image.radial_gradient("L")
-        .point(lambda value: max(0.0, 1 - value / 127) ** 2 * 150)
-        .resize((glow, glow), Image.Resampling.BILINEAR)
-    )
-    scene.image.paste(scene.light, (round(x) - glow // 2, round(y) - glow // 2), mask)
-    scene.pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=scene.light)
-
-
-def _ridge(scene: Scene, level: float, swing: float, roughness: float) -> list[tuple[float, float]]:
-    """A skyline: three waves of falling size over one another; level and swing are fractions of the height."""
-    dice = scene.dice
-    waves = [
-        (swing * share, dice.uniform(0.6, 1.5) * pitch, dice.random() * math.tau)
-        for share, pitch in ((0.6, 1), (0.28, 2.3), (0.12, 5 * roughness))
-    ]
-    aspect = scene.width / scene.height
-    steps = 120
-    return [
-        (
-            scene.width * i / steps,
-            scene.height * (level + sum(a * math.sin(math.tau * f * aspect * i / steps + p) for a, f, p in waves)),
-        )
-        for i in range(steps + 1)
-    ]
-
-
-def _fill_below(scene: Scene, skyline: list[tuple[float, float]], colour: Colour) -> None:
-    scene.pen.polygon([(0, scene.height), *skyline, (scene.width, scene.height)], fill=colour)
-
-
-def _layers(
-    scene: Scene, count: int, *, start: float, end: float, swing: float, roughness: float = 1.0
-) -> list[list[tuple[float, float]]]:
-    """Ground that comes nearer: each layer lower, darker and less hazy than the one behind."""
-    skylines = []
-    for i in range(count):
-        share = i / max(1, count - 1)
-        skyline = _ridge(scene, start + (end - start) * share, swing * (1 - 0.35 * share), roughness)
-        hazy = _mix(_mix(scene.lower, scene.far, 0.55), scene.far, min(1.0, 2 * share))
-        _fill_below(scene, skyline, _mix(hazy, scene.near, share**1.3))
-        skylines.append(skyline)
-    return skylines
-
-
 def _hills(scene: Scene) -> None:
     dice, unit = scene.dice, scene.unit
-    skylines = _layers(scene, dice.randint(4, 6), start=scene.horizon, end=0.88, swing=0.05)
+    skylines = layers(scene, dice.randint(4, 6), start=scene.horizon, end=0.88, swing=0.05)
     for depth, skyline in enumerate(skylines[1:-1], 1):
         size = unit * 0.018 * (1 + depth)
         for x, y in dice.sample(skyline, dice.randint(3, 9)):
             _tree(scene, x, y, size * dice.uniform(0.7, 1.3), depth / len(skylines))
-    _tree(scene, scene.width * dice.uniform(0.1, 0.9), skylines[-1][60][1], unit * dice.uniform(0.16, 0.24), 1.0)
+    _tree(
+        scene,
+        scene.width * dice.uniform(0.1, 0.9),
+        skylines[-1][len(skylines[-1]) // 2][1],
+        unit * dice.uniform(0.16, 0.24),
+        1.0,
+    )
 
 
 def _tree(scene: Scene, x: float, y: float, size: float, share: float) -> None:
-    dark = _mix(scene.far, scene.near, 0.3 + 0.7 * share)
-    crown = _mix(dark, scene.accents[scene.dice.randrange(2)], 0.45 * share)
+    dark = mix(scene.far, scene.near, 0.3 + 0.7 * share)
+    crown = mix(dark, scene.accents[scene.dice.randrange(2)], 0.45 * share)
     scene.pen.line((x, y + size * 0.2, x, y - size), fill=dark, width=max(1, round(size * 0.09)))
     for dx, dy, r in ((0, -1.15, 0.52), (-0.34, -0.85, 0.38), (0.34, -0.85, 0.38)):
         cx, cy, radius = x + dx * size, y + dy * size, r * size
@@ -203,7 +70,7 @@ def _tree(scene: Scene, x: float, y: float, size: float, share: float) -> None:
 def _mountains(scene: Scene) -> None:
     dice = scene.dice
     for share in (0.0, 0.5, 1.0):
-        colour = _mix(_mix(scene.lower, scene.far, 0.5 + 0.5 * share), scene.near, 0.35 * share)
+        colour = mix(mix(scene.lower, scene.far, 0.5 + 0.5 * share), scene.near, 0.35 * share)
         base = scene.height * (scene.horizon + 0.12 * share)
         for _ in range(4 - round(share)):
             _peak(
@@ -214,7 +81,7 @@ def _mountains(scene: Scene) -> None:
                 colour,
             )
         scene.pen.rectangle((0, base, scene.width, scene.height), fill=colour)
-    skylines = _layers(scene, 3, start=scene.horizon + 0.17, end=0.9, swing=0.03)
+    skylines = layers(scene, 3, start=scene.horizon + 0.17, end=0.9, swing=0.03)
     for x, y in dice.sample(skylines[-1], 22):
         _fir(scene, x, y + scene.unit * 0.02, scene.unit * dice.uniform(0.05, 0.12))
 
@@ -224,7 +91,7 @@ def _peak(scene: Scene, x: float, base: float, size: float, colour: Colour) -> N
     spread = size * dice.uniform(0.8, 1.2)
     top = base - size
     scene.pen.polygon([(x - spread, base), (x, top), (x + spread, base)], fill=colour)
-    scene.pen.polygon([(x, top), (x + spread, base), (x + spread * 0.12, base)], fill=_mix(colour, scene.near, 0.18))
+    scene.pen.polygon([(x, top), (x + spread, base), (x + spread * 0.12, base)], fill=mix(colour, scene.near, 0.18))
     snow = size * dice.uniform(0.2, 0.3)
     side = spread * snow / size
     edge = [
@@ -234,7 +101,7 @@ def _peak(scene: Scene, x: float, base: float, size: float, colour: Colour) -> N
         (x + side * 0.35, top + snow * 0.75),
         (x + side, top + snow),
     ]
-    scene.pen.polygon([(x, top), *edge], fill=_mix(WHITE, scene.lower, 0.2))
+    scene.pen.polygon([(x, top), *edge], fill=mix(WHITE, scene.lower, 0.2))
 
 
 def _fir(scene: Scene, x: float, y: float, size: float) -> None:
@@ -242,15 +109,15 @@ def _fir(scene: Scene, x: float, y: float, size: float) -> None:
         half, top = size * (0.16 + 0.09 * i), y - size * (1 - 0.24 * i)
         scene.pen.polygon(
             [(x, top), (x - half, top + size * 0.44), (x + half, top + size * 0.44)],
-            fill=_mix(scene.near, scene.far, 0.12),
+            fill=mix(scene.near, scene.far, 0.12),
         )
 
 
 def _sea(scene: Scene) -> None:
     dice, pen, unit = scene.dice, scene.pen, scene.unit
     shore = scene.height * scene.horizon
-    _fill_below(scene, _ridge(scene, scene.horizon - 0.015, 0.035, 1.0), _mix(scene.lower, scene.far, 0.6))
-    water = _gradient((scene.width, scene.height - round(shore)), _mix(scene.far, scene.lower, 0.35), scene.near, 1.0)
+    fill_below(scene, ridge(scene, scene.horizon - 0.015, 0.035, 1.0), mix(scene.lower, scene.far, 0.6))
+    water = gradient((scene.width, scene.height - round(shore)), mix(scene.far, scene.lower, 0.35), scene.near, 1.0)
     scene.image.paste(water, (0, round(shore)))
     for _ in range(70):
         depth = dice.random()
@@ -258,7 +125,7 @@ def _sea(scene: Scene) -> None:
         x = scene.width * (scene.sun_x + dice.gauss(0, 0.04 + 0.05 * depth))
         half, thick = unit * dice.uniform(0.01, 0.05) * (0.4 + depth), unit * (0.0015 + 0.004 * depth)
         pen.rounded_rectangle(
-            (x - half, y, x + half, y + thick), radius=thick / 2, fill=_mix(scene.light, scene.far, 0.15 + 0.4 * depth)
+            (x - half, y, x + half, y + thick), radius=thick / 2, fill=mix(scene.light, scene.far, 0.15 + 0.4 * depth)
         )
     for _ in range(dice.randint(1, 3)):
         depth = dice.uniform(0.05, 0.5)
@@ -269,14 +136,14 @@ def _sea(scene: Scene) -> None:
             unit * (0.07 + 0.2 * depth),
         )
     for share in (0.35, 0.7, 1.0):
-        _fill_below(
-            scene, _ridge(scene, 0.82 + 0.13 * share, 0.012, 1.4), _mix(scene.near, scene.upper, 0.3 * (1 - share))
+        fill_below(
+            scene, ridge(scene, 0.82 + 0.13 * share, 0.012, 1.4), mix(scene.near, scene.upper, 0.3 * (1 - share))
         )
 
 
 def _boat(scene: Scene, x: float, y: float, size: float) -> None:
-    hull = _mix(scene.accents[0], scene.near, 0.25)
-    sail = _mix(WHITE, scene.lower, 0.25)
+    hull = mix(scene.accents[0], scene.near, 0.25)
+    sail = mix(WHITE, scene.lower, 0.25)
     pen = scene.pen
     pen.polygon(
         [
@@ -300,7 +167,7 @@ def _boat(scene: Scene, x: float, y: float, size: float) -> None:
 def _city(scene: Scene) -> None:
     dice = scene.dice
     for share in (0.0, 0.5, 1.0):
-        wall = _mix(_mix(scene.lower, scene.far, 0.7), scene.near, share)
+        wall = mix(mix(scene.lower, scene.far, 0.7), scene.near, share)
         x = -dice.random() * 0.1 * scene.width
         while x < scene.width:
             breadth = scene.unit * dice.uniform(0.07, 0.16) * (0.8 + 0.5 * share)
@@ -319,7 +186,7 @@ def _house(scene: Scene, box: tuple[float, float, float, float], wall: Colour, s
     pen.rectangle(box, fill=wall)
     columns = dice.randint(3, 5)
     cell = (right - left) / columns
-    lit, dark = _mix(wall, scene.accents[1], 0.3 + 0.6 * share), _mix(wall, scene.lower, 0.1)
+    lit, dark = mix(wall, scene.accents[1], 0.3 + 0.6 * share), mix(wall, scene.lower, 0.1)
     for row in range(int((min(bottom, scene.height) - top) / cell)):
         for column in range(columns):
             x, y = left + (column + 0.3) * cell, top + (row + 0.35) * cell
@@ -328,7 +195,7 @@ def _house(scene: Scene, box: tuple[float, float, float, float], wall: Colour, s
 
 def _garden(scene: Scene) -> None:
     dice, unit = scene.dice, scene.unit
-    skylines = _layers(scene, 4, start=scene.horizon + 0.04, end=0.86, swing=0.035)
+    skylines = layers(scene, 4, start=scene.horizon + 0.04, end=0.86, swing=0.035)
     for x, y in dice.sample(skylines[1], 7):
         _tree(scene, x, y, unit * dice.uniform(0.04, 0.08), 0.4)
     for i in range(46):
@@ -340,7 +207,7 @@ def _garden(scene: Scene) -> None:
 
 def _flower(scene: Scene, x: float, y: float, size: float, depth: float) -> None:
     dice, pen = scene.dice, scene.pen
-    stem = _mix(scene.near, scene.far, 0.35 * depth + 0.1)
+    stem = mix(scene.near, scene.far, 0.35 * depth + 0.1)
     lean = dice.uniform(-0.22, 0.22) * size
     head_x, head_y = x + lean, y - size
     pen.line(
@@ -358,7 +225,7 @@ def _flower(scene: Scene, x: float, y: float, size: float, depth: float) -> None
         ],
         fill=stem,
     )
-    petal = _mix(dice.choice((*scene.accents, _mix(WHITE, scene.accents[0], 0.25))), scene.lower, 0.25 * (1 - depth))
+    petal = mix(dice.choice((*scene.accents, mix(WHITE, scene.accents[0], 0.25))), scene.lower, 0.25 * (1 - depth))
     count, radius, turn = dice.choice((5, 6, 8)), size * 0.13, dice.random()
     for i in range(count):
         angle = math.tau * (i + turn) / count
@@ -367,7 +234,7 @@ def _flower(scene: Scene, x: float, y: float, size: float, depth: float) -> None
         pen.ellipse((cx - r, cy - r, cx + r, cy + r), fill=petal)
     core = radius * 0.6
     pen.ellipse(
-        (head_x - core, head_y - core, head_x + core, head_y + core), fill=_mix(scene.light, scene.accents[1], 0.5)
+        (head_x - core, head_y - core, head_x + core, head_y + core), fill=mix(scene.light, scene.accents[1], 0.5)
     )
 
 
@@ -386,5 +253,5 @@ def _sign(picture: Image.Image, label: str, ink: Colour) -> None:
         fill=(250, 249, 247, 205),
     )
     pen.text(
-        (margin * 1.7, picture.height - margin * 1.5), label, font=font, anchor="ls", fill=_mix(ink, (0, 0, 0), 0.3)
+        (margin * 1.7, picture.height - margin * 1.5), label, font=font, anchor="ls", fill=mix(ink, (0, 0, 0), 0.3)
     )
