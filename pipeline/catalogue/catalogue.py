@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline import clock
 from pipeline.catalogue import cursor, gallery, jobs, verify
 from pipeline.catalogue.connection import Reading
 from pipeline.catalogue.gallery import Filter
@@ -22,6 +23,7 @@ from pipeline.catalogue.values import (
     Step,
     Summary,
 )
+from pipeline.errors import IndexTrouble
 from pipeline.model import Stored
 
 _SELECT_CHARACTER = """
@@ -176,7 +178,23 @@ class Catalogue:
             job = jobs.by_id(connection, job_id)
             return None if job is None else jobs.result(connection, job)
 
+    def file(self, job_id: str) -> str:
+        """Return the name of a job's file in `active/`.
+
+        Raises:
+            IndexTrouble: there is no such job.
+        """
+        with self._reading.snapshot() as connection:
+            row = connection.execute("SELECT file FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        if row is None:
+            raise IndexTrouble(f"{self._reading.path}: knows no job {job_id}; see `pipeline status`")
+        return str(row[0])
+
     # -- revisions, for answers that are kept
+
+    def version(self) -> int:
+        """A number that changes with every commit of the writer, and costs next to nothing to ask for."""
+        return self._reading.version()
 
     def revision(self, character_id: str) -> int | None:
         """A number that grows with anything that a character's gallery shows."""
@@ -198,9 +216,9 @@ class Catalogue:
             )
             return [Lane(*row) for row in found]
 
-    def summary(self, *, now: int) -> Summary:
-        """Return the whole index in a few numbers; "today" is the UTC day of `now`."""
-        day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
+    def summary(self, *, now: int | None = None) -> Summary:
+        """Return the whole index in a few numbers; "today" is the UTC day of `now` (by default: the present)."""
+        day = datetime.fromtimestamp((clock.now() if now is None else now) / 1000, UTC).date().isoformat()
         with self._reading.snapshot() as connection:
             statuses = dict(
                 connection.execute(
@@ -229,6 +247,22 @@ class Catalogue:
                 oldest_waiting=_one(
                     connection, "SELECT min(created_at) FROM jobs WHERE status IN ('queued', 'running')"
                 ),
+            )
+
+    def spool_files(self) -> dict[str, int]:
+        """Return the spool files that rows still need, with their sizes in bytes."""
+        with self._reading.snapshot() as connection:
+            return dict(
+                connection.execute(
+                    "SELECT spool_file, spool_bytes FROM images WHERE state IN ('fetched', 'drawn')"
+                ).fetchall()
+            )
+
+    def folders(self) -> dict[str, str]:
+        """Return each owner's folder in the store, by owner, for those whose folder was listed."""
+        with self._reading.snapshot() as connection:
+            return dict(
+                connection.execute("SELECT id, slug FROM owners WHERE slug IS NOT NULL ORDER BY row").fetchall()
             )
 
     def verify(self) -> list[Problem]:

@@ -40,6 +40,15 @@ class Reading:
             if not nested and connection.in_transaction:
                 connection.execute("ROLLBACK")
 
+    def version(self) -> int:
+        """A number that changes with every commit, also when the file is replaced; it means nothing else."""
+        connection = self._connection()
+        try:
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error as error:
+            raise IndexTrouble(f"{self.path}: cannot be read ({error}); put a backup in its place") from error
+        return int(self._mine.opened << 32) + int(version)
+
     def close(self) -> None:
         """Close this thread's connection."""
         if (connection := getattr(self._mine, "connection", None)) is not None:
@@ -64,6 +73,7 @@ class Reading:
         except sqlite3.Error as error:
             raise IndexTrouble(f"{self.path}: cannot be opened ({error}); make it readable for this user") from error
         self._mine.connection, self._mine.inode = opened, inode
+        self._mine.opened = getattr(self._mine, "opened", 0) + 1
         return opened
 
 

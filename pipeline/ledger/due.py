@@ -12,9 +12,13 @@ from pipeline.model import LaneState, State
 _TURN = "SELECT id, seq, priority, backends, stagger, planned FROM jobs"
 TURNS = f"{_TURN} WHERE planned > 0 ORDER BY seq"
 TURN = f"{_TURN} WHERE id = ? AND planned > 0"
-TURNS_OF = f"{_TURN} WHERE planned > 0 AND owner = (SELECT row FROM owners WHERE id = ?) ORDER BY seq"
+TURNS_OF = f"{_TURN} WHERE planned > 0 AND +owner = (SELECT row FROM owners WHERE id = ?) ORDER BY seq"
+OWNERS_TO_ADOPT = """
+SELECT id FROM owners WHERE slug IS NULL
+AND EXISTS (SELECT 1 FROM jobs WHERE jobs.owner = owners.row AND plan IS NOT NULL) ORDER BY row"""
 UNNUMBERED = """
-SELECT id FROM jobs WHERE plan IS NOT NULL AND owner = (SELECT row FROM owners WHERE id = ?) ORDER BY seq"""
+SELECT jobs.id FROM owners JOIN jobs ON jobs.owner = owners.row AND plan IS NOT NULL
+WHERE owners.id = ? ORDER BY seq"""
 PLANNED = f"""{SELECT_IMAGE}
 WHERE images.state = 'planned' AND images.job = (SELECT seq FROM jobs WHERE id = ?)
 AND images.number > jobs.first_number + ? ORDER BY images.number LIMIT ?"""

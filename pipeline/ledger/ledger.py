@@ -88,11 +88,7 @@ class Ledger:
 
     def owners_to_adopt(self) -> list[OwnerToAdopt]:
         """Owners whose jobs wait until the store was listed once under their folder."""
-        rows = self._rows(
-            "SELECT id FROM owners WHERE slug IS NULL AND EXISTS "
-            "(SELECT 1 FROM jobs WHERE jobs.owner = owners.row AND plan IS NOT NULL) ORDER BY row"
-        )
-        return [OwnerToAdopt(owner, naming.slugify(owner)) for (owner,) in rows]
+        return [OwnerToAdopt(owner, naming.slugify(owner)) for (owner,) in self._rows(due.OWNERS_TO_ADOPT)]
 
     def owner_slug_taken(self, slug: str) -> bool:
         """Tell whether a folder belongs to some owner already."""
