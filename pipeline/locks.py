@@ -10,6 +10,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,30 @@ from pipeline.files import make_folder
 from pipeline.mounts import MOUNTINFO, mount_of
 
 LOCK_NAME = ".pipeline.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a folder."""
+
+    pid: int
+    process: str
+    since: str  # RFC 3339
+
+
+def holder(folder: Path, name: str = LOCK_NAME) -> Holder | None:
+    """Tell who holds a folder at this moment; None: nobody, or the folder is not there."""
+    try:
+        lock = os.open(folder / name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _signature(lock) or Holder(0, "another process", "")
+    finally:
+        os.close(lock)
+    return None
 
 
 @contextlib.contextmanager
@@ -93,9 +118,15 @@ def _sign(lock: int, process: str) -> None:
 
 def _told(folder: Path, lock: int) -> str:
     remedy = "stop it, or use another folder"
+    told = _signature(lock)
+    if told is None:
+        return f"{folder} is held by another process that has not said its name; {remedy}"
+    return f"{folder} is held by process {told.pid} ({told.process}) since {told.since}; {remedy}"
+
+
+def _signature(lock: int) -> Holder | None:
     try:
         said = orjson.loads(os.pread(lock, 4096, 0))
-        holder = f"process {int(said['pid'])} ({str(said['process'])[:80]}) since {str(said['since'])[:40]}"
+        return Holder(int(said["pid"]), str(said["process"])[:80], str(said["since"])[:40])
     except (ValueError, KeyError, TypeError):
-        return f"{folder} is held by another process that has not said its name; {remedy}"
-    return f"{folder} is held by {holder}; {remedy}"
+        return None

@@ -53,6 +53,8 @@ async def test_an_upload_carries_all_that_the_index_needs(cloud):
     asset = cloud.assets["authenticated", "alice/characters/mary/images/mary_image_5"]
     assert (stored.md5, stored.version, stored.type) == (asset.etag, str(asset.version), "authenticated")
     assert (stored.width, stored.height, stored.format, stored.bytes) == (64, 96, "png", len(asset.data))
+    assert stored.url.startswith("https://res.cloudinary.com/demo/image/authenticated/s--")
+    assert stored.url.endswith(f"--/v{asset.version}/{asset.public_id}.png")
     assert asset.tags == ["pipeline", "123", "job-1", "spring", "a b"]
     assert read_context(asset.record()) == {
         "number": "5", "seed": "7", "status": "done", "createdAt": "2026-11-18T11:06:40.000Z", "job": "job-1", "character": "123",

@@ -5,30 +5,28 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, NoReturn, ParamSpec
+from typing import Any, NoReturn
 
 import click
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import Config, load_config
 from pipeline.errors import UserError
-
-P = ParamSpec("P")
+from pipeline.spec.types import Duration
 
 FAILED = 1
 INVALID = 2
 
 
-def configured(function: Callable[Concatenate[Config, P], None]) -> Callable[P, None]:
+def configured(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the Config as its first argument, and take `--config` after the command's name too."""
 
-    @click.option("--config", "config_path", metavar="PATH", help="The configuration to use.")
-    @click.pass_context
     @wraps(function)
-    def wrapper(ctx: click.Context, config_path: str | None, *args: P.args, **kwargs: P.kwargs) -> None:
+    def wrapper(*args: Any, config_path: str | None, **kwargs: Any) -> None:  # noqa: ANN401  # the command's own
         with complaints():
-            function(loaded(config_path or ctx.find_root().obj), *args, **kwargs)
+            function(loaded(config_path or click.get_current_context().find_root().obj), *args, **kwargs)
 
-    return wrapper  # type: ignore[return-value]  # click's decorators take the place of the parameters they supply
+    return click.option("--config", "config_path", metavar="PATH", help="The configuration to use.")(wrapper)
 
 
 def loaded(path: str | None) -> Config:
@@ -59,4 +57,18 @@ def say_json(value: Any) -> None:  # noqa: ANN401  # anything JSON
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
+class DurationType(click.ParamType[float]):
+    """Seconds, or "90s", "10m", "2h", as in the configuration."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the configuration's way of writing durations."""
+        try:
+            return float(TypeAdapter(Duration).validate_python(value))
+        except ValidationError:
+            self.fail(f'{value}: seconds are expected, or "90s", "10m", "2h"', param, ctx)
+
+
+DURATION = DurationType()
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")

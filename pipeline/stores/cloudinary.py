@@ -8,7 +8,7 @@ Facts: `docs/cloudinary.md`.
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import md5
@@ -22,6 +22,7 @@ from cloudinary.api_client.execute_request import execute_request
 from pipeline.clock import Clock, rfc3339
 from pipeline.errors import StoreConflict, StoreError, StoreRefused, StoreUnavailable
 from pipeline.model import Asset, Item, Stored
+from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
 from pipeline.stores.context import first_stored, read_asset, written_context
 
 TYPES = ("upload", "private", "authenticated")
@@ -61,6 +62,7 @@ class CloudinaryStore:
         self, account: Account, *, delivery_type: str, clock: Clock, uploads: int = 8, timeout: float = 60
     ) -> None:
         self._account = account
+        self._delivery = CloudinaryDelivery(account.cloud_name, account.api_secret)
         self._type = delivery_type
         self._clock = clock
         self._timeout = timeout
@@ -98,7 +100,7 @@ class CloudinaryStore:
     async def listing(self, owner_slug: str) -> AsyncIterator[Asset]:
         """Go through the owner's folder in all three delivery types, 500 assets a call."""
         async for resource in self.under(f"{owner_slug}/characters/"):
-            if (asset := read_asset(resource, owner_slug, _stored(resource))) is not None:
+            if (asset := read_asset(resource, owner_slug, self._stored(resource))) is not None:
                 yield asset
 
     async def under(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
@@ -178,12 +180,31 @@ class CloudinaryStore:
     def _checked(self, answer: Mapping[str, Any], item: Item) -> Stored:
         if answer.get("public_id") != item.public_id or not answer.get("asset_id") or not answer.get("version"):
             raise StoreUnavailable(f"Cloudinary's answer does not confirm {item.public_id}", code="bad_answer")
-        stored = _stored(answer)
+        stored = self._stored(answer)
         if stored.bytes <= 0 or stored.width <= 0 or stored.height <= 0:
             raise StoreUnavailable(f"Cloudinary's answer names no size for {item.public_id}", code="bad_answer")
         if answer.get("existing") and stored.md5 != md5(item.data, usedforsecurity=False).hexdigest():
             raise StoreConflict(f"a different image stands at {item.public_id} in this account", code="conflict")
         return stored
+
+    def _stored(self, answer: Mapping[str, Any]) -> Stored:
+        """Read an upload's answer or a listing's record; what is missing there is 0 or empty here.
+
+        The address is minted here: the answer's own is unsigned for some delivery types.
+        """
+        stored = Stored(
+            public_id=str(answer.get("public_id", "")),
+            url="",
+            version=str(answer["version"]) if answer.get("version") else None,
+            md5=str(answer.get("etag") or ""),
+            bytes=_whole(answer.get("bytes")),
+            width=_whole(answer.get("width")),
+            height=_whole(answer.get("height")),
+            format=str(answer.get("format") or "png"),
+            created_at=first_stored(answer) or _moment(answer.get("created_at")),
+            type=str(answer.get("type") or "upload"),
+        )
+        return replace(stored, url=self._delivery.links(stored, now=self._clock()).url)
 
 
 def _tags(item: Item) -> list[str]:
@@ -191,22 +212,6 @@ def _tags(item: Item) -> list[str]:
     if item.status == "placeholder":
         tags.append("placeholder")
     return [tag.replace(",", " ") for tag in tags if tag]  # a comma would split a tag in two
-
-
-def _stored(answer: Mapping[str, Any]) -> Stored:
-    """Read an upload's answer or a listing's record; what is missing there is 0 or empty here."""
-    return Stored(
-        public_id=str(answer.get("public_id", "")),
-        url=str(answer.get("secure_url") or answer.get("url") or ""),
-        version=str(answer["version"]) if answer.get("version") else None,
-        md5=str(answer.get("etag") or ""),
-        bytes=_whole(answer.get("bytes")),
-        width=_whole(answer.get("width")),
-        height=_whole(answer.get("height")),
-        format=str(answer.get("format") or "png"),
-        created_at=first_stored(answer) or _moment(answer.get("created_at")),
-        type=str(answer.get("type") or "upload"),
-    )
 
 
 def _whole(value: object) -> int:

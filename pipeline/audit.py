@@ -1,0 +1,99 @@
+"""What `pipeline verify` looks for beyond the index: files that are missing, changed or nobody's. Nothing is repaired."""
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from pipeline.catalogue import Catalogue, GalleryRow, Problem
+from pipeline.ports import Store
+from pipeline.stores.shelf import BESIDE, FORMAT_OF, content
+
+
+def audit_files(catalogue: Catalogue, *, images: Path | None, spool: Path, kept: Path, idle: bool) -> Iterator[Problem]:
+    """Compare the index with the files beside it.
+
+    Args:
+        catalogue: the index.
+        images: the local store's folder; None where images are kept elsewhere.
+        spool: bytes on their way to the store.
+        kept: where paid bytes lie that no store would take.
+        idle: no daemon is at work, so nothing in the spool is on its way.
+    """
+    ours = set()
+    for row in catalogue.stored_images():
+        if row.stored is not None and row.stored.path is not None:
+            ours.add(os.fspath(row.stored.path))
+            yield from _file_problems(row)
+    if images is not None:
+        yield from _strangers(images, ours)
+    if idle:
+        yield from _spool_problems(catalogue, spool)
+    for file in _files(kept):
+        yield Problem(
+            "kept", file.name, f"{file}: paid bytes that no store took; `pipeline retry` uploads them without buying"
+        )
+
+
+def _file_problems(row: GalleryRow) -> Iterator[Problem]:
+    assert row.stored is not None
+    path = Path(row.stored.path or "")
+    try:
+        data = content(path)
+    except OSError as error:
+        yield Problem("unreadable", row.public_id, f"{path}: cannot be read ({error.strerror})")
+        return
+    if data is None:
+        yield Problem(
+            "missing", row.public_id, f"{path}: the file is gone; bring it back from a backup, or retry the image"
+        )
+    elif hashlib.md5(data, usedforsecurity=False).hexdigest() != row.stored.md5:
+        yield Problem("changed", row.public_id, f"{path}: its bytes are not those that were stored")
+
+
+def _strangers(images: Path, ours: set[str]) -> Iterator[Problem]:
+    for folder, _, names in os.walk(images):
+        if BESIDE in Path(folder).relative_to(images).parts:
+            continue
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.suffix[1:] in FORMAT_OF and path.parent.name == "images" and os.fspath(path) not in ours:
+                yield Problem("extra", path.stem, f"{path}: an image that the index does not know")
+
+
+def _spool_problems(catalogue: Catalogue, spool: Path) -> Iterator[Problem]:
+    needed = catalogue.spool_files()
+    there = {file.name: file for file in _files(spool)}
+    for name in needed.keys() - there.keys():
+        yield Problem(
+            "spool_missing", name, f"{spool / name}: bytes that wait for the store are gone; the image is made again"
+        )
+    for name in sorted(there.keys() - needed.keys()):
+        yield Problem("spool_orphan", name, f"{there[name]}: no image needs it; the next start sweeps it away")
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(file for file in folder.iterdir() if file.is_file())
+    except FileNotFoundError:
+        return []
+
+
+async def audit_store(catalogue: Catalogue, store: Store) -> AsyncIterator[Problem]:
+    """Compare the index with what the store lists: missing, extra and changed images.
+
+    Raises:
+        StoreUnavailable: the store cannot be listed now.
+    """
+    known = {row.public_id: row for row in catalogue.stored_images()}
+    seen = set()
+    for slug in catalogue.folders().values():
+        async for asset in store.listing(slug):
+            row = known.get(asset.stored.public_id)
+            seen.add(asset.stored.public_id)
+            if row is None or row.stored is None:
+                yield Problem("extra", asset.stored.public_id, "the store holds it, the index does not know it")
+            elif (asset.stored.version or "") != (row.stored.version or ""):
+                yield Problem("changed", row.public_id, "the store holds another version than the index tells")
+    for public_id in sorted(known.keys() - seen):
+        yield Problem("missing", public_id, "the index tells of it, the store does not list it")

@@ -1,0 +1,81 @@
+"""`pipeline gallery`: characters, their images, and the page that shows them."""
+
+import click
+
+from pipeline.catalogue import Catalogue, CharacterRow, Filter, GalleryRow
+from pipeline.cli.common import as_json, configured, refuse, say_json
+from pipeline.clock import now, rfc3339
+from pipeline.config import Config
+from pipeline.gallery.answers import image_answer
+from pipeline.stores import open_delivery
+
+SHOWN = 50
+
+
+@click.command(short_help="List characters and their images.")
+@click.argument("character", required=False)
+@click.argument("number", required=False, type=click.IntRange(1))
+@click.option("--limit", type=click.IntRange(1, 1000), default=SHOWN, show_default=True)
+@as_json
+@configured
+def gallery(config: Config, character: str | None, number: int | None, *, limit: int, as_json: bool) -> None:
+    """List all characters, one CHARACTER's images, or one image by its NUMBER.
+
+    \b
+    Examples:
+      pipeline gallery
+      pipeline gallery mary
+      pipeline gallery mary 5 --json
+    """
+    catalogue = Catalogue(config.state / "index.db")
+    if character is None:
+        characters = catalogue.characters(None, limit=limit).rows
+        if as_json:
+            say_json([_character(one) for one in characters])
+        for one in () if as_json else characters:
+            click.echo(f"{one.id}  {one.name}  {_count(one)}  {_moment(one.newest_at)}".rstrip())
+        if not characters and not as_json:
+            click.echo("Nothing here yet. Drop a file into jobs/.")
+        return
+    rows = _rows(catalogue, character, number, limit)
+    delivery = open_delivery(config)
+    if as_json:
+        shown = [image_answer(row, delivery, now=now()).model_dump(by_alias=True, mode="json") for row in rows]
+        say_json(shown if number is None else shown[0])
+        return
+    for row in rows:
+        place = row.stored.path or row.stored.url if row.stored else ""
+        click.echo(f"{row.filename}  {row.status}  {_moment(row.created_at)}  {place}".rstrip())
+
+
+def _rows(catalogue: Catalogue, character: str, number: int | None, limit: int) -> list[GalleryRow]:
+    if number is not None:
+        row = catalogue.image(character, number)
+        if row is None:
+            refuse(f"{character} has no image {number}; `pipeline gallery {character}` lists what there is")
+        return [row]
+    everything = Filter(statuses=("queued", "running", "done", "placeholder", "failed"))
+    page = catalogue.page(character, everything, limit=limit)
+    if page is None:
+        refuse(f'no character has the id "{character}"; `pipeline gallery` lists all')
+    return list(page.rows)
+
+
+def _character(one: CharacterRow) -> dict[str, object]:
+    return {
+        "characterId": one.id,
+        "name": one.name,
+        "owner": one.owner,
+        "slug": one.slug,
+        "counts": dict(one.counts),
+        "newestAt": rfc3339(one.newest_at) if one.newest_at else None,
+    }
+
+
+def _count(one: CharacterRow) -> str:
+    total = one.counts.get("done", 0) + one.counts.get("placeholder", 0)
+    return f"{total} {'image' if total == 1 else 'images'}"
+
+
+def _moment(at: int | None) -> str:
+    return rfc3339(at) if at is not None else ""

@@ -1,0 +1,122 @@
+"""`pipeline validate`: what a job file would do, without doing it."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from pipeline import naming
+from pipeline.backends.binding import bind
+from pipeline.backends.filling import notes, objections
+from pipeline.backends.graph import read_workflow
+from pipeline.catalogue import Catalogue
+from pipeline.cli.common import INVALID, as_json, configured, say_json
+from pipeline.config import ComfyuiConfig, Config, RunpodConfig
+from pipeline.errors import BackendError, IndexTrouble, UserError
+from pipeline.inbox.reading import LIMIT
+from pipeline.model import Job
+from pipeline.plan import make_job
+from pipeline.spec.job import parse_job
+
+
+@click.command(short_help="Check job files without running them.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--plan", is_flag=True, help="Print the images that would be made, and how workflows are bound.")
+@as_json
+@configured
+def validate(config: Config, files: tuple[Path, ...], *, plan: bool, as_json: bool) -> None:
+    """Check job FILEs against the configuration; exit code 2 if one would be rejected.
+
+    \b
+    Examples:
+      pipeline validate jobs/examples/*.yaml
+      pipeline validate mary.yaml --plan
+    """
+    answers = []
+    for file in files:
+        try:
+            job = _job(config, file)
+            bindings = list(_bindings(config, job)) if plan else []
+        except (UserError, BackendError) as error:
+            answers.append({"file": str(file), "valid": False, "error": str(error)})
+            if not as_json:
+                click.echo(str(error), err=True)
+            continue
+        answers.append({"file": str(file), "valid": True} | (_planned(config, job, bindings) if plan else {}))
+        if not as_json:
+            click.echo(f"{file}: {len(job.images)} {'image' if len(job.images) == 1 else 'images'} of {_name(job)}")
+            if plan:
+                _print_plan(config, job, bindings)
+    if as_json:
+        say_json(answers)
+    if not all(answer["valid"] for answer in answers):
+        raise SystemExit(INVALID)
+
+
+def _job(config: Config, file: Path) -> Job:
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(LIMIT + 1)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+    spec = parse_job(data, file=str(file))
+    return make_job(
+        spec, job_id=spec.id or "", own_id=spec.id is not None, file=file.name, rules=config.rules(), draw_seed=lambda: random.randrange(2**32)
+    )  # fmt: skip
+
+
+def _name(job: Job) -> str:
+    return job.character.name or job.character.id or "?"
+
+
+def _first_number(config: Config, job: Job) -> tuple[str, int]:
+    """The slug and the number the job would begin at if it were taken now; only the index knows for certain."""
+    slug = naming.slugify(_name(job))
+    try:
+        character = Catalogue(config.state / "index.db").character(job.character.id or slug)
+    except IndexTrouble:
+        return slug, 1
+    if character is None:
+        return slug, 1
+    return character.slug or slug, sum(character.counts.values()) + 1
+
+
+def _planned(config: Config, job: Job, bindings: list[tuple[str, list[str]]]) -> dict[str, object]:
+    slug, first = _first_number(config, job)
+    return {
+        "images": [
+            {"filename": naming.filename(slug, first + i), "prompt": image.prompt, "seed": image.seed}
+            for i, image in enumerate(job.images)
+        ],
+        "backends": list(job.backends),
+        "workflows": dict(bindings),
+    }
+
+
+def _print_plan(config: Config, job: Job, bindings: list[tuple[str, list[str]]]) -> None:
+    slug, first = _first_number(config, job)
+    recipe = job.recipe
+    click.echo(f"  {recipe.width} x {recipe.height}, at {' or '.join(job.backends)}, style {recipe.style or '-'}")
+    for i, image in enumerate(job.images):
+        click.echo(f"  {naming.filename(slug, first + i)}  seed {image.seed}  {image.prompt}")
+    for name, lines in bindings:
+        click.echo(f"  workflow of {name}:")
+        for line in lines:
+            click.echo(f"    {line}")
+
+
+def _bindings(config: Config, job: Job) -> Iterator[tuple[str, list[str]]]:
+    for name in job.backends:
+        settings = config.backends[name]
+        if not isinstance(settings, ComfyuiConfig | RunpodConfig) or settings.workflow is None:
+            continue
+        try:
+            data = settings.workflow.read_bytes()
+        except OSError as error:
+            raise UserError(f"{settings.workflow}: the workflow of {name} cannot be read ({error.strerror})") from error
+        binding = bind(read_workflow(data, source=settings.workflow.name))
+        for objection in objections(binding, job.recipe, len(job.images)):
+            raise objection
+        lines = [f"{one.key} -> {one.node} {one.kind}.{one.input} ({one.how})" for one in binding.describe()]
+        yield name, lines + notes(binding, job.recipe)

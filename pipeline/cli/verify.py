@@ -1,0 +1,59 @@
+"""`pipeline verify`: is everything where and as it should be."""
+
+import click
+import trio
+
+from pipeline.audit import audit_files, audit_store
+from pipeline.catalogue import Catalogue, Problem
+from pipeline.cli.common import FAILED, as_json, configured, say_json
+from pipeline.config import Config, LocalConfig
+from pipeline.errors import HeldElsewhere, IndexTrouble, StoreError
+from pipeline.locks import hold
+from pipeline.stores.opening import open_store
+
+
+@click.command(short_help="Check the index, the files and the numbers.")
+@click.option("--store", "with_store", is_flag=True, help="Compare with the store's own listing too.")
+@as_json
+@configured
+def verify(config: Config, *, with_store: bool, as_json: bool) -> None:
+    """Look for gaps, repeats, lost, changed and unknown files; nothing is repaired. Exit code 1 if anything is found.
+
+    \b
+    Examples:
+      pipeline verify
+      pipeline verify --store --json
+    """
+    catalogue = Catalogue(config.state / "index.db")
+    images = config.store.folder if isinstance(config.store, LocalConfig) else None
+    try:
+        problems = catalogue.verify()
+        problems += audit_files(
+            catalogue, images=images, spool=config.state / "spool", kept=config.state / "kept", idle=_idle(config)
+        )
+        if with_store:
+            problems += trio.run(_against_store, config, catalogue)
+    except (IndexTrouble, StoreError) as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(FAILED) from None
+    if as_json:
+        say_json([{"kind": one.kind, "subject": one.subject, "message": one.message} for one in problems])
+    else:
+        for one in problems:
+            click.echo(f"{one.kind}: {one.subject}: {one.message}")
+        click.echo(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}" if problems else "all is well")
+    if problems:
+        raise SystemExit(FAILED)
+
+
+async def _against_store(config: Config, catalogue: Catalogue) -> list[Problem]:
+    store = open_store(config.store, public_url=config.gallery.public_url)
+    return [problem async for problem in audit_store(catalogue, store)]
+
+
+def _idle(config: Config) -> bool:
+    try:
+        with hold(config.state, process="pipeline verify"):
+            return True
+    except HeldElsewhere:
+        return False

@@ -1,0 +1,93 @@
+"""Following jobs in the index until they have ended, for `submit --wait`."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from pipeline.catalogue import Catalogue
+from pipeline.cli.common import FAILED, say_json
+from pipeline.cli.progress import JobBars
+from pipeline.config import Config
+from pipeline.errors import IndexTrouble
+from pipeline.submit import Dropped
+
+LOOKS = 0.2  # seconds between two looks at the index
+BAD_ENDS = ("placeholder", "failed", "cancelled")
+
+
+class _Followed:
+    """One job, and since when nothing has happened to it."""
+
+    def __init__(self, dropped: Dropped, now: float) -> None:
+        self.dropped = dropped
+        self.version = -1
+        self.stirred_at = now
+        self.outcome: str | None = None  # a sentence where it ended badly, "" where all is well
+
+
+def follow(config: Config, dropped: Sequence[Dropped], *, patience: float, as_json: bool) -> int:
+    """Show progress until every job has ended, was rejected, or has stood still for `patience` seconds.
+
+    Returns:
+        The exit code: 1 if any image has no picture, any job still waits, or a file was rejected.
+    """
+    catalogue = Catalogue(config.state / "index.db")
+    jobs = [_Followed(one, time.monotonic()) for one in dropped]
+    with JobBars() as bars:
+        while waiting := [job for job in jobs if job.outcome is None]:
+            for job in waiting:
+                _look(catalogue, config.jobs, job, None if as_json else bars, patience)
+            if any(job.outcome is None for job in jobs):
+                time.sleep(LOOKS)
+    results = [_result(catalogue, job) for job in jobs]
+    if as_json:
+        say_json(results[0] if len(results) == 1 else results)
+    for job in jobs:
+        if job.outcome:
+            click.echo(job.outcome, err=True)
+    return FAILED if any(job.outcome for job in jobs) else 0
+
+
+def _look(catalogue: Catalogue, folder: Path, job: _Followed, bars: JobBars | None, patience: float) -> None:
+    job_id, now = job.dropped.job_id, time.monotonic()
+    try:
+        row = catalogue.job(job_id)
+    except IndexTrouble:  # no daemon has made one yet
+        row = None
+    if row is None:
+        job.outcome = _rejection(folder, job.dropped)
+        if job.outcome is None and now - job.stirred_at > patience:
+            job.outcome = f"{job_id}: nobody has taken {job.dropped.path}; is `pipeline run` running for this folder?"
+        return
+    if row.version != job.version:
+        job.version, job.stirred_at = row.version, now
+    if bars is not None:
+        bars.show(job_id, job_id, row.counts, row.quantity)
+    if row.status in {"done", "cancelled"}:
+        bad = [f"{row.counts[kind]} {kind}" for kind in BAD_ENDS if row.counts[kind]]
+        job.outcome = f"{job_id}: {', '.join(bad)}" if bad else ""
+    elif row.counts["running"] == 0 and now - job.stirred_at > patience:
+        job.outcome = f"{job_id}: still waits ({row.reason or 'no reason noted'}); it goes on when that is over"
+
+
+def _rejection(folder: Path, dropped: Dropped) -> str | None:
+    """Return the reason beside a rejected file of this drop; None while it is not there."""
+    if dropped.path.exists():
+        return None
+    for text in sorted((folder / "rejected").glob(f"{dropped.path.stem}*.error.txt"), reverse=True):
+        spec = next(iter(text.parent.glob(text.name.removesuffix(".error.txt") + ".[yj]*")), None)
+        if spec is not None and dropped.job_id in spec.read_text(errors="replace"):
+            return f"rejected: {text.read_text().strip()}"
+    return None
+
+
+def _result(catalogue: Catalogue, job: _Followed) -> dict[str, object]:
+    try:
+        data = catalogue.result(job.dropped.job_id)
+    except IndexTrouble:
+        data = None
+    if data is None:
+        return {"success": False, "error": job.outcome, "code": "rejected" if job.outcome else "unknown"}
+    return {"success": data["generatedCount"] > 0, "data": data}

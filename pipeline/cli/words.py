@@ -1,0 +1,23 @@
+"""Moments and durations in the words of a status line."""
+
+from datetime import datetime
+
+
+def span(seconds: float) -> str:
+    """Write a duration as a person says it: `11 s`, `4 min`, `3 h 12 m`, `2 d 5 h`."""
+    whole = round(seconds)
+    if whole < 90:
+        return f"{whole} s"
+    if whole < 90 * 60:
+        return f"{round(whole / 60)} min"
+    if whole < 36 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} m"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def ago(since: str, now: int) -> str:
+    """Write how long ago an RFC 3339 moment was; empty where it is none."""
+    try:
+        return span(max(0.0, now / 1000 - datetime.fromisoformat(since).timestamp()))
+    except ValueError:
+        return ""
