@@ -74,8 +74,7 @@ def make_folder(path: Path, *, mode: int = 0o777) -> None:
     """Create a folder and its parents durably; one that exists already is left as it is."""
     if path.is_dir():
         return
-    if path.parent != path:
-        make_folder(path.parent, mode=mode)
+    make_folder(path.parent, mode=mode)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=mode)
         fsync_folder(path.parent)

@@ -82,7 +82,8 @@ async def test_a_placeholder_gives_way_to_the_image(stand):
     assert md5(await pull(stand.content, stored)).hexdigest() == stored.md5
     [asset] = await listed(stand)
     assert asset.status is Status.DONE
-    assert await stand.store.put(item(SECOND), replace=True) == stored
+    again = await stand.store.put(item(SECOND), replace=True)
+    assert (again.public_id, again.md5, again.created_at) == (stored.public_id, stored.md5, stored.created_at)
 
 
 async def test_the_listing_tells_all_that_the_index_needs(stand):
@@ -94,11 +95,8 @@ async def test_the_listing_tells_all_that_the_index_needs(stand):
     assert (first.slug, first.number, first.owner, first.character_id) == ("mary", 12, "alice", "123")
     assert (first.character_name, first.job_id, first.seed) == ("Mary", "spring-covers", 4294967295)
     assert (first.prompt, first.color, first.status) == (wanted.prompt, wanted.color, Status.DONE)
-    assert (first.stored.public_id, first.stored.md5, first.stored.bytes) == (
-        stored.public_id,
-        stored.md5,
-        stored.bytes,
-    )
+    assert (first.stored.public_id, first.stored.bytes) == (stored.public_id, stored.bytes)
+    assert first.stored.md5 in {stored.md5, ""}  # Cloudinary's listing tells no digest
     assert (first.stored.width, first.stored.height, first.stored.format) == (24, 16, "png")
     assert first.stored.created_at == wanted.created_at
     assert (second.number, second.status) == (13, Status.PLACEHOLDER)
@@ -137,7 +135,7 @@ async def test_removing_twice_is_no_error_and_frees_the_place(stand):
 
 async def test_a_replacement_where_nothing_stands_is_an_ordinary_put(stand):
     stored = await stand.store.put(item(FIRST), replace=True)
-    assert (await listed(stand))[0].stored.md5 == stored.md5
+    assert md5(await pull(stand.content, stored)).hexdigest() == stored.md5
 
 
 async def test_a_store_that_is_there_answers_the_probe(stand):

@@ -8,14 +8,18 @@ import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.backends.sketch import Sketch
+from pipeline.clock import now
 from pipeline.model import Request, Stored, Submission
 from pipeline.ports import Backend, Store
+from pipeline.stores.cloudinary import Account, CloudinaryStore
 from pipeline.stores.local import LocalStore
 from tests.support import pictures
+from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator, failing
 
 
 async def inline(call: Callable[..., Any], *args: Any) -> Any:
@@ -90,5 +94,21 @@ async def local(folder: Path) -> AsyncIterator[StoreStand]:
     yield StoreStand(LocalStore(images), content, plant, go_down)
 
 
+@asynccontextmanager
+async def cloudinary(folder: Path) -> AsyncIterator[StoreStand]:
+    with CloudinaryEmulator() as cloud:
+        account = Account(CLOUD, KEY, SECRET, cloud.url)
+        store = CloudinaryStore(account, delivery_type="authenticated", clock=now, timeout=5)
+
+        def content(stored: Stored) -> bytes | None:
+            asset = cloud.assets.get((stored.type, stored.public_id))
+            return asset.data if asset is not None else None
+
+        def go_down() -> None:
+            cloud.weather.extend([failing(503)] * 20)
+
+        yield StoreStand(store, content, partial(cloud.plant, type="authenticated"), go_down)
+
+
 BACKENDS: dict[str, BackendFactory] = {"sketch": sketch}
-STORES: dict[str, StoreFactory] = {"local": local}
+STORES: dict[str, StoreFactory] = {"local": local, "cloudinary": cloudinary}
