@@ -14,7 +14,7 @@ import httpx
 import trio
 
 from pipeline.backends.clients import quieten, tls
-from pipeline.backends.transport import CONNECT, LARGE
+from pipeline.backends.transport import CONNECT, LARGE, read_at_most
 from pipeline.errors import AttemptFailed, NotWorthRepeating, Unavailable
 
 DOWNLOAD = 120.0  # seconds for one image, redirects included
@@ -107,16 +107,11 @@ class Fetcher:
             raise Unavailable(f"{place} broke off or could not be reached", code="image_host") from None
 
     async def _whole(self, place: "_Place", response: httpcore.Response, declared: bytes) -> bytes:
-        body = bytearray()
-        too_large = declared.isdigit() and int(declared) > self._limit
-        if not too_large:
-            async for chunk in response.aiter_stream():
-                body += chunk
-                if too_large := len(body) > self._limit:
-                    break
-        if too_large:
+        declared_too_large = declared.isdigit() and int(declared) > self._limit
+        body = None if declared_too_large else await read_at_most(self._limit, response.aiter_stream())
+        if body is None:
             raise AttemptFailed(f"{place} sends more than {self._limit / 1e6:.0f} MB", code="too_large")
-        return bytes(body)
+        return body
 
     async def _addresses_of(self, host: str, port: int) -> Sequence[str]:
         addresses = await self._resolve(host, port)
@@ -155,9 +150,6 @@ class _Guarded(httpcore.AsyncNetworkBackend):
                 trouble = error
         raise trouble
 
-    async def sleep(self, seconds: float) -> None:
-        await trio.sleep(seconds)
-
 
 class _Place:
     """Where an image lies; written as its host alone."""
@@ -171,7 +163,7 @@ class _Place:
             parsed = httpx.URL(url)
         except httpx.InvalidURL:
             parsed = httpx.URL("")
-        if parsed.scheme not in ("http", "https") or not parsed.host:
+        if parsed.scheme not in ("http", "https") or not parsed.host or (parsed.port or 0) > 65535:
             raise NotWorthRepeating("the back end names an image by what is no web address", code="forbidden_address")
         return cls(parsed)
 

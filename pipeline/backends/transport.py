@@ -14,7 +14,7 @@ import base64
 import json
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -191,15 +191,13 @@ class Service:
             declared = response.headers.get("content-length", "")
             if declared.isdecimal() and int(declared) > limit:
                 raise _TooLargeError(int(declared), limit)
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > limit:
-                    raise _TooLargeError(len(body), limit)
+            body = await read_at_most(limit, response.aiter_bytes())
+            if body is None:
+                raise _TooLargeError(limit, limit)
         finally:
             with trio.move_on_after(1, shield=True):
                 await response.aclose()
-        return Answer(response.status_code, bytes(body), response.headers)
+        return Answer(response.status_code, body, response.headers)
 
     def _unreached(self, error: Exception, base: str) -> Unavailable:
         return Unavailable(f"{self.called} at {base} cannot be reached: {self._why(error)}", code="unreachable")
@@ -251,6 +249,21 @@ _KNOWN_CAUSES: Mapping[type[BaseException], str] = {
 }
 
 
+async def read_at_most(limit: int, chunks: AsyncIterator[bytes]) -> bytes | None:
+    """Join the chunks of a body; None as soon as they are more than `limit` bytes.
+
+    To leave the loop would leave a chain of async generators unfinished; a cancellation ends them from within.
+    """
+    body = bytearray()
+    with trio.CancelScope() as enough:
+        async for chunk in chunks:
+            if len(body) + len(chunk) > limit:
+                enough.cancel()
+            elif not enough.cancel_called:
+                body += chunk
+    return None if enough.cancel_called else bytes(body)
+
+
 def encoded(body: Mapping[str, Any]) -> bytes:
     """Write a request body as JSON.
 
@@ -268,7 +281,7 @@ def _parsed(url: str, called: str) -> httpx.URL:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise ConfigError(f"the url of {called} is none: {error}") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if parsed.scheme not in ("http", "https") or not parsed.host or (parsed.port or 0) > 65535:
         raise ConfigError(f"the url of {called} must begin with http:// or https:// and name a host")
     return parsed
 

@@ -131,6 +131,7 @@ class _Stream(httpx.AsyncByteStream):
         if self._cut:
             raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
         for _ in range(self._reply.zeros >> 16):
+            await trio.lowlevel.checkpoint()
             yield bytes(1 << 16)
 
 
