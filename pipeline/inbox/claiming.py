@@ -78,13 +78,13 @@ class Claimer:
         """Rename the files into `active/`, then make all the new names durable at once.
 
         Only after that may the ledger hear of them: a rename that a power cut undoes would let the same file be
-        taken a second time.
+        taken a second time. So is a rename of an earlier pass, which may have come to grief just before it was flushed.
         """
         outcome = Outcome()
         try:
             for claim in claims:
                 self._take_one(claim, outcome)
-            if any(claim.move for claim in outcome.claims):
+            if any(claim.path.parent == self._folders.active for claim in outcome.claims):
                 self._disk.flush(self._folders.active)
                 self._disk.flush(self._folders.jobs)
         except OSError as error:

@@ -57,6 +57,11 @@ class Batch:
     bytes: int = 0
 
     @property
+    def keys(self) -> list[str]:
+        """Name the files that were decided about."""
+        return [decided.arrival.key for decided in (*self.drafts, *self.refusals)]
+
+    @property
     def full(self) -> bool:
         """Whether the rest has to wait for the next one."""
         files = len(self.drafts) + len(self.refusals)
@@ -121,9 +126,6 @@ class Drafter:
             batch.images += len(parsed.images)
         elif still:
             batch.refusals.append(Refusal(arrival, parsed, found.stamp))
-        else:
-            return
-        self.stillness.forget(arrival.key)
 
     def _parse(self, arrival: Arrival, data: bytes) -> Job | str:
         file = readable(arrival.name)

@@ -142,6 +142,7 @@ class Intake:
             aside += self._sort_out(outcome.claims, verdicts, result)
         if aside:
             self._note(await self._outside.run_sync(self._claimer.set_aside, aside), result)
+        self._drafter.stillness.forget(*batch.keys)  # not before: after trouble they need not settle once more
         return again
 
     def _name(self, drafts: Sequence[Draft]) -> tuple[list[Claim], list[Draft]]:
@@ -174,8 +175,10 @@ class Intake:
             if isinstance(verdict, Taken):
                 accepted.append(verdict.job_id)
                 self._known.add(claim.job.file)
+                self._drafter.stuck.forget(claim.arrival)
             else:
-                reason = verdict.reason if isinstance(verdict, Declined) else None
+                file = readable(claim.arrival.name)
+                reason = f"{file}: {verdict.reason}" if isinstance(verdict, Declined) else None
                 aside.append(Aside(claim.arrival, claim.path, claim.stamp, reason))
         if accepted:
             result.taken += len(accepted)

@@ -31,9 +31,10 @@ class Stillness:
             seen = self._seen[key] = _Seen(stamp, now)
         return now - seen.since >= self.settle
 
-    def forget(self, key: str) -> None:
-        """Drop a file that has been dealt with."""
-        self._seen.pop(key, None)
+    def forget(self, *keys: str) -> None:
+        """Drop files that have been dealt with, or have to begin anew."""
+        for key in keys:
+            self._seen.pop(key, None)
 
     def keep_only(self, keys: AbstractSet[str]) -> None:
         """Drop the files that are no longer there."""
