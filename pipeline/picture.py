@@ -18,6 +18,7 @@ FORMATS: Final = ("PNG", "JPEG", "WEBP")  # Pillow's names; a decoder that is no
 MAX_PIXELS: Final = 64_000_000  # 8192 x 7812: four times the largest size a job can ask for, for upscaling workflows
 THUMBNAIL_SIDE: Final = 640  # pixels of the longer side: rows of 220 px on dense screens, cards of 300
 _SAMPLE: Final = (48, 48)  # pixels looked at for the tint, and before all are searched for a second colour
+_STRIP: Final = 65_536  # pixels digested at a time: they stay in the processor's cache
 _BROKEN: Final = (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError)  # what Pillow's decoders raise
 
 
@@ -49,15 +50,13 @@ def examine(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Examined:
     sample = picture.resize(_SAMPLE, Image.Resampling.NEAREST).convert("RGBA")
     if _is_blank(sample):  # rarely; only then is every pixel looked at
         _refuse_blank(picture.convert("RGBA"))
-    pixels = hashlib.sha256(b"%dx%d " % picture.size)
-    pixels.update(_rgba(picture))
     return Examined(
         md5=hashlib.md5(data, usedforsecurity=False).hexdigest(),
         bytes=len(data),
         width=picture.width,
         height=picture.height,
         format=name,
-        pixels=pixels.hexdigest(),
+        pixels=_fingerprint(picture),
         color=_dominant(sample),
     )
 
@@ -129,11 +128,15 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _rgba(picture: Image.Image) -> bytes:
-    """Return the pixels as RGBA; RGB lies in memory as RGBX with X = 255, which saves a conversion."""
-    if picture.mode == "RGB":
-        return picture.tobytes("raw", "RGBX")
-    return picture.convert("RGBA").tobytes()
+def _fingerprint(picture: Image.Image) -> str:
+    """Digest size and RGBA pixels, strip by strip, so that a large picture is not in memory twice."""
+    digest = hashlib.sha256(b"%dx%d " % picture.size)
+    rows = max(1, _STRIP // picture.width)
+    for top in range(0, picture.height, rows):
+        strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        # RGB lies in memory as RGBX with X = 255, which saves a conversion
+        digest.update(strip.tobytes("raw", "RGBX") if strip.mode == "RGB" else strip.convert("RGBA").tobytes())
+    return digest.hexdigest()
 
 
 def _is_blank(picture: Image.Image) -> bool:

@@ -66,6 +66,20 @@ def test_different_pixels_have_different_fingerprints(other):
     assert picture.examine(plain(24, 16)).pixels != picture.examine(other).pixels
 
 
+def test_transparency_in_a_palette_counts_as_transparency():
+    image = Image.new("RGBA", (300, 400), (0, 0, 0, 0))
+    image.paste((10, 200, 30, 255), (50, 50, 250, 390))
+    palette = image.quantize(4)
+    assert picture.examine(encoded(palette)).pixels == picture.examine(encoded(palette.convert("RGBA"))).pixels
+
+
+def test_a_change_in_the_last_row_of_a_large_picture_is_seen():
+    image = Image.open(io.BytesIO(plain(700, 500)))
+    before = picture.examine(encoded(image)).pixels
+    image.putpixel((699, 499), (1, 2, 3))
+    assert picture.examine(encoded(image)).pixels != before
+
+
 def test_the_same_pixels_in_another_shape_are_another_picture():
     row = Image.new("RGB", (8, 1), "red")
     row.putpixel((0, 0), (0, 0, 255))
