@@ -201,7 +201,7 @@ class _Chain:
 
     def __init__(self, graph: Graph, saver: Node) -> None:
         self._graph = graph
-        before = [node for node in graph.upstream(saver) if sampling.is_sampler(node)]
+        before = [node for node in graph.upstream(saver) if sampling.is_sampler(node)] or [saver]
         reach = {node.id: {up.id for up in graph.upstream(node)} for node in before}
         titled = [node for node in before if node.title.strip().casefold() in _SAMPLER_TITLES]
         if len(titled) == 1:
@@ -216,8 +216,6 @@ class _Chain:
         Raises:
             WorkflowError: more than one thing fits.
         """
-        if not self._samplers:
-            return
         if len({tuple(self._slots_at(sampler, role)) for sampler in self._first}) > 1:
             decide = f'give the node that takes it the title "{_title(role)}", or write {{{{{role}}}}} into it'
             raise _ambiguous(

@@ -29,6 +29,12 @@ _WIDGETS: Mapping[str, tuple[str, ...]] = {
     "scheduler": ("scheduler",),
     "model": ("ckpt_name", "unet_name", "model_name"),
 }
+_TOLD_DIRECTLY: Mapping[str, tuple[str, ...]] = {
+    **_WIDGETS,
+    "prompt": ("prompt", "text"),
+    "negative_prompt": ("negative_prompt",),
+    "model": ("model", "model_name"),
+}
 _SIDES = {"prompt": "positive", "negative_prompt": "negative"}
 _PIXELS = frozenset({"latent_image", "latent", "samples", "samples_to", "pixels", "image", "images"})
 _NO_CONDITIONING = frozenset(
@@ -72,9 +78,17 @@ def widgets(graph: Graph, node: Node, role: str) -> list[Where]:
 def inputs_of(graph: Graph, sampler: Node, role: str) -> list[Where]:
     """Follow a sampler's links to the widgets that take `role`.
 
+    Without a sampler (nodes that call a service, or draw by themselves) the node that saves the image is taken for
+    one, and the nearest node before it that has such an input is meant.
+
     Raises:
         WorkflowError: a text is put together from several parts.
     """
+    if not is_sampler(sampler):
+        told = (
+            (node, name) for node in graph.upstream(sampler) for name in _TOLD_DIRECTLY[role] if name in node.inputs
+        )
+        return next((found for where in told if (found := _resolved(graph, *where, role))), [])
     holder: Node | None
     if role in _SIDES:
         return _texts_of(graph, sampler, role)
