@@ -34,3 +34,8 @@ def character_folder(owner_slug: str, slug: str) -> str:
 def public_id(owner_slug: str, slug: str, number: int) -> str:
     """Return the name an image has in every store, the same for the image and its placeholder."""
     return f"{character_folder(owner_slug, slug)}/{filename(slug, number)}"
+
+
+def extension(format: str) -> str:  # noqa: A002  # the field's own word
+    """Return the ending of a file of that format, without the dot."""
+    return "jpg" if format == "jpeg" else format

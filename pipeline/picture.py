@@ -88,11 +88,6 @@ def encode_png(picture: Image.Image, *, compress_level: int = 6) -> bytes:
     return _encoded(picture, "PNG", compress_level=compress_level)
 
 
-def extension(format: str) -> str:  # noqa: A002 - the field's own word
-    """Return the file extension of a format, without the dot."""
-    return "jpg" if format == "jpeg" else format
-
-
 def _encoded(picture: Image.Image, format: str, **options: int) -> bytes:  # noqa: A002 - Pillow's own word
     out = io.BytesIO()
     picture.save(out, format, **options)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipeline import picture, pngtext
+from pipeline import naming, picture, pngtext
 from pipeline.errors import AttemptFailed, NotWorthRepeating
 from tests.support.pictures import encoded, plain
 
@@ -299,7 +299,7 @@ def test_infotext_is_what_readers_of_a1111_files_expect(negative, fields, writte
 
 @pytest.mark.parametrize(("format", "ending"), [("png", "png"), ("jpeg", "jpg"), ("webp", "webp")])
 def test_extensions(format, ending):
-    assert picture.extension(format) == ending
+    assert naming.extension(format) == ending
 
 
 def test_a_noisy_picture_of_full_size_survives_the_whole_way():

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
-from pipeline import picture
 from pipeline.errors import ConfigError
 from pipeline.files import write_durably
 from pipeline.model import Stored
+from pipeline.naming import extension
 from pipeline.ports import Delivery, Links
 
 WINDOW: Final = 12 * 60 * 60  # seconds
@@ -76,12 +76,12 @@ def verify_signature(key: bytes, file: str, query: Mapping[str, str], *, now: in
 
 def media_file(stored: Stored) -> str:
     """Return what stands after `/media/` in a stored image's address."""
-    return f"{stored.public_id}.{picture.extension(stored.format)}"
+    return f"{stored.public_id}.{extension(stored.format)}"
 
 
 def plain_url(public_url: str, public_id: str, format: str) -> str:  # noqa: A002 - the field's own word
     """Return the address that needs the owner's token."""
-    return f"{public_url.rstrip('/')}/media/{public_id}.{picture.extension(format)}"
+    return f"{public_url.rstrip('/')}/media/{public_id}.{extension(format)}"
 
 
 def load_key(path: Path) -> bytes:

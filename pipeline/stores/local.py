@@ -23,6 +23,7 @@ from pipeline import picture
 from pipeline.errors import AttemptFailed, StoreConflict, StoreRefused, StoreUnavailable
 from pipeline.files import fsync_folder, make_folder, write_durably
 from pipeline.model import Asset, Item, Stored
+from pipeline.naming import extension
 from pipeline.stores import label, shelf
 
 RunSync = Callable[..., Awaitable[Any]]
@@ -98,7 +99,7 @@ class LocalStore:
     def _path(self, item: Item) -> Path:
         if not _PUBLIC_ID.fullmatch(item.public_id):
             raise StoreRefused(f"{item.public_id!r} is no name that the local store gives", code="bad_name")
-        return self.folder / f"{item.public_id}.{picture.extension(item.artifact.format)}"
+        return self.folder / f"{item.public_id}.{extension(item.artifact.format)}"
 
     def _keep_inside(self, folder: Path) -> None:
         if folder.resolve() != self.folder.resolve() / folder.relative_to(self.folder):
@@ -106,7 +107,7 @@ class LocalStore:
 
     def _standing(self, public_id: str) -> list[Path]:
         """Return all that has this name under any extension, dangling links included."""
-        files = [self.folder / f"{public_id}.{extension}" for extension in shelf.FORMAT_OF]
+        files = [self.folder / f"{public_id}.{ending}" for ending in shelf.FORMAT_OF]
         return [file for file in files if os.path.lexists(file)]
 
     def _is_same(self, file: Path, item: Item) -> bool:
