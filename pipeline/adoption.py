@@ -4,6 +4,7 @@ Numbers go on after what is found there, so nothing may be numbered before. Whil
 owner's jobs say so and wait; owners who were listed before go on.
 """
 
+import random
 from collections.abc import Callable
 
 import structlog
@@ -28,10 +29,18 @@ class Adoption:
         numbered: told of each turn that an adopted owner's jobs may take now.
     """
 
-    def __init__(self, ledger: Ledger, store: Store, *, numbered: Callable[[Turn], None]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: Store,
+        *,
+        numbered: Callable[[Turn], None],
+        draw: Callable[[], float] = random.random,
+    ) -> None:
         self._ledger = ledger
         self._store = store
         self._numbered = numbered
+        self._draw = draw
         self._places = trio.Semaphore(AT_ONCE)
         self._retries: dict[str, tuple[float, Pauses]] = {}  # owner: when to try again
         self.bell = Bell()
@@ -104,7 +113,7 @@ class Adoption:
                 return
 
     async def _postpone(self, owner: str, trouble: str, retry_after: float | None) -> None:
-        _, pauses = self._retries.get(owner, (0.0, Pauses()))
+        _, pauses = self._retries.get(owner, (0.0, Pauses(draw=self._draw)))
         self._retries[owner] = (trio.current_time() + pauses.next(retry_after), pauses)
         if self.reason is None:
             self.since = trio.current_time()

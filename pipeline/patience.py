@@ -1,5 +1,6 @@
 """What to do while the disk is full or the index cannot be written: wait, say so once, and go on when it is over."""
 
+import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -18,8 +19,9 @@ T = TypeVar("T")
 class Patience:
     """Repeats what failed for want of room; as long as anything does, nothing new is submitted."""
 
-    def __init__(self, brake: Brake) -> None:
+    def __init__(self, brake: Brake, *, draw: Callable[[], float] = random.random) -> None:
         self._brake = brake
+        self._draw = draw
         self._stuck: dict[object, str] = {}
 
     @property
@@ -33,7 +35,7 @@ class Patience:
         Raises:
             SpoolTrouble: the file is lost; waiting would not bring it back.
         """
-        me, pauses = object(), Pauses(longest=30.0)
+        me, pauses = object(), Pauses(longest=30.0, draw=self._draw)
         try:
             while True:
                 try:

@@ -3,8 +3,9 @@
 `daemon` gives them what the configuration says; a test gives them scripted back ends, a store and a clock.
 """
 
+import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,7 @@ class Parts:
     clock: Clock = now
     run_sync: RunSync = trio.to_thread.run_sync
     uploads: int = PARALLEL
+    draw: Callable[[], float] = random.random  # in [0, 1), for jitter
 
 
 class Stages:
@@ -54,8 +56,8 @@ class Stages:
         self._ledger = parts.ledger
         self._lanes = parts.lanes
         self.brake = parts.brake
-        patience = Patience(parts.brake)
-        self.weather = Weather(parts.store, parts.brake)
+        patience = Patience(parts.brake, draw=parts.draw)
+        self.weather = Weather(parts.store, parts.brake, draw=parts.draw)
         self.worker = Worker(parts.ledger, parts.spool, patience, run_sync=parts.run_sync, clock=parts.clock)
         self.runner = Runner(
             parts.ledger,
@@ -77,7 +79,7 @@ class Stages:
             parallel=parts.uploads,
         )
         self.filing = Filing(parts.ledger, parts.results, parts.jobs, run_sync=parts.run_sync)
-        self.adoption = Adoption(parts.ledger, parts.store, numbered=self.runner.join)
+        self.adoption = Adoption(parts.ledger, parts.store, numbered=self.runner.join, draw=parts.draw)
         self.board = Board(parts.ledger, self.runner.turns, parts.lanes, parts.brake)
         self.ended: Counter[State] = Counter()  # how images ended since the start
         self._spool = parts.spool

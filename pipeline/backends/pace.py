@@ -94,10 +94,10 @@ class Looks:
         return self
 
     async def __anext__(self) -> None:
-        last = self._looked
-        elapsed = (trio.current_time() if last is None else last) - self._began
-        gap = self._pace.gap_after(elapsed) if last is not None else max(SHORTEST - elapsed, 0.0)
-        due = self._began + elapsed + gap
+        since = trio.current_time() if self._looked is None else self._looked
+        elapsed = since - self._began
+        gap = self._pace.gap_after(elapsed)
+        due = since + (max(SHORTEST - elapsed, 0.0) if self._looked is None else gap)
         await trio.sleep_until(due)
         likely = self._pace.likely_done(trio.current_time() - self._began)
         await self._budget.take(due if likely else due + PATIENCE * gap)

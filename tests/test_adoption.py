@@ -1,0 +1,85 @@
+from collections import deque
+
+import trio
+
+from pipeline.errors import StoreUnavailable
+from pipeline.model import Asset, Status, Stored
+from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job
+
+
+def asset(number, *, slug="mary", owner=None, character_id=None, folder="alice"):
+    name = f"{folder}/characters/{slug}/images/{slug}_image_{number}"
+    return Asset(
+        Stored(name, f"http://store/{name}", "1", "0" * 32, 10, 8, 8, "png", created_at=1_700_000_000_000),
+        slug=slug,
+        number=number,
+        owner=owner,
+        character_id=character_id,
+        status=Status.DONE,
+    )
+
+
+def away(**more):
+    return StoreUnavailable("503", code="http_503", **more)
+
+
+async def test_numbers_go_on_after_what_the_store_holds(tmp_path, autojump_clock):
+    store = ScriptedStore()
+    store.assets["alice"] = [asset(2), asset(5)]
+    async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
+        await home.accept(job(images=2))
+        await home.settled()
+        assert [image.number for image in home.ledger.images_of("j1")] == [6, 7]
+    assert [slug for _, slug in store.listings] == ["alice"]
+
+
+async def test_a_folder_whose_assets_carry_another_owner_is_taken(tmp_path, autojump_clock):
+    store = ScriptedStore()
+    store.assets["alice"] = [asset(1, owner="alice@other.example")]
+    async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
+        await home.accept(job())
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert image.public_id == "alice-2/characters/mary/images/mary_image_1"
+    assert [slug for _, slug in store.listings] == ["alice", "alice-2"]
+
+
+async def test_two_owners_with_one_slug_get_folders_of_their_own(tmp_path, autojump_clock):
+    store = ScriptedStore(takes=1.0)
+    async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
+        await home.accept(job("a", owner="al.ice"), job("b", owner="al@ice", character="eve", seed=9))
+        await home.settled()
+        folders = {home.ledger.images_of(name)[0].public_id.split("/")[0] for name in "ab"}
+    assert folders == {"al-ice", "al-ice-2"}
+
+
+async def test_while_the_store_cannot_be_listed_its_owner_waits_with_the_reason_and_others_go_on(
+    tmp_path, autojump_clock
+):
+    store = ScriptedStore()
+    async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
+        await home.accept(job("known", owner="bob"))
+        await home.settled()
+        store.on_listing = deque([away(), away(), away(retry_after=30.0)])
+        await home.accept(job("new", character="anna"))
+        await home.accept(job("more", owner="bob", character="eve", seed=9))
+        began = trio.current_time()
+        await trio.sleep(5)
+        assert home.states("more") == ["done"]
+        assert home.states("new") == []
+        told = "the store cannot be listed for what it holds already: 503"
+        assert home.ledger._rows("SELECT status, reason FROM jobs WHERE id = 'new'") == [("queued", told)]
+        assert home.stages.stuck()
+        await home.settled()
+        assert home.states("new") == ["done"]
+        assert home.stages.adoption.reason is None
+    assert [round(moment - began, 6) for moment, _ in store.listings[1:]] == [0, 1, 3, 33]
+
+
+async def test_a_listing_that_breaks_is_tried_again(tmp_path, autojump_clock):
+    store = ScriptedStore()
+    store.on_listing.append(KeyError("resources"))
+    async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
+        await home.accept(job())
+        await home.settled()
+        assert home.states() == ["done"]
