@@ -27,8 +27,23 @@ def test_these_may_be_jobs(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["a.yaml~", "a.yaml.tmp", "a.yaml.part", ".a.yaml", ".yaml", "a.yaml.swp", ".a.yaml.swp", "a.YAML", "a.txt", "yaml"]
-    + ["a.yaml.bak", "#a.yaml#", "a.yaml (copy)", "a.yam", ""],
+    [
+        "a.yaml~",
+        "a.yaml.tmp",
+        "a.yaml.part",
+        ".a.yaml",
+        ".yaml",
+        "a.yaml.swp",
+        ".a.yaml.swp",
+        "a.YAML",
+        "a.txt",
+        "yaml",
+        "a.yaml.bak",
+        "#a.yaml#",
+        "a.yaml (copy)",
+        "a.yam",
+        "",
+    ],
 )
 def test_these_are_left_alone(name):
     assert not is_job_file(name)
@@ -63,8 +78,16 @@ def test_every_file_name_gives_a_job_id_of_its_shape_and_length(stem, now):
 
 @pytest.mark.parametrize(
     "stem",
-    ["mary", "20250728-120000-mary", "20250728-120000-Mary-ab12", "2025-120000-mary-ab12", "20250728-120000--ab12"]
-    + ["20250728-120000-" + "a" * 59 + "-ab12", "x20250728-120000-mary-ab12", "20250728-120000-ma_ry-ab12"],
+    [
+        "mary",
+        "20250728-120000-mary",
+        "20250728-120000-Mary-ab12",
+        "2025-120000-mary-ab12",
+        "20250728-120000--ab12",
+        "20250728-120000-" + "a" * 59 + "-ab12",
+        "x20250728-120000-mary-ab12",
+        "20250728-120000-ma_ry-ab12",
+    ],
 )
 def test_other_names_do_not_have_a_jobs_shape(stem):
     assert not has_job_shape(stem)

@@ -524,7 +524,6 @@ class _BreaksOn:
     def get(self, style):
         if style == self._style:
             raise RecursionError
-        return None
 
     def __bool__(self):
         return False
