@@ -1,0 +1,219 @@
+"""The JSON routes: galleries, characters, jobs. Each answer is made of one moment of the index and of one caller's own."""
+
+from collections.abc import Callable, Hashable
+from urllib.parse import quote, urlencode
+
+import anyio
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pipeline import clock
+from pipeline.catalogue import BadCursor, Catalogue, CharacterRow, Filter, JobRow, success
+from pipeline.gallery import answers, views
+from pipeline.gallery.auth import Caller, Doorkeeper
+from pipeline.gallery.changes import Changes
+from pipeline.gallery.query import Asked
+from pipeline.gallery.ready import Ready, Shelf
+from pipeline.gallery.refusals import bad_request, not_found
+from pipeline.gallery.settings import GallerySettings
+from pipeline.ports import Delivery
+from pipeline.stores.delivery import WINDOW
+
+_PICTURES = Filter(statuses=("done",))
+Maker = Callable[[Request, Caller], tuple[Ready, Callable[[], Hashable]]]
+
+
+class Api:
+    """The routes under `/api`."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        delivery: Delivery,
+        doorkeeper: Doorkeeper,
+        changes: Changes,
+        shelf: Shelf,
+        settings: GallerySettings,
+        now: clock.Clock,
+    ) -> None:
+        self._catalogue = catalogue
+        self._delivery = delivery
+        self._doorkeeper = doorkeeper
+        self._changes = changes
+        self._shelf = shelf
+        self._settings = settings
+        self._now = now
+        vary = "Authorization, Accept-Encoding"
+        self._headers = {"cache-control": "private, no-cache", "vary": vary, "x-content-type-options": "nosniff"}
+
+    async def gallery(self, request: Request) -> Response:
+        """`/api/image-generation/character/{characterId}`."""
+        return await self._answer(request, self._gallery)
+
+    async def characters(self, request: Request) -> Response:
+        """`/api/characters`."""
+        return await self._answer(request, self._characters)
+
+    async def character(self, request: Request) -> Response:
+        """`/api/characters/{characterId}`."""
+        return await self._answer(request, self._character)
+
+    async def jobs(self, request: Request) -> Response:
+        """`/api/jobs`."""
+        return await self._answer(request, self._jobs)
+
+    async def job(self, request: Request) -> Response:
+        """`/api/jobs/{jobId}`."""
+        return await self._answer(request, self._job)
+
+    # -- what each answer is made of; beside it, what moves when it does
+
+    def _gallery(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
+        asked = Asked(request.query_params)
+        limit, after = asked.limit(), asked.cursor()
+        wanted = Filter(
+            statuses=asked.statuses(),
+            job=asked.text("job"),
+            label=asked.text("label"),
+            since=asked.moment("since"),
+            until=asked.moment("until"),
+            seed=asked.seed(),
+            favorite=asked.flag("favorite"),
+            q=asked.words("q"),
+        )
+        character = self._own_character(request, caller)
+
+        def make() -> Ready:
+            page = self._catalogue.page(character.id, wanted, limit=limit, after=after)
+            if page is None:
+                raise not_found()
+            now = self._now()
+            data: answers.GalleryData = {
+                "images": [views.image(row, self._delivery, now) for row in page.rows],
+                "totalCount": page.total,
+                "characterId": character.id,
+                "next": page.next,
+            }
+            return _ready({"success": True, "data": data}, page.next)
+
+        key = ("gallery", character.id, wanted, limit, after)
+        return self._kept(key, character.revision, make), lambda: self._catalogue.revision(character.id)
+
+    def _characters(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
+        asked = Asked(request.query_params)
+        limit, after = asked.limit(), asked.cursor()
+
+        def make() -> Ready:
+            page = self._catalogue.characters(caller.owner, limit=limit, after=after)
+            data: answers.CharactersData = {
+                "characters": [self._shown(row) for row in page.rows],
+                "totalCount": page.total,
+                "next": page.next,
+            }
+            return _ready({"success": True, "data": data}, page.next)
+
+        key = ("characters", caller.owner, limit, after)
+        return self._kept(key, self._catalogue.owner_revision(caller.owner), make), self._owner_revision(caller)
+
+    def _character(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
+        character = self._own_character(request, caller)
+
+        def make() -> Ready:
+            return _ready({"success": True, "data": self._shown(character)}, None)
+
+        ready = self._kept(("character", character.id), character.revision, make)
+        return ready, lambda: self._catalogue.revision(character.id)
+
+    def _jobs(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
+        asked = Asked(request.query_params)
+        page = self._catalogue.jobs(caller.owner, limit=asked.limit(), after=asked.cursor())
+        data: answers.JobsData = {
+            "jobs": [views.job(row) for row in page.rows],
+            "totalCount": page.total,
+            "next": page.next,
+        }
+        return _ready({"success": True, "data": data}, page.next), self._owner_revision(caller)
+
+    def _job(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
+        job = self._own_job(request, caller)
+        result = self._catalogue.result(job.id)
+        if result is None:
+            raise not_found()
+        ready = _ready({"success": success(result), "data": result}, None)
+        return ready, lambda: self._catalogue.owner_revision(job.owner)
+
+    # -- how answers are found, kept, held and sent
+
+    async def _answer(self, request: Request, maker: Maker) -> Response:
+        ready, _ = self._made(request, maker)
+        seconds = Asked(request.query_params).wait(self._settings.longest_wait)
+        if seconds and ready.known_tag(request.headers) is not None:
+            ready = await self._held(request, maker, seconds)
+        headers = self._headers
+        if ready.next is not None:
+            headers = {**headers, "link": f'<{self._following(request, ready.next)}>; rel="next"'}
+        return ready.response(request, headers=headers)
+
+    async def _held(self, request: Request, maker: Maker, seconds: float) -> Ready:
+        """Wait until the answer is another one; who may see it is asked again each time."""
+        ready, revision = self._made(request, maker)
+        async with anyio.create_task_group() as group:
+            group.start_soon(_until_gone, request, group.cancel_scope)
+            with anyio.move_on_after(seconds):
+                while ready.known_tag(request.headers) is not None and not self._changes.closed:
+                    seen = revision()
+                    ready, revision = self._made(request, maker)
+                    if ready.known_tag(request.headers) is not None:
+                        await self._changes.wait((request.url.path, request.headers["authorization"]), revision, seen)
+            group.cancel_scope.cancel()
+        return ready
+
+    def _made(self, request: Request, maker: Maker) -> tuple[Ready, Callable[[], Hashable]]:
+        try:
+            return maker(request, self._doorkeeper.caller(request))
+        except BadCursor as error:
+            raise bad_request(f"{error}.") from None
+
+    def _kept(self, key: Hashable, revision: Hashable, make: Callable[[], Ready]) -> Ready:
+        version = (revision, self._now() // 1000 // WINDOW)  # addresses change with the window
+        ready = self._shelf.get(key, version)
+        if ready is None:
+            ready = make()
+            self._shelf.put(key, version, ready)
+        return ready
+
+    def _own_character(self, request: Request, caller: Caller) -> CharacterRow:
+        character = self._catalogue.character(request.path_params["character_id"])
+        if character is None or not caller.may_see(character.owner):
+            raise not_found()
+        return character
+
+    def _own_job(self, request: Request, caller: Caller) -> JobRow:
+        job = self._catalogue.job(request.path_params["job_id"])
+        if job is None or not caller.may_see(job.owner):
+            raise not_found()
+        return job
+
+    def _owner_revision(self, caller: Caller) -> Callable[[], Hashable]:
+        return lambda: self._catalogue.owner_revision(caller.owner)
+
+    def _shown(self, row: CharacterRow) -> answers.CharacterAnswer:
+        page = self._catalogue.page(row.id, _PICTURES, limit=1) if row.counts.get("done") else None
+        newest = page.rows[0] if page is not None and page.rows else None
+        return views.character(row, newest, self._delivery, self._now())
+
+    def _following(self, request: Request, cursor: str) -> str:
+        asked = [(name, value) for name, value in request.query_params.multi_items() if name not in {"cursor", "wait"}]
+        return f"{self._settings.public_url}{quote(request.url.path)}?{urlencode([*asked, ('cursor', cursor)])}"
+
+
+async def _until_gone(request: Request, scope: anyio.CancelScope) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+def _ready(answer: object, following: str | None) -> Ready:
+    return Ready(orjson.dumps(answer), following=following)

@@ -1,0 +1,126 @@
+"""`/openapi.json`, generated from the types that the routes build and the bounds that the queries are read by."""
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from pipeline.gallery import answers
+from pipeline.gallery.query import LARGEST_SEED, LONGEST_TEXT, MOST
+from pipeline.model import Status
+
+Schema = dict[str, Any]
+
+_ID = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"}
+_WORDS = {"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT}
+_ANSWERS = {
+    "Gallery": answers.GalleryAnswer,
+    "Characters": answers.CharactersAnswer,
+    "Character": answers.OneCharacterAnswer,
+    "Jobs": answers.JobsAnswer,
+    "Job": answers.JobAnswer,
+    "Health": answers.HealthAnswer,
+    "Error": answers.ErrorAnswer,
+}
+_SHARED = {
+    "401": ("No token, or one that opens nothing.", {"WWW-Authenticate": "Always `Bearer`."}),
+    "405": ("The endpoint is read-only.", {"Allow": "GET, HEAD"}),
+}
+
+
+def document(*, public_url: str, logins: bool, longest_wait: float) -> Schema:
+    """Return the whole description, for this address and these ways of signing in."""
+    components = _components()
+    schemes: Schema = {"token": {"type": "http", "scheme": "bearer", "description": "`pipeline token create OWNER`"}}
+    if logins:
+        schemes["login"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    components["securitySchemes"] = schemes
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Pipeline gallery",
+            "version": "1",
+            "description": "Read-only: galleries, characters and jobs of the token's owner. Images are asked for by dropping job files.",
+        },
+        "servers": [{"url": public_url}],
+        "security": [{name: []} for name in schemes],
+        "paths": _paths(longest_wait),
+        "components": components,
+    }
+
+
+def _components() -> Schema:
+    _, schemas = TypeAdapter.json_schemas(
+        [(name, "serialization", TypeAdapter(kind)) for name, kind in _ANSWERS.items()],
+        ref_template="#/components/schemas/{model}",
+    )
+    return {"schemas": schemas["$defs"]}
+
+
+def _paths(longest_wait: float) -> Schema:
+    wait = _query(
+        "wait",
+        {"type": "number", "minimum": 0, "maximum": longest_wait},
+        "Seconds to hold the answer while it equals `If-None-Match`.",
+    )
+    page = [
+        _query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": MOST}, "Rows in the page."),
+        _query("cursor", _WORDS, "What `next` of the page before said."),
+        wait,
+    ]
+    moment = {"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}
+    words = ", ".join(f"`{word}`" for word in Status)
+    gallery = [
+        *page,
+        _query("status", {"type": "string", "default": "done,placeholder"}, f"One or several of {words}, with commas between."),
+        _query("job", _WORDS, "Images of this job alone."),
+        _query("label", _WORDS, "Images whose job carries this label."),
+        _query("since", moment, "First stored at this moment or later."),
+        _query("until", moment, "First stored before this moment."),
+        _query("seed", {"type": "integer", "minimum": 0, "maximum": LARGEST_SEED}, "Images of this seed."),
+        _query("q", _WORDS, "Images whose prompt contains these words."),
+        _query("favorite", {"type": "boolean"}, "Favourites alone, or all others."),
+    ]  # fmt: skip
+    character, job = _path("characterId"), _path("jobId")
+    return {
+        "/api/image-generation/character/{characterId}": _get("A character's gallery, newest first", "GalleryAnswer", [character, *gallery]),
+        "/api/characters": _get("The caller's characters, the newest picture first", "CharactersAnswer", page),
+        "/api/characters/{characterId}": _get("One character", "OneCharacterAnswer", [character, wait]),
+        "/api/jobs": _get("The caller's jobs, newest first", "JobsAnswer", page),
+        "/api/jobs/{jobId}": _get("A job with its images, as in its result file", "JobAnswer", [job, wait]),
+        "/healthz": _get("The process is alive", "HealthAnswer", [], open_to_all=True),
+        "/readyz": _get("The index can be read and the intake is alive", "HealthAnswer", [], open_to_all=True),
+    }  # fmt: skip
+
+
+def _query(name: str, schema: Schema, description: str) -> Schema:
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
+
+
+def _path(name: str) -> Schema:
+    return {"name": name, "in": "path", "required": True, "schema": _ID}
+
+
+def _get(summary: str, answer: str, parameters: list[Schema], *, open_to_all: bool = False) -> Schema:
+    headers = {
+        "ETag": {"schema": {"type": "string"}, "description": "Strong; send it back as `If-None-Match`."},
+        "Link": {"schema": {"type": "string"}, "description": 'The following page, `rel="next"`.'},
+    }
+    responses: Schema = {
+        "200": {"description": summary, "content": _json(answer), "headers": {} if open_to_all else headers}
+    }
+    if open_to_all:
+        responses["503"] = {"description": "Not now.", "content": _json("ErrorAnswer")}
+        return {"get": {"summary": summary, "security": [], "responses": responses}}
+    responses["304"] = {"description": "Nothing has changed."}
+    if parameters:
+        responses["400"] = {"description": "A parameter has a value it cannot have.", "content": _json("ErrorAnswer")}
+    if any(parameter["in"] == "path" for parameter in parameters):
+        responses["404"] = {"description": "Not there, or not the caller's.", "content": _json("ErrorAnswer")}
+    for status, (description, fields) in _SHARED.items():
+        described = {name: {"schema": {"type": "string"}, "description": text} for name, text in fields.items()}
+        responses[status] = {"description": description, "headers": described, "content": _json("ErrorAnswer")}
+    return {"get": {"summary": summary, "parameters": parameters, "responses": responses}}
+
+
+def _json(answer: str) -> Schema:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{answer}"}}}

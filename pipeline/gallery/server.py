@@ -1,0 +1,178 @@
+"""Serves the gallery on hypercorn's protocols inside the caller's nursery.
+
+The accept loop is ours, not `hypercorn.trio.serve`: there a client that does not read its answer holds up every stop
+(its sends are shielded from cancellation), and an error inside one connection ends the whole nursery, which here is
+the one that generates. So every connection gets a stream with a deadline on each send, is closed by force when the
+grace is over, and keeps its troubles to itself.
+"""
+
+import errno
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Protocol, cast
+
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework, ConnectionState
+from hypercorn.utils import wrap_app
+from starlette.types import Receive, Scope, Send
+
+from pipeline.errors import ConfigError
+
+_log = structlog.get_logger("pipeline.gallery")
+
+_GRACE = 3.0  # seconds for answers under way when a stop is asked for
+_IDLE = 15.0  # seconds a connection may stay without a complete request
+_PATIENCE = 20.0  # seconds in which a client must take the next chunk of its answer
+_CHUNK = 64 * 1024
+
+
+class Windows(Protocol):
+    """What is served: an ASGI app that can be asked to let its held answers go."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class PortTaken(ConfigError):
+    """Another program listens at this address."""
+
+
+async def serve(
+    app: Windows,
+    host: str,
+    port: int,
+    *,
+    stop: trio.Event | None = None,
+    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `app` until `stop` is set or the caller is cancelled; reports the port once it listens.
+
+    `stop` ends gracefully: no new connection, answers under way have three seconds. A cancellation ends at once.
+
+    Raises:
+        PortTaken: another program listens there.
+        ConfigError: the address is not one of this machine's, or not ours to listen on.
+    """
+    listeners = await _listen(host, port)
+    house = _House(app)
+    async with trio.open_nursery() as handlers:
+        try:
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(partial(trio.serve_listeners, house.serve, listeners, handler_nursery=handlers))
+                task_status.started(listeners[0].socket.getsockname()[1])
+                await (stop or trio.Event()).wait()
+                accepting.cancel_scope.cancel()
+            app.close()
+            await house.empty()
+        finally:
+            house.close()
+            handlers.cancel_scope.cancel()
+
+
+class _House:
+    """The connections that are open, and how they are all ended."""
+
+    def __init__(self, app: Windows) -> None:
+        self._app = wrap_app(cast("ASGIFramework", app), 0, "asgi")
+        self._config = Config()
+        self._config.logger_class = cast("Any", _Journal)
+        self._config.keep_alive_timeout = _IDLE
+        self._config.include_server_header = False
+        self._context = WorkerContext(None)
+        self._open: set[trio.SocketStream] = set()
+        self._left = trio.Event()
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        self._open.add(stream)
+        try:
+            patient = cast("Any", _Patient(stream))
+            await TCPServer(self._app, self._config, self._context, ConnectionState({}), patient)
+        except Exception as error:  # noqa: BLE001  what one client causes must not end the others, or the generating
+            _log.warning("connection_broken", error=type(error).__name__)
+        finally:
+            stream.socket.close()
+            self._open.discard(stream)
+            self._left.set()
+
+    async def empty(self) -> None:
+        """Wait until every connection has ended by itself, as long as the grace allows."""
+        await self._context.terminated.set()  # idle connections end now
+        with trio.move_on_after(_GRACE):
+            while self._open:
+                self._left = trio.Event()
+                await self._left.wait()
+
+    def close(self) -> None:
+        for stream in self._open:
+            stream.socket.close()  # wakes a shielded send with an error
+
+
+class _Patient:
+    """A socket stream whose sends give up on a client that takes nothing; what `TCPServer` calls, no more."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.socket = stream.socket
+
+    async def send_all(self, data: bytes) -> None:
+        for start in range(0, len(data), _CHUNK):
+            try:
+                with trio.fail_after(_PATIENCE):
+                    await self._stream.send_all(memoryview(data)[start : start + _CHUNK])
+            except trio.TooSlowError as error:
+                self.socket.close()
+                raise trio.BrokenResourceError("the client takes nothing any more") from error
+
+    async def receive_some(self, most: int) -> bytes:
+        return bytes(await self._stream.receive_some(most))
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _Journal:
+    """hypercorn's log, as ours: the path as it was sent, never the query, since signatures stand there."""
+
+    def __init__(self, config: Config) -> None:
+        """Take what hypercorn hands in; nothing of it is needed."""
+
+    async def access(self, request: Mapping[str, Any], response: Mapping[str, Any] | None, request_time: float) -> None:
+        _log.info(
+            "request",
+            method=request["method"],
+            path=request["raw_path"].decode("ascii", "replace"),
+            status=response["status"] if response else None,
+            seconds=round(request_time, 3),
+            client=(request.get("client") or (None,))[0],
+        )
+
+    async def exception(self, message: str, *args: object, **_: object) -> None:
+        _log.exception("answer_failed", detail=message % args if args else message)
+
+    async def error(self, message: str, *args: object, **_: object) -> None:
+        _log.warning("server", detail=message % args if args else message)
+
+    critical = warning = info = debug = error
+
+
+async def _listen(host: str, port: int) -> list[trio.SocketListener]:
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE or isinstance(error.__cause__, BaseExceptionGroup):
+            raise PortTaken(f"gallery.port: {host}:{port} is taken by another program; choose another port") from error
+        reason = error.strerror or str(error)
+        raise ConfigError(f"gallery.host: cannot listen on {host}:{port} ({reason}); see `gallery:`") from error
+    if port == 0:  # each family would get a port of its own; one address is what people are told
+        for listener in listeners[1:]:
+            listener.socket.close()
+        return listeners[:1]
+    return listeners

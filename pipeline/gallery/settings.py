@@ -1,0 +1,48 @@
+"""What the windows are told when they are built; the roof makes these from its configuration."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Algorithm = Literal["HS256", "RS256", "ES256"]
+
+
+@dataclass(frozen=True, slots=True)
+class JwtSettings:
+    """Logins of an app: signed tokens whose claim names the owner. The algorithm is fixed here, never by the token."""
+
+    algorithms: tuple[Algorithm, ...]
+    secret: str | None = None  # HS256
+    key_file: Path | None = None  # RS256, ES256: a PEM public key or a JWKS file
+    issuer: str | None = None
+    audience: tuple[str, ...] = ()
+    owner_claim: str = "sub"
+    leeway: float = 0.0  # seconds by which clocks may differ
+
+    def __repr__(self) -> str:
+        return f"JwtSettings({self.algorithms}, owner_claim={self.owner_claim!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class GallerySettings:
+    """How the gallery shows itself; `image_sources` are the origins that pictures come from besides our own."""
+
+    public_url: str = "http://127.0.0.1:8787"
+    jobs_folder: str = "jobs"
+    cors: tuple[str, ...] = ()  # origins whose pages may read the answers; "*" for all
+    image_sources: tuple[str, ...] = ()
+    jwt: JwtSettings | None = None
+    cache_bytes: int = 64 * 1024 * 1024  # of finished answers kept in memory
+    longest_wait: float = 300.0  # seconds a held answer may be asked for
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFiles:
+    """The local store's side of `/media`: the key that addresses are signed with, and where small versions stand."""
+
+    key: bytes
+    thumbnail: Callable[[str], Path]  # from a public id
+
+    def __repr__(self) -> str:
+        return "LocalFiles()"

@@ -1,0 +1,248 @@
+// A character's gallery: the pictures by day, what is in the making above them, more as one scrolls.
+
+import { Unreachable, address, get } from "./api.js";
+import { byId, el, say } from "./dom.js";
+import { Lightbox } from "./lightbox.js";
+import { Making } from "./making.js";
+import { become, hasPicture, tile } from "./tiles.js";
+import { counted, day } from "./words.js";
+
+const PAGE = 60;
+const SCROLLED = 240;
+const SHOWN = { "": {}, pictures: { status: "done" }, favorites: { favorite: "true" }, missing: { status: "placeholder,failed" } };
+
+class Gallery {
+  constructor(id, signal) {
+    this.id = id;
+    this.path = `/api/image-generation/character/${encodeURIComponent(id)}`;
+    this.signal = signal;
+    this.main = byId("main");
+    this.making = new Making(this.path, () => this.settle());
+    this.lightbox = new Lightbox(this);
+    this.query = { q: "", show: "" };
+    this.held = [];
+    this.reset();
+    this.listen();
+  }
+
+  reset() {
+    this.turn = (this.turn ?? 0) + 1;
+    this.images = [];
+    this.tiles = new Map();
+    this.groups = new Map();
+    this.next = null;
+    this.loading = false;
+    this.drawn = false;
+    this.held = [];
+  }
+
+  listen() {
+    const options = { signal: this.signal };
+    let typing;
+    byId("find").addEventListener("submit", (event) => { event.preventDefault(); this.ask(); }, options);
+    byId("search").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => this.ask(), 250); }, options);
+    byId("filter").addEventListener("change", () => this.ask(), options);
+    byId("arrivals").addEventListener("click", () => { scrollTo({ top: 0 }); this.settle(); }, options);
+    addEventListener("scroll", () => { if (scrollY < 40 && this.held.length) this.settle(); }, { ...options, passive: true });
+    addEventListener("hashchange", () => this.openFromAddress(), options);
+    addEventListener("keydown", (event) => {
+      if (event.key === "/" && !this.lightbox.open && !/INPUT|SELECT|TEXTAREA/.test(event.target.tagName)) {
+        event.preventDefault();
+        byId("search").focus();
+      }
+    }, options);
+    this.end = el("div", { class: "end" });
+    this.watcher = new IntersectionObserver((seen) => { if (seen.some((entry) => entry.isIntersecting)) this.more(); }, { rootMargin: "900px" });
+    this.signal.addEventListener("abort", () => this.watcher.disconnect());
+  }
+
+  parameters(more = {}) {
+    return { ...SHOWN[this.query.show], q: this.query.q, limit: PAGE, ...more };
+  }
+
+  get plain() {
+    return !this.query.q && !this.query.show;
+  }
+
+  // Called at the start and whenever the character's revision has moved.
+  async changed(character) {
+    this.head(character);
+    const turn = this.turn;
+    const [page] = await Promise.all([get(address(this.path, this.parameters())), this.plain ? this.making.refresh(character.counts) : null]);
+    if (turn !== this.turn) return;
+    if (this.drawn) this.merge(page.data);
+    else this.draw(page.data);
+  }
+
+  head({ name, counts }) {
+    const making = counts.queued + counts.running;
+    document.title = `${name} · Pipeline`;
+    byId("slash").hidden = false;
+    byId("find").hidden = false;
+    Object.assign(byId("title"), { hidden: false, textContent: name });
+    byId("summary").textContent = counted(counts.done + counts.placeholder, "image") + (making ? ` · ${making} in the making` : "");
+  }
+
+  async ask() {
+    const query = { q: byId("search").value.trim(), show: byId("filter").value };
+    if (query.q === this.query.q && query.show === this.query.show) return;
+    this.query = query;
+    this.reset();
+    this.watcher.disconnect();
+    const turn = this.turn;
+    try {
+      const page = await get(address(this.path, this.parameters()));
+      if (turn === this.turn) this.draw(page.data);
+    } catch (error) {
+      if (turn === this.turn) this.instead(error instanceof Unreachable ? "Not reached" : "Nothing found", error.message);
+    }
+  }
+
+  draw(data) {
+    this.drawn = true;
+    this.next = data.next;
+    byId("arrivals").hidden = true;
+    this.main.replaceChildren(this.plain ? this.making.section : "", this.end);
+    if (!data.images.length && !(this.plain && this.making.size)) this.nothing();
+    this.append(data.images);
+    this.watcher.disconnect();
+    this.watcher.observe(this.end);
+    if (!this.plain) say(counted(data.totalCount, "picture"));
+    this.openFromAddress();
+  }
+
+  append(images) {
+    for (const image of images) {
+      if (this.tiles.has(image.number)) continue;
+      const item = tile(image);
+      this.images.push(image);
+      this.tiles.set(image.number, item);
+      this.group(image, "last").append(item);
+    }
+  }
+
+  group(image, where) {
+    const name = day(image.createdAt ?? image.updatedAt);
+    let list = this.groups.get(name);
+    if (!list) {
+      list = el("ul", { class: "tiles", "aria-label": name });
+      const section = el("section", {}, el("h2", {}, name), list);
+      const first = this.groups.values().next().value?.parentElement;
+      if (where === "first" && first) first.before(section);
+      else this.end.before(section);
+      this.groups = where === "first" ? new Map([[name, list], ...this.groups]) : this.groups.set(name, list);
+    }
+    return list;
+  }
+
+  // What is new goes on top, or waits behind the button while somebody reads further down; what changed, changes in place.
+  merge(data) {
+    const fresh = data.images.filter((image) => !this.tiles.has(image.number));
+    if (fresh.length === data.images.length && this.images.length) { this.redrawLater(data); return; }
+    for (const image of data.images) if (this.tiles.has(image.number)) this.update(image);
+    for (const image of fresh.reverse()) this.arrive(image);
+    if (fresh.length) this.main.querySelector(".notice")?.remove();
+    this.pill();
+  }
+
+  update(image) {
+    const place = this.images.findIndex((known) => known.number === image.number);
+    const item = this.tiles.get(image.number);
+    if (item.dataset.updated !== image.updatedAt || this.images[place].favorite !== image.favorite) become(item, image);
+    this.images[place] = image;
+  }
+
+  arrive(image) {
+    this.images.unshift(image);
+    const there = this.plain ? this.making.arrived(image) : null;
+    const item = there ?? tile(image);
+    this.tiles.set(image.number, item);
+    say(`${hasPicture(image) ? "New picture" : "No picture"} ${image.number}`);
+    if (there && scrollY < SCROLLED) return;
+    if (scrollY >= SCROLLED) this.held.push(image);
+    if (!there && scrollY < SCROLLED) this.group(image, "first").prepend(item);
+  }
+
+  redrawLater(data) {
+    if (scrollY < SCROLLED) { this.reset(); this.draw(data); return; }
+    this.held = data.images;
+    this.stale = true;
+    this.pill();
+  }
+
+  pill() {
+    const button = byId("arrivals");
+    button.hidden = !this.held.length;
+    button.textContent = `${this.held.length}${this.stale ? "+" : ""} new ↑`;
+  }
+
+  // Moves what has arrived to its day, once nobody is looking elsewhere.
+  settle() {
+    if (this.stale) {
+      this.stale = false;
+      this.query = { ...this.query };
+      this.reset();
+      get(address(this.path, this.parameters())).then((page) => this.draw(page.data), () => this.pill());
+      return;
+    }
+    if (scrollY >= SCROLLED && !this.held.length) return;
+    const waiting = new Map([...this.making.release(), ...this.held.map((image) => [image.number, this.tiles.get(image.number)])]);
+    for (const [number, item] of [...waiting].sort((a, b) => this.age(b[0]) - this.age(a[0]))) {
+      const image = this.images.find((known) => known.number === number);
+      if (image) this.group(image, "first").prepend(item);
+    }
+    this.held = [];
+    this.pill();
+  }
+
+  age(number) {
+    return this.images.findIndex((image) => image.number === number);
+  }
+
+  async more() {
+    if (this.loading || !this.next) return false;
+    this.loading = true;
+    const turn = this.turn;
+    try {
+      const page = await get(address(this.path, this.parameters({ cursor: this.next })), { signal: this.signal });
+      if (turn !== this.turn) return false;
+      this.next = page.data.next;
+      this.append(page.data.images);
+      this.loading = false;
+      this.watcher.unobserve(this.end); // observing anew reports at once if the end is still in sight
+      this.watcher.observe(this.end);
+      return true;
+    } catch {
+      if (turn === this.turn) setTimeout(() => { this.loading = false; this.more(); }, 3000);
+      return false;
+    }
+  }
+
+  nothing() {
+    const clear = el("button", { type: "button", onclick: () => { byId("search").value = ""; byId("filter").value = ""; this.ask(); } }, "Clear");
+    if (this.query.q) this.instead(`No prompt contains “${this.query.q}”`, null, clear);
+    else if (this.query.show) this.instead("Nothing of this kind here.", null, clear);
+    else this.instead("Nothing here yet.", "Drop a file into jobs/.");
+  }
+
+  instead(title, text, ...more) {
+    this.main.querySelector(".notice")?.remove();
+    this.main.prepend(el("div", { class: "notice" }, el("strong", {}, title), text, ...more));
+  }
+
+  async openFromAddress() {
+    const number = Number(/^#(\d+)$/.exec(location.hash)?.[1]);
+    if (!number) { this.lightbox.close(); return; }
+    while (!this.images.some((image) => image.number === number) && (await this.more()));
+    if (this.images.some((image) => image.number === number)) this.lightbox.show(number);
+  }
+
+  focus(number) {
+    this.tiles.get(number)?.querySelector("a")?.focus({ preventScroll: true });
+  }
+}
+
+export function showGallery(id, signal) {
+  const view = new Gallery(id, signal);
+  return { path: `/api/characters/${encodeURIComponent(id)}`, changed: (character) => view.changed(character) };
+}
