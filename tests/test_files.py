@@ -113,11 +113,12 @@ FULL = """
 import resource, signal, sys, pathlib
 from pipeline.files import write_durably
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
 try:
     write_durably(pathlib.Path(sys.argv[1]), b"x" * 100, replace=True)
 except OSError as error:
     print(error.errno)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 """
 
 

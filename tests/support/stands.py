@@ -14,12 +14,13 @@ from typing import Any
 
 from pipeline.backends.sketch import Sketch
 from pipeline.clock import now
-from pipeline.model import Request, Stored, Submission
+from pipeline.model import Recipe, Request, Stored, Submission
 from pipeline.ports import Backend, Store
 from pipeline.stores.cloudinary import Account, CloudinaryStore
 from pipeline.stores.local import LocalStore
 from tests.support import pictures
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator, failing
+from tests.support.scripted import ScriptedBackend
 
 
 async def inline(call: Callable[..., Any], *args: Any) -> Any:
@@ -74,6 +75,22 @@ async def sketch(folder: Path) -> AsyncIterator[BackendStand]:
 
 
 @asynccontextmanager
+async def scripted(folder: Path) -> AsyncIterator[BackendStand]:
+    """The fake that other tests rely on keeps the promises, too."""
+    backend = ScriptedBackend(takes=0.0)
+
+    def go_down() -> None:
+        backend.down = "nobody listens there"
+
+    yield BackendStand(
+        backend=backend,
+        good=pictures.request(recipe=Recipe(width=24, height=16)),
+        go_down=go_down,
+        finds=True,
+    )
+
+
+@asynccontextmanager
 async def local(folder: Path) -> AsyncIterator[StoreStand]:
     images = folder / "images"
 
@@ -110,5 +127,5 @@ async def cloudinary(folder: Path) -> AsyncIterator[StoreStand]:
         yield StoreStand(store, content, partial(cloud.plant, type="authenticated"), go_down)
 
 
-BACKENDS: dict[str, BackendFactory] = {"sketch": sketch}
+BACKENDS: dict[str, BackendFactory] = {"sketch": sketch, "scripted": scripted}
 STORES: dict[str, StoreFactory] = {"local": local, "cloudinary": cloudinary}
