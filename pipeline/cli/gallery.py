@@ -6,8 +6,8 @@ from pipeline.catalogue import Catalogue, CharacterRow, Filter, GalleryRow
 from pipeline.cli.common import as_json, configured, refuse, say_json
 from pipeline.clock import now, rfc3339
 from pipeline.config import Config
-from pipeline.gallery.answers import image_answer
-from pipeline.stores import open_delivery
+from pipeline.gallery import views
+from pipeline.stores.opening import open_delivery
 
 SHOWN = 50
 
@@ -38,9 +38,9 @@ def gallery(config: Config, character: str | None, number: int | None, *, limit:
             click.echo("Nothing here yet. Drop a file into jobs/.")
         return
     rows = _rows(catalogue, character, number, limit)
-    delivery = open_delivery(config)
+    delivery = open_delivery(config.store, public_url=config.gallery.public_url, state=config.state)
     if as_json:
-        shown = [image_answer(row, delivery, now=now()).model_dump(by_alias=True, mode="json") for row in rows]
+        shown = [views.image(row, delivery, now()) for row in rows]
         say_json(shown if number is None else shown[0])
         return
     for row in rows:

@@ -45,7 +45,7 @@ class JwtConfig(BaseModel):
     leeway: Duration = Field(default=30.0, le=3600, description="seconds that clocks may differ, at most an hour")
 
     @property
-    def algorithms(self) -> tuple[str, ...]:
+    def algorithms(self) -> tuple[Literal["HS256", "RS256", "ES256"], ...]:
         """The algorithms that a token may be signed with."""
         if self.algorithm is not None:
             return (self.algorithm,)

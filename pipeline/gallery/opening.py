@@ -1,0 +1,50 @@
+"""From what the configuration says about the gallery to the gallery itself, for the daemon and for `pipeline serve`."""
+
+from collections.abc import Callable
+from functools import partial
+
+from pipeline.catalogue import Catalogue
+from pipeline.config import CloudinaryConfig, Config, JwtConfig, LocalConfig
+from pipeline.gallery.app import Gallery, make_app
+from pipeline.gallery.settings import GallerySettings, JwtSettings, LocalFiles
+from pipeline.gallery.tokens import Tokens
+from pipeline.stores.delivery import load_key
+from pipeline.stores.opening import KEY_FILE, open_delivery
+from pipeline.stores.shelf import thumbnail_file
+
+CLOUDINARY = "https://res.cloudinary.com"  # where its pictures are delivered from
+
+
+def open_gallery(
+    config: Config, catalogue: Catalogue, tokens: Tokens, *, intake_alive: Callable[[], bool] | None = None
+) -> Gallery:
+    """Build the gallery of this workspace; `/readyz` asks `intake_alive` where a daemon runs in this process.
+
+    Raises:
+        ConfigError: a key of `gallery.jwt` cannot be used.
+        OSError: the state folder cannot be written.
+    """
+    settings = GallerySettings(
+        public_url=config.gallery.public_url,
+        jobs_folder=str(config.jobs),
+        cors=config.gallery.cors,
+        image_sources=(CLOUDINARY,) if isinstance(config.store, CloudinaryConfig) else (),
+        jwt=_logins(config.gallery.jwt) if config.gallery.jwt is not None else None,
+    )
+    delivery = open_delivery(config.store, public_url=config.gallery.public_url, state=config.state)
+    files = None
+    if isinstance(config.store, LocalConfig):
+        files = LocalFiles(load_key(config.state / KEY_FILE), partial(thumbnail_file, config.store.folder))
+    return make_app(catalogue, tokens, delivery, settings=settings, files=files, intake_alive=intake_alive)
+
+
+def _logins(jwt: JwtConfig) -> JwtSettings:
+    return JwtSettings(
+        algorithms=jwt.algorithms,
+        secret=jwt.secret.get_secret_value() if jwt.secret is not None else None,
+        key_file=jwt.key or jwt.jwks,
+        issuer=jwt.issuer,
+        audience=jwt.audience or (),
+        owner_claim=jwt.owner_claim,
+        leeway=jwt.leeway,
+    )
