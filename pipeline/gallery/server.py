@@ -8,6 +8,7 @@ grace is over, and keeps its troubles to itself.
 
 import errno
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -24,10 +25,16 @@ from pipeline.errors import ConfigError
 
 _log = structlog.get_logger("pipeline.gallery")
 
-_GRACE = 3.0  # seconds for answers under way when a stop is asked for
-_IDLE = 15.0  # seconds a connection may stay without a complete request
-_PATIENCE = 20.0  # seconds in which a client must take the next chunk of its answer
 _CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long clients are waited for, in seconds."""
+
+    grace: float = 3.0  # for answers under way when a stop is asked for
+    idle: float = 15.0  # a connection may stay without a complete request
+    send: float = 20.0  # in which a client must take the next chunk of its answer
 
 
 class Windows(Protocol):
@@ -48,24 +55,25 @@ async def serve(
     port: int,
     *,
     stop: trio.Event | None = None,
+    patience: Patience = Patience(),
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `stop` is set or the caller is cancelled; reports the port once it listens.
 
-    `stop` ends gracefully: no new connection, answers under way have three seconds. A cancellation ends at once.
+    `stop` ends gracefully: no new connection, answers under way have the grace. A cancellation ends at once.
 
     Raises:
         PortTaken: another program listens there.
         ConfigError: the address is not one of this machine's, or not ours to listen on.
     """
     listeners = await _listen(host, port)
-    house = _House(app)
+    house = _House(app, patience)
     async with trio.open_nursery() as handlers:
         try:
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(partial(trio.serve_listeners, house.serve, listeners, handler_nursery=handlers))
                 task_status.started(listeners[0].socket.getsockname()[1])
-                await (stop or trio.Event()).wait()
+                await (trio.Event() if stop is None else stop).wait()
                 accepting.cancel_scope.cancel()
             app.close()
             await house.empty()
@@ -77,11 +85,12 @@ async def serve(
 class _House:
     """The connections that are open, and how they are all ended."""
 
-    def __init__(self, app: Windows) -> None:
+    def __init__(self, app: Windows, patience: Patience) -> None:
+        self._patience = patience
         self._app = wrap_app(cast("ASGIFramework", app), 0, "asgi")
         self._config = Config()
         self._config.logger_class = cast("Any", _Journal)
-        self._config.keep_alive_timeout = _IDLE
+        self._config.keep_alive_timeout = patience.idle
         self._config.include_server_header = False
         self._context = WorkerContext(None)
         self._open: set[trio.SocketStream] = set()
@@ -90,7 +99,7 @@ class _House:
     async def serve(self, stream: trio.SocketStream) -> None:
         self._open.add(stream)
         try:
-            patient = cast("Any", _Patient(stream))
+            patient = cast("Any", _Patient(stream, self._patience.send))
             await TCPServer(self._app, self._config, self._context, ConnectionState({}), patient)
         except Exception as error:  # noqa: BLE001  what one client causes must not end the others, or the generating
             _log.warning("connection_broken", error=type(error).__name__)
@@ -102,7 +111,7 @@ class _House:
     async def empty(self) -> None:
         """Wait until every connection has ended by itself, as long as the grace allows."""
         await self._context.terminated.set()  # idle connections end now
-        with trio.move_on_after(_GRACE):
+        with trio.move_on_after(self._patience.grace):
             while self._open:
                 self._left = trio.Event()
                 await self._left.wait()
@@ -115,21 +124,24 @@ class _House:
 class _Patient:
     """A socket stream whose sends give up on a client that takes nothing; what `TCPServer` calls, no more."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, seconds: float) -> None:
         self._stream = stream
+        self._seconds = seconds
         self.socket = stream.socket
 
     async def send_all(self, data: bytes) -> None:
         for start in range(0, len(data), _CHUNK):
             try:
-                with trio.fail_after(_PATIENCE):
+                with trio.fail_after(self._seconds):
                     await self._stream.send_all(memoryview(data)[start : start + _CHUNK])
             except trio.TooSlowError as error:
                 self.socket.close()
                 raise trio.BrokenResourceError("the client takes nothing any more") from error
 
     async def receive_some(self, most: int) -> bytes:
-        return bytes(await self._stream.receive_some(most))
+        data = bytes(await self._stream.receive_some(most))
+        # HTTP/2 without TLS is for proxies that nobody puts here, and hypercorn sets its idle connections no end.
+        return b"" if data.startswith(b"PRI * HTTP/2") else data
 
     async def send_eof(self) -> None:
         await self._stream.send_eof()
