@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from watchdog.observers.api import BaseObserver
+
 from pipeline.files import fsync_folder, make_folder, move_exclusively, write_durably
 from pipeline.inbox.names import EXTENSIONS, first_free, numbered, split
+from pipeline.inbox.watching import make_observer
 
 _ERROR = ".error.txt"
 _SUFFIX = len(_ERROR)  # bytes kept free, so that a file and its error text always get the same stem
@@ -30,6 +33,7 @@ class Disk:
     rename: Callable[[Path, Path], None] = move_exclusively  # not yet flushed: `flush` does that for many at once
     flush: Callable[[Path], None] = fsync_folder
     write: Callable[[Path, bytes], None] = _write_new
+    observer: Callable[[], BaseObserver] = make_observer
     leases: bool | None = None  # whether leases are believed; None: on file systems that no other machine writes to
 
 

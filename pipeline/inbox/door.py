@@ -62,6 +62,7 @@ class Inbox:
         self._settle = settle
         self._scan_interval = scan_interval
         self._jobs = jobs
+        self._observer = disk.observer
         self._ears: Ears | None = None
         self._ears_asked = 0.0
         self._turn = trio.Lock()
@@ -105,7 +106,7 @@ class Inbox:
         While many come, nothing is listened to: every rename of ours would be heard too, which costs as much as taking
         the file. So a pass that took many is followed by another one, and listening begins after the last.
         """
-        ears = self._ears = Ears(self._jobs)
+        ears = self._ears = Ears(self._jobs, self._observer)
         task_status.started()
         try:
             while True:

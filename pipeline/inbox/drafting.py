@@ -59,7 +59,7 @@ class Batch:
     @property
     def keys(self) -> list[str]:
         """Name the files that were decided about."""
-        return [decided.arrival.key for decided in (*self.drafts, *self.refusals)]
+        return [draft.arrival.key for draft in self.drafts] + [refusal.arrival.key for refusal in self.refusals]
 
     @property
     def full(self) -> bool:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import sys
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,24 @@ else:
     from watchdog.observers import Observer
 
 _EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent, FileMovedEvent]
-_MOST_HEARD = 1_000  # names kept; a flood is the scan's business
+MOST_HEARD = 1_000  # names kept; a flood is the scan's business
+
+
+if sys.platform == "linux":
+
+    def make_observer() -> BaseObserver:
+        """Make the system's own observer; full events tell a rename into the folder from a file just begun.
+
+        Raises:
+            OSError: no notification to be had, such as when all inotify instances are in use.
+        """
+        return InotifyObserver(generate_full_events=True)
+
+else:
+
+    def make_observer() -> BaseObserver:
+        """Make the system's own observer."""
+        return Observer()
 
 
 @dataclass(slots=True)
@@ -39,13 +57,14 @@ class Heard:
 
 
 class Ears:
-    """Listens to one folder, hands names to a trio task; must be made inside trio."""
+    """Listens to one folder and hands names to a trio task; to be made inside trio."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, make: Callable[[], BaseObserver]) -> None:
         self._folder = folder
+        self._make = make
         self._observer: BaseObserver | None = None
         self._watched: tuple[int, int] | None = None
-        self._heard: deque[tuple[str, bool]] = deque(maxlen=_MOST_HEARD)
+        self._heard: deque[tuple[str, bool]] = deque(maxlen=MOST_HEARD)
         self._something = trio.Event()
         self._trio = trio.lowlevel.current_trio_token()
         self.reason: str | None = None  # why nothing can be heard, where it was tried
@@ -61,7 +80,7 @@ class Ears:
         observer: BaseObserver | None = None
         try:
             status = self._folder.stat()
-            observer = _make_observer()
+            observer = self._make()
             # Watched with its subfolders: else a rename out of it is half an event, and delays the next by 0.5 s.
             observer.schedule(_Handler(self), str(self._folder), recursive=True, event_filter=_EVENTS)
             observer.start()
@@ -98,7 +117,7 @@ class Ears:
     def take(self) -> Heard:
         """Hand over what was heard, and begin anew."""
         self._something = trio.Event()
-        flood = len(self._heard) == _MOST_HEARD
+        flood = len(self._heard) == MOST_HEARD
         heard = Heard(set(), set(), flood)
         while self._heard:
             name, finished = self._heard.popleft()
@@ -139,15 +158,3 @@ def _stop(observer: BaseObserver) -> None:
     observer.stop()
     if observer.is_alive():
         observer.join()
-
-
-if sys.platform == "linux":
-
-    def _make_observer() -> BaseObserver:
-        # Full events tell a rename into the folder (its writer is done) from a file just begun.
-        return InotifyObserver(generate_full_events=True)
-
-else:
-
-    def _make_observer() -> BaseObserver:
-        return Observer()
