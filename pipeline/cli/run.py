@@ -1,0 +1,59 @@
+"""`pipeline run`: the daemon."""
+
+import logging
+import sys
+from functools import partial
+
+import click
+import trio
+
+from pipeline import daemon
+from pipeline.cli.common import DURATION, FAILED, configured
+from pipeline.config import Config
+from pipeline.errors import IndexTrouble
+from pipeline.log import set_up_logging
+
+LENT = 12 * 3600.0  # seconds that the address shown in a terminal opens the gallery
+
+
+@click.command(short_help="Watch the jobs folder and make what is dropped there.")
+@click.option("--once", is_flag=True, help="Work off what is there, write the results, and end.")
+@click.option(
+    "--patience", type=DURATION, default=300.0, show_default="5m",
+    help="With --once: how long all that is left may wait for a back end or store that is down.",
+)  # fmt: skip
+@click.option("-v", "--verbose", is_flag=True, help="Log every step of every image.")
+@configured
+def run(config: Config, *, once: bool, patience: float, verbose: bool) -> None:
+    """Watch the jobs folder and make what is dropped there, until Ctrl-C.
+
+    With --once the exit code is 1 if any image ended as a placeholder or failed, still waits, or a file was rejected.
+
+    \b
+    Examples:
+      pipeline run
+      pipeline run --once --patience 10m
+    """
+    set_up_logging(level=logging.DEBUG if verbose else logging.INFO)
+    if config.source is None:
+        click.echo(
+            f"No pipeline.yaml here: running on the defaults in {config.root} (`pipeline init` writes one).", err=True
+        )
+    click.echo(f"Watching {config.jobs}", err=True)
+    try:
+        outcome = trio.run(partial(daemon.run, config, once=once, patience=patience, started=partial(_greet, config)))
+    except IndexTrouble as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(FAILED) from None
+    if once:
+        raise SystemExit(outcome.exit_code)
+
+
+def _greet(config: Config, started: daemon.Started) -> None:
+    """Say where to look; in a terminal with a token that only this process knows."""
+    if started.port is None:
+        return
+    address = f"http://{config.gallery.host}:{started.port}/"
+    if sys.stderr.isatty():
+        address += f"#t={started.tokens.lend(None, seconds=LENT)}"
+    click.echo(f"Look at {address}", err=True)
