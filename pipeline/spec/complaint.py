@@ -66,7 +66,10 @@ class Source:
         return without_secrets(quoted) if self.redact else quoted
 
 
-_SECRET_VALUE = re.compile(r"(\w*(?:key|secret|passw|token|auth)\w*[\"']?\s*[:=]\s*)(?!\$\{)\S.*", re.IGNORECASE)
+# Bounded repeats: a line may be a megabyte long.
+_SECRET_VALUE = re.compile(
+    r"((?:key|secret|passw|token|auth)\w{0,40}[\"']?\s{0,40}[:=]\s{0,40})(?!\$\{)[^\s].*", re.IGNORECASE
+)
 _USERINFO = re.compile(r"://[^/@\s]+@")
 
 
@@ -77,7 +80,9 @@ def without_secrets(line: str) -> str:
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """Return the choice that `word` was probably meant to be, regardless of case, hyphens and underscores."""
-    plain = {_plain(choice): choice for choice in choices}
+    plain: dict[str, str] = {}
+    for choice in choices:
+        plain.setdefault(_plain(choice), choice)
     found = difflib.get_close_matches(_plain(word[:100]), plain, n=1, cutoff=0.6)
     return plain[found[0]] if found else None
 

@@ -68,10 +68,9 @@ def _record(schema: dict[str, Any], shape: Record | None) -> dict[str, Any]:
         "patternProperties": {"^x-": True},
         "additionalProperties": False,
     }
-    if shape.bare is None:
-        return body | ({"required": schema["required"]} if "required" in schema else {})
-    del body["type"]
-    return {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, {"type": "object", **body}]}
+    if "required" in schema:
+        body["required"] = schema["required"]
+    return body if shape.bare is None else {"anyOf": [{"type": ["string", "number", "boolean"]}, body]}
 
 
 def _widened(schema: Any) -> Any:  # noqa: ANN401  # any JSON value

@@ -176,7 +176,7 @@ def _shown(node: Node) -> str:
 def _shown_scalar(node: Scalar) -> str:
     if node.written is not None or node.null:  # what the environment held is not shown
         return "null" if node.written is None else quoted(node.written)
-    return node.text[:60] if _number(node) else quoted(without_secrets(node.text))
+    return node.text[:60] if _number(node) else quoted(without_secrets(node.text[:200]))
 
 
 def _number(node: Scalar) -> bool:

@@ -16,7 +16,7 @@ _UNREADABLE = re.compile("[^\t\n\r -~\x85\xa0-\ufefe\uff00-\ufffd\U00010000-\U00
 _ONE_FILE_ONE_JOB = "one file is one job: put the second one into a file of its own"
 
 
-def read_yaml(data: bytes, *, source: str, redact: bool = False) -> tuple[Node, Source]:
+def read_yaml(data: bytes, *, source: str, redact: bool = False, loader: Any = _PARSER) -> tuple[Node, Source]:  # noqa: ANN401  # libyaml's and the pure one share no base
     """Read one YAML document; return its root and the text to quote complaints from.
 
     Raises:
@@ -29,7 +29,7 @@ def read_yaml(data: bytes, *, source: str, redact: bool = False) -> tuple[Node, 
         line, column = text.place(unreadable.start())
         raise tree.refuse(line, column, f"character U+{ord(unreadable[0]):04X} may not stand in YAML", "printable text")
     try:
-        _build(text.text, tree)
+        _build(text.text, tree, loader)
     except yaml.MarkedYAMLError as error:
         raise _syntax(error, tree) from error
     except yaml.YAMLError as error:
@@ -39,8 +39,8 @@ def read_yaml(data: bytes, *, source: str, redact: bool = False) -> tuple[Node, 
     return tree.root, text
 
 
-def _build(text: str, tree: Tree) -> None:
-    for event in yaml.parse(text, Loader=_PARSER):
+def _build(text: str, tree: Tree, loader: Any) -> None:  # noqa: ANN401  # likewise
+    for event in yaml.parse(text, Loader=loader):
         if isinstance(event, events.ScalarEvent):
             tree.add(Scalar(event.value, not event.style, *_node_place(event, event.tag, tree)))
         elif isinstance(event, events.MappingStartEvent):
@@ -72,7 +72,9 @@ def _node_place(event: events.NodeEvent, tag: str | None, tree: Tree) -> tuple[i
 
 
 def _syntax(error: yaml.MarkedYAMLError, tree: Tree) -> SpecError:
-    line, column = _place(error.problem_mark or error.context_mark)
+    mark = error.problem_mark
+    at_the_end = mark is not None and mark.index >= len(tree.source.text.rstrip())
+    line, column = _place(error.context_mark if at_the_end and error.context_mark else mark)
     problem = error.problem or str(error)
     complaint = tree.source.complaint(line, column, f"not readable as YAML: {problem}")
     return tree.refuse(line, column, complaint.message, _remedy(problem, complaint.source_line))
@@ -83,6 +85,8 @@ def _remedy(problem: str, line: str) -> str | None:
         return "spaces before a key: YAML does not indent with tabs"
     if "mapping values are not allowed" in problem:
         return 'quotes around a value that contains ": "'
+    if "',' or" in problem:
+        return "the closing bracket, and a comma between entries"
     if "block mapping" in problem or "could not find expected ':'" in problem:
         return "one `key: value` a line, keys of one mapping equally indented"
     if "start any token" in problem:
