@@ -76,7 +76,7 @@ ORDERS = [
     (Weather("page", reply=Reply(429)), NotAccepted, "rate_limited", 0),
     (Weather("page", reply=Reply(301, headers={"location": "https://new.test/x?token=abc"})), Unavailable, "redirected", 0),
     (Weather("page", reply=Reply(307)), Unavailable, "redirected", 0),
-    (Weather("page", reply=Reply(302, headers={"location": "http://host:port/"})), Unavailable, "redirected", 0),
+    (Weather("page", reply=Reply(302, headers={"location": "http://host:port/"})), AcceptanceUnknown, "no_answer", 0),
     *((Weather("page", reply=said({"m": "no"}, code)), InvalidRequest, "invalid_request", 0) for code in (400, 405, 413, 422)),
     (Weather("page", reply=page(400)), AcceptanceUnknown, "no_answer", 0),
     (Weather("answer", reply=Reply(200, b"{}", {"content-length": str(200 << 20)})), AcceptanceUnknown, "too_large", 0),

@@ -220,7 +220,7 @@ class Service:
         status, pause = answer.status, answer.pause(self.clock())
         at = f"{self.called} at {base}"
         if 300 <= status < 400:
-            aim = _host_of(answer.headers.get("location", "")) or "somewhere else"
+            aim = httpx.URL(answer.headers.get("location", "")).host or "somewhere else"
             return Unavailable(f"{at} redirects to {aim} ({status}): put the right address in url", code="redirected")
         if status in (401, 403):
             return Unavailable(f"{at} refuses our credentials ({status}): {self._remedy}", code="credentials")
@@ -288,13 +288,6 @@ def _parsed(url: str, called: str) -> httpx.URL:
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return (url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme))
-
-
-def _host_of(location: str) -> str:
-    try:
-        return httpx.URL(location).host
-    except httpx.InvalidURL:
-        return ""
 
 
 def _header_safe(key: str, called: str) -> str:
