@@ -12,10 +12,11 @@ function card(character) {
   const shown = counts.done + counts.placeholder;
   const source = newest && webAddress(newest.thumbnailUrl);
   const picture = source ? el("img", { src: source, alt: "", loading: "lazy", decoding: "async", onload: (event) => event.target.classList.add("seen") }) : null;
+  const empty = picture ? null : el("span", { class: "stands" }, making ? "in the making" : "no picture yet");
   const lines = [counted(shown, "image") + (newest ? `, ${when(newest.createdAt)}` : "")];
   if (making) lines.push(`${making} in the making`);
   return el("li", {}, el("a", { class: "card", href: `/gallery/${encodeURIComponent(character.characterId)}` },
-    el("span", { class: "frame", "--tint": newest?.color }, picture),
+    el("span", { class: "frame", "--tint": newest?.color }, picture, empty),
     el("strong", {}, character.name),
     ...lines.map((line) => el("small", {}, line))));
 }
@@ -36,7 +37,8 @@ export function showHome() {
   return {
     path: "/api/characters",
     async changed(data) {
-      const characters = await rest(data);
+      const latest = (character) => character.newest?.createdAt ?? character.createdAt;
+      const characters = (await rest(data)).sort((a, b) => latest(b).localeCompare(latest(a)));
       const main = byId("main");
       byId("summary").textContent = data.totalCount ? counted(data.totalCount, "character") : "";
       if (!characters.length) {

@@ -15,7 +15,7 @@ export function scalar(value) {
 export function jobFile(image, characterId, { quantity = 1, prompt = image.prompt } = {}) {
   const lines = [
     `character: {id: ${inFlow(characterId)}}`,
-    `prompt: ${scalar(prompt)}`,
+    `prompt: ${scalar(prompt ?? "")}`,
   ];
   const add = (key, value) => {
     if (value !== null && value !== undefined && value !== "") lines.push(`${key}: ${scalar(value)}`);

@@ -12,14 +12,14 @@ export class Lightbox {
   constructor(gallery) {
     this.gallery = gallery;
     this.number = null;
-    this.figure = el("figure");
+    this.figure = el("figure", { tabindex: "-1" });
     this.panel = el("aside", { class: "panel", "aria-label": "About this picture", tabindex: "0" });
     this.before = this.button("step before", "Newer picture", "‹", () => this.step(-1));
     this.after = this.button("step after", "Older picture", "›", () => this.step(1));
     this.about = this.button("", "About this picture", "i", () => this.togglePanel());
     this.dialog = el("dialog", { class: "lightbox", "aria-label": "Picture", onclose: () => this.closed(), onkeydown: (event) => this.key(event) },
       el("div", { class: "stage" }, this.figure, this.before, this.after,
-        el("div", { class: "bar" }, this.about, this.button("", "Fill the screen", "⛶", () => this.fill()), this.button("", "Close", "×", () => this.close()))),
+        el("div", { class: "bar" }, this.about, this.button("fill", "Fill the screen", "", () => this.fill()), this.button("", "Close", "×", () => this.close()))),
       this.panel);
     document.body.append(this.dialog);
     this.swipe();
@@ -47,8 +47,8 @@ export class Lightbox {
     this.panel.scrollTop = 0;
     if (!this.dialog.open) {
       this.dialog.showModal();
-      document.documentElement.style.overflow = "hidden";
-      this.about.focus();
+      document.documentElement.classList.add("covered");
+      this.figure.focus();
     }
     for (const near of [images[place + 1], images[place - 1]]) if (near && hasPicture(near)) new Image().src = webAddress(near.url) ?? "";
     if (images.length - place < 5) this.gallery.more();
@@ -56,7 +56,7 @@ export class Lightbox {
 
   large() {
     const { image } = this;
-    if (hasPicture(image)) return el("img", { src: webAddress(image.url), alt: image.prompt, width: image.width, height: image.height });
+    if (hasPicture(image)) return el("img", { src: webAddress(image.url), alt: image.prompt ?? image.filename, width: image.width, height: image.height });
     return el("div", { class: "empty", "--ratio": image.width / image.height || 0.67 }, el("div", { class: "stands" }, el("strong", {}, "No picture"), el("span", {}, reason(image))));
   }
 
@@ -103,7 +103,7 @@ export class Lightbox {
   }
 
   closed() {
-    document.documentElement.style.overflow = "";
+    document.documentElement.classList.remove("covered");
     if (location.hash) history.replaceState(null, "", location.pathname + location.search);
     this.figure.replaceChildren();
     this.gallery.focus(this.number);
@@ -120,12 +120,12 @@ export class Lightbox {
 
   facts() {
     const { image } = this;
-    const under = [image.createdAt && when(image.createdAt), image.width && `${image.width} × ${image.height}`, image.bytes && size(image.bytes)];
+    const under = [image.createdAt && when(image.createdAt), `${image.width} × ${image.height}`, hasPicture(image) && size(image.bytes)];
     return [
       el("h2", {}, image.filename, image.favorite ? " ♥" : ""),
       el("p", { class: "under" }, under.filter(Boolean).join(" · ")),
       hasPicture(image) ? null : this.missing(),
-      this.text("Prompt", image.prompt),
+      image.prompt ? this.text("Prompt", image.prompt) : null,
       image.negativePrompt ? this.text("Negative prompt", image.negativePrompt) : null,
       image.seed === null ? null : this.text("Seed", String(image.seed)),
       this.list(),

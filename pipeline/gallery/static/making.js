@@ -15,7 +15,7 @@ export class Making {
     this.settled = settled;
     this.tiles = new Map();
     this.finished = new Map();
-    this.list = el("ul", { class: "tiles", "aria-label": "In the making" });
+    this.list = el("ul", { class: "tiles coming", "aria-label": "In the making" });
     this.rest = el("p", { class: "loading", hidden: true });
     this.section = el("section", { hidden: true }, el("h2", {}, "In the making"), this.list, this.rest);
     setInterval(() => tick(this.list), 1000);

@@ -31,10 +31,10 @@ function picture(image) {
   const shown = el("img", { alt: "", loading: "lazy", decoding: "async" });
   shown.addEventListener("load", () => shown.classList.add("seen"));
   shown.src = webAddress(image.thumbnailUrl ?? image.url) ?? "";
-  return el("a", { class: "tile", href: `#${image.number}`, "aria-label": `Picture ${image.number}: ${image.prompt}` },
+  return el("a", { class: "tile", href: `#${image.number}`, "aria-label": `Picture ${image.number}: ${image.prompt ?? image.filename}` },
     el("span", { class: "frame", "--tint": image.color },
       shown,
-      el("span", { class: "more" }, el("span", { class: "words" }, image.prompt), image.seed === null ? null : el("span", { class: "seed" }, `seed ${image.seed}`))),
+      el("span", { class: "more" }, el("span", { class: "words" }, image.prompt ?? image.filename), image.seed === null ? null : el("span", { class: "seed" }, `seed ${image.seed}`))),
     label(image));
 }
 
