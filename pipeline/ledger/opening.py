@@ -27,18 +27,19 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         raise IndexTrouble(f"{path}: needs SQLite {wanted} or newer, this Python has {sqlite3.sqlite_version}")
     try:
         _make_private(path)
-        connection = _connect(path)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
     except OSError as error:
         raise IndexTrouble(f"{path}: {error.strerror}; make its folder writable for this user") from error
     except sqlite3.Error as error:
         raise trouble.in_words(path, error) from error
     try:
+        _check_whose(connection, path)
+        _set_up(connection, path)
         _migrate(connection, path)
-    except sqlite3.Error as error:
+    except BaseException as error:
         connection.close()
-        raise trouble.in_words(path, error) from error
-    except IndexTrouble:
-        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise trouble.in_words(path, error) from error
         raise
     return connection
 
@@ -56,29 +57,28 @@ def _make_private(path: Path) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-    try:
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def _check_whose(connection: sqlite3.Connection, path: Path) -> None:
+    """Before anything else is written to it; a new one is marked."""
+    if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    elif connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise IndexTrouble(f"{path}: is another program's database; move it away or choose another `state` folder")
+
+
+def _set_up(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        raise IndexTrouble(f"{path}: its file system cannot hold SQLite's write-ahead log; use a local disk")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        raise IndexTrouble(f"{path}: its file system cannot hold SQLite's write-ahead log; use a local disk")
     db = Database(connection)
     applied = [done.name for done in migrations.applied(db)]
-    if not applied and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-        raise IndexTrouble(f"{path}: is another program's database; move it away or choose another `state` folder")
     pending = [migration.name for migration in migrations.pending(db)]
     known = _names()
     if newer := [name for name in applied if name not in known]:
@@ -87,8 +87,6 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         _keep_copy(connection, path.with_name(f"{path.name}.before-{pending[0]}"))
     if pending:
         migrations.apply(db)
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise IndexTrouble(f"{path}: is another program's database; move it away or choose another `state` folder")
 
 
 def _names() -> set[str]:

@@ -235,4 +235,3 @@ def m001_first_index(db: Database) -> None:
     """All tables, indexes and the view of the first index."""
     for statement in (*_TABLES, *_INDEXES, _GALLERY):
         db.conn.execute(statement)
-    db.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -1,0 +1,156 @@
+"""Opening an index: new, old, newer, damaged, another program's."""
+
+import sqlite3
+import stat
+
+import pytest
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from pipeline.errors import IndexTrouble
+from pipeline.ledger import opening, schema, trouble
+from pipeline.ledger.opening import open_for_reading, open_for_writing
+from tests.support.index import adopted, job, open_index
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "index.db"
+
+
+def test_a_new_index_is_durable_private_and_marked(path):
+    connection = open_for_writing(path)
+    settings = {
+        name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "foreign_keys", "application_id")
+    }
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO owners (id) VALUES ('me')")
+    connection.execute("COMMIT")
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    connection.close()
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "application_id": 0x504C_4958}
+    assert modes == {0o600}
+
+
+async def test_closing_leaves_one_file_that_opens_again(tmp_path):
+    async with open_index(tmp_path) as ledger:
+        await adopted(ledger)
+        await ledger.accept([job("a", quantity=3)])
+    assert [file.name for file in tmp_path.iterdir()] == ["index.db"]
+    async with open_index(tmp_path) as ledger:
+        assert len(ledger.images_of("a")) == 3
+
+
+def test_the_reading_connection_cannot_write(path):
+    open_for_writing(path).close()
+    reading = open_for_reading(path)
+    with pytest.raises(sqlite3.OperationalError, match="readonly") as caught:
+        reading.execute("INSERT INTO owners (id) VALUES ('me')")
+    reading.close()
+    told = str(trouble.in_words(path, caught.value))
+    assert told.startswith(f"{path}: it is read-only")
+    assert "make the file and its folder writable" in told
+
+
+DAMAGED = [
+    ("text", lambda path: path.write_text("jobs: jobs\n" * 1_000), "it is no index"),
+    ("a torn page", lambda path: tear(path), "it is damaged"),
+    ("another program's database", lambda path: foreign(path), "is another program's database"),
+    ("a newer version's index", lambda path: newer(path), r"was made by a newer version \(m999_later\)"),
+    ("the mark of another program", lambda path: unmarked(path), "is another program's database"),
+    ("a folder", lambda path: path.mkdir(), "make its folder writable"),
+]
+
+
+def tear(path):
+    open_for_writing(path).close()
+    data = bytearray(path.read_bytes())
+    data[100:3_000] = b"\xff" * 2_900
+    path.write_bytes(data)
+
+
+def foreign(path):
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE photos (id)")
+    other.close()
+
+
+def newer(path):
+    connection = open_for_writing(path)
+    connection.execute(
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('pipeline', 'm999_later', '')"
+    )
+    connection.close()
+
+
+def unmarked(path):
+    connection = open_for_writing(path)
+    connection.execute("PRAGMA application_id = 7")
+    connection.close()
+
+
+@pytest.mark.parametrize(("spoil", "told"), [case[1:] for case in DAMAGED], ids=[case[0] for case in DAMAGED])
+async def test_what_is_no_usable_index_is_refused_with_file_and_remedy(tmp_path, path, spoil, told):
+    spoil(path)
+    before = None if path.is_dir() else path.read_bytes()
+    with pytest.raises(IndexTrouble, match=told) as caught:
+        async with open_index(tmp_path):
+            pass
+    assert str(path) in str(caught.value)
+    assert before is None or path.read_bytes() == before
+
+
+async def test_a_missing_folder_is_told(tmp_path):
+    with pytest.raises(IndexTrouble, match=r"nowhere/index\.db: No such file or directory; make its folder"):
+        async with open_index(tmp_path / "nowhere"):
+            pass
+
+
+def test_an_old_sqlite_is_told_before_anything_is_made(path, monkeypatch):
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 31, 1))
+    with pytest.raises(IndexTrouble, match=r"needs SQLite 3\.38\.0 or newer, this Python has"):
+        open_for_writing(path)
+    assert not path.exists()
+
+
+def test_an_older_index_is_migrated_and_a_copy_kept(path, monkeypatch):
+    old = open_for_writing(path)
+    old.execute("INSERT INTO owners (id) VALUES ('me')")
+    old.close()
+    extended = Migrations("pipeline")
+    extended._migrations = list(schema.migrations._migrations)
+
+    @extended(name="m999_likes")
+    def likes(db):
+        db.conn.execute("ALTER TABLE images ADD COLUMN likes INTEGER NOT NULL DEFAULT 0")
+
+    monkeypatch.setattr(opening, "migrations", extended)
+    connection = open_for_writing(path)
+    assert connection.execute("SELECT count(likes), (SELECT id FROM owners) FROM images").fetchone() == (0, "me")
+    connection.close()
+    copy = path.with_name("index.db.before-m999_likes")
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    kept = sqlite3.connect(copy)
+    assert kept.execute("SELECT id FROM owners").fetchone() == ("me",)
+    assert "likes" not in [column[1] for column in kept.execute("PRAGMA table_info(images)")]
+    kept.close()
+
+
+def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
+    open_for_writing(path).close()
+    extended = Migrations("pipeline")
+    extended._migrations = list(schema.migrations._migrations)
+
+    @extended(name="m999_broken")
+    def broken(db):
+        db.conn.execute("DROP TABLE days")
+        db.conn.execute("no such statement")
+
+    monkeypatch.setattr(opening, "migrations", extended)
+    with pytest.raises(IndexTrouble, match="it cannot be used"):
+        open_for_writing(path)
+    monkeypatch.undo()
+    connection = open_for_writing(path)
+    assert "days" in Database(connection).table_names()
+    connection.close()
