@@ -4,7 +4,7 @@ Each step may be done a second time, so a crash between two of them costs nothin
 finds everything else in place.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from pipeline.brake import Bell
+from pipeline.catalogue import success
 from pipeline.errors import IndexTrouble
 from pipeline.files import make_folder, rename_exclusive, write_durably
 from pipeline.ledger import Ledger
@@ -29,8 +30,8 @@ RESULT = ".result.json"
 class Results(Protocol):
     """What filing needs of the catalogue."""
 
-    def result(self, job_id: str) -> Mapping[str, Any]:
-        """Return what the outside is told about a job."""
+    def result(self, job_id: str) -> dict[str, Any] | None:
+        """Return what the outside is told about a job; None where it is not known."""
         ...
 
     def file(self, job_id: str) -> str:
@@ -102,7 +103,9 @@ class Filing:
         """
         version = self._ledger.result_version(job_id)
         data = self._results.result(job_id)
-        text = orjson.dumps({"success": data["generatedCount"] > 0, "data": data}, option=orjson.OPT_INDENT_2) + b"\n"
+        if data is None:
+            raise IndexTrouble(f"the index has no job {job_id} any more; see `pipeline verify`")
+        text = orjson.dumps({"success": success(data), "data": data}, option=orjson.OPT_INDENT_2) + b"\n"
         await self._run_sync(self._put_away, job_id, self._results.file(job_id), text)
         await self._ledger.filed(job_id, version)
         log.info("job_filed", job=job_id, status=data["status"])

@@ -142,7 +142,7 @@ class Lane:
             busy=self.occupied,
             waiting=waiting,
             typical=self.pace.typical,
-            reason=self.reason,
+            reason=self._paused or self._down or self._brake.reason,
             next_try=next_try,
         )
 

@@ -119,6 +119,7 @@ class Stages:
             or self._ledger.owners_to_adopt()
             or self._ledger.to_store(1)
             or self._ledger.to_file(1)
+            or self._ledger.at_backends()
         )
 
     def stuck(self) -> bool:

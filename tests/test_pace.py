@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import trio
 
@@ -10,7 +12,7 @@ async def looked(pace, accepted_at, until):
     moments = []
     with trio.move_on_at(until + 1e-6):
         async for _ in pace.looks(accepted_at):
-            moments.append(round(trio.current_time(), 6))
+            moments += [round(trio.current_time(), 6)]
     return moments
 
 
@@ -31,7 +33,7 @@ async def test_an_unknown_back_end_is_asked_every_quarter_second_at_first(autoju
 
 async def test_gaps_grow_to_five_percent_of_the_time_gone_by(autojump_clock):
     moments = await looked(Pace(20, clock=wall), EPOCH, 60.0)
-    later = [b - a for a, b in zip(moments, moments[1:], strict=False) if a >= 5.0]
+    later = [b - a for a, b in itertools.pairwise(moments) if a >= 5.0]
     at = [a for a in moments[:-1] if a >= 5.0]
     assert later == pytest.approx([0.05 * a for a in at], rel=1e-4)
     assert len(moments) == 70
@@ -52,7 +54,7 @@ async def test_around_the_usual_duration_looks_come_often(autojump_clock):
         pace.learned(seconds)
     assert pace.typical == 60.0
     moments = await looked(pace, EPOCH, 80.0)
-    gaps = {a: round(b - a, 6) for a, b in zip(moments, moments[1:], strict=False)}
+    gaps = {a: round(b - a, 6) for a, b in itertools.pairwise(moments)}
     start, end = 58.0 * 0.9, 62.0 * 1.1
     gap = (end - start) / 20
     assert min(moment for moment in moments if moment >= start) <= start + gap
@@ -94,14 +96,14 @@ async def test_all_images_share_one_budget(autojump_clock):
 
     async def watch():
         async for _ in pace.looks(EPOCH):
-            moments.append(trio.current_time())
+            moments.extend([trio.current_time()])
 
     with trio.move_on_at(10.0):
         async with trio.open_nursery() as nursery:
             for _ in range(50):
                 nursery.start_soon(watch)
     assert len(moments) == pytest.approx(97, abs=1)
-    gaps = [b - a for a, b in zip(moments, moments[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(moments)]
     assert min(gaps) >= 0.1 - 1e-9
 
 

@@ -97,8 +97,9 @@ async def test_an_outage_opens_the_circuit_and_a_probe_closes_it(tmp_path, autoj
         await home.accept(job(images=2))
         await trio.sleep(2.9)
         (row,) = home.ledger._rows("SELECT state, reason FROM lanes")
-        assert row == ("down", "back end pod is down: connection refused")
-        assert home.ledger._rows("SELECT status, reason FROM jobs") == [("queued", row[1])]
+        assert row == ("down", "connection refused")
+        told = "back end pod is down: connection refused"
+        assert home.ledger._rows("SELECT status, reason FROM jobs") == [("queued", told)]
         await home.settled()
         assert home.ledger._rows("SELECT reason FROM jobs") == [(None,)]
         assert [image.attempts for image in home.ledger.images_of("j1")] == [1, 1]

@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from pipeline.brake import Brake
-from pipeline.errors import NotAccepted, StoreConflict, Unavailable
+from pipeline.errors import StoreConflict, Unavailable
 from pipeline.lane import Lane
 from pipeline.ledger import open_ledger
 from pipeline.model import CharacterRef, Job, Picture, PlannedImage, Recipe, Stored, Submission
@@ -130,7 +130,7 @@ class ScriptedBackend:
             if made is not None:
                 return made
             await trio.sleep_until(self.remote[submission.remote_id].ready_at)
-            while self.down is not None:  # passing weather is waited out
+            while self.down is not None:  # noqa: ASYNC110 - passing weather is waited out as an adapter does, by asking
                 await trio.sleep(0.5)
         return self._picture(request)
 
@@ -292,7 +292,7 @@ class House:
         return verdicts
 
     async def settled(self, every=0.05):
-        while not self.stages.settled():
+        while not self.stages.settled():  # noqa: ASYNC110 - it is a question to the index, nothing tells of it
             await trio.sleep(every)
 
     def states(self, job_id="j1"):
@@ -320,32 +320,17 @@ async def house(
         name: lane(name, backend, brake, **lane_settings, **(settings or {}).get(name, {}))
         for name, backend in backends.items()
     }
-    async with open_ledger(folder / "index.db", clock=wall, run_sync=inline) as ledger:
-        async with trio.open_nursery() as nursery:
-            if crash_after is not None:
-                ledger = Crashing(ledger, crash_after, nursery.cancel_scope.cancel)
-            spool = Spool(folder / "spool", folder / "kept", limit=limit, run_sync=inline)
-            parts = Parts(
-                ledger,
-                LedgerResults(ledger),
-                spool,
-                store or ScriptedStore(),
-                lanes,
-                brake,
-                jobs,
-                wall,
-                inline,
-                uploads,
-                no_jitter,
-            )
-            stages = Stages(parts)
-            made = House(ledger, spool, stages, lanes, brake, jobs)
-            await nursery.start(made.run)
-            try:
-                yield made
-            finally:
-                stages.worker.hurry(0)
-                nursery.cancel_scope.cancel()
-
-
-REFUSED = NotAccepted("busy", code="busy")
+    index = open_ledger(folder / "index.db", clock=wall, run_sync=inline)
+    async with index as opened, trio.open_nursery() as nursery:
+        ledger = opened if crash_after is None else Crashing(opened, crash_after, nursery.cancel_scope.cancel)
+        spool = Spool(folder / "spool", folder / "kept", limit=limit, run_sync=inline)
+        results = LedgerResults(ledger)
+        store = ScriptedStore() if store is None else store
+        stages = Stages(Parts(ledger, results, spool, store, lanes, brake, jobs, wall, inline, uploads, no_jitter))
+        made = House(ledger, spool, stages, lanes, brake, jobs)
+        await nursery.start(made.run)
+        try:
+            yield made
+        finally:
+            stages.worker.hurry(0)
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,240 @@
+"""The roof: the one place that sees the whole configuration. Opens everything, nests it, and orders the end.
+
+From the outside in: locks, index, gallery, stages, intake. At the end the intake stops first, then the starts, then the
+uploads; what is not finished by then is found again at the next start.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+
+from pipeline.backends.opening import open_backend
+from pipeline.backends.pace import Pace
+from pipeline.brake import Brake
+from pipeline.catalogue import Catalogue
+from pipeline.clock import Clock, now
+from pipeline.config import Config
+from pipeline.errors import PipelineError
+from pipeline.files import make_folder
+from pipeline.gallery.server import serve
+from pipeline.gallery.tokens import Tokens
+from pipeline.inbox import Inbox, Pass
+from pipeline.lane import Lane
+from pipeline.ledger import Ledger, open_ledger
+from pipeline.locks import hold, refuse_shared
+from pipeline.model import State
+from pipeline.ports import Backend, Store
+from pipeline.spool import Spool
+from pipeline.stages import Parts, Stages
+from pipeline.stores.opening import open_store
+from pipeline.windows import open_windows
+
+log = structlog.get_logger(__name__)
+
+LOOKS = 0.1  # seconds between two looks whether all is worked off
+
+
+@dataclass(frozen=True, slots=True)
+class Openers:
+    """How the outside is reached; one value, so that a test can compose a world with a fault in it."""
+
+    ledger: Callable[[Path], AbstractAsyncContextManager[Ledger]] = open_ledger
+    store: Callable[..., Store] = open_store
+    backend: Callable[..., AbstractAsyncContextManager[Backend]] = open_backend
+    clock: Clock = now
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What is known once everything is up: where the gallery listens, and who may look."""
+
+    port: int | None
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    ended: Mapping[State, int] = field(default_factory=dict)  # images, by how they ended during the run
+    rejected: int = 0  # files
+    waiting: bool = False  # something is left to do
+
+    @property
+    def exit_code(self) -> int:
+        """What `run --once` leaves with: 1 where anybody should look."""
+        spoilt = self.ended.get(State.PLACEHOLDER, 0) + self.ended.get(State.FAILED, 0)
+        return 1 if spoilt or self.rejected or self.waiting else 0
+
+
+async def run(
+    config: Config,
+    *,
+    once: bool = False,
+    patience: float = 300.0,
+    started: Callable[[Started], None] = lambda _: None,
+    stop: trio.Event | None = None,
+    openers: Openers | None = None,
+) -> Outcome:
+    """Work until SIGTERM, Ctrl-C or `stop`; with `once` until what is there is worked off.
+
+    Args:
+        config: the whole of it.
+        once: end when nothing is left to do, or all that is left has waited `patience` seconds for something down.
+        patience: seconds.
+        started: told when everything is up.
+        stop: set by a caller in the same process to end in an orderly way.
+        openers: what a test replaces.
+
+    Raises:
+        UserError: another daemon holds a folder, the port is taken, the configuration cannot be used.
+        IndexTrouble, SpoolTrouble: the index or the spool cannot be used.
+    """
+    make_folder(config.state, mode=0o700)
+    config.state.chmod(0o700)
+    refuse_shared(config.state)
+    try:
+        with hold(config.state), hold(config.jobs):
+            async with _opened(config, openers or Openers()) as (parts, catalogue):
+                roof = _Roof(config, parts, catalogue, trio.Event() if stop is None else stop)
+                return await roof.work(once=once, patience=patience, started=started)
+    except BaseExceptionGroup as group:
+        raise _the_one(group) or group from None
+
+
+class _Roof:
+    """One run of the daemon."""
+
+    def __init__(self, config: Config, parts: Parts, catalogue: Catalogue, stop: trio.Event) -> None:
+        self._config = config
+        self._catalogue = catalogue
+        self._stop = stop
+        self._stages = Stages(parts)
+        self._inbox = Inbox(
+            config.jobs,
+            rules=config.rules(),
+            ledger=parts.ledger,
+            settle=config.settle,
+            scan_interval=config.scan_interval,
+            clock=parts.clock,
+            on_accepted=self._stages.accepted,
+        )
+
+    async def work(self, *, once: bool, patience: float, started: Callable[[Started], None]) -> Outcome:
+        tokens = Tokens(self._config.state / "tokens")
+        outcome = Outcome(waiting=True)  # so it stays where a second signal cuts the end short
+        async with trio.open_nursery() as outer:
+            await outer.start(self._heed_signals, outer.cancel_scope)
+            port = await outer.start(self._serve, tokens) if self._config.gallery.enabled and not once else None
+            async with trio.open_nursery() as inner:
+                await inner.start(self._stages.run, self._stop)
+                started(Started(port, tokens))
+                log.info("started", jobs=str(self._config.jobs), port=port)
+                dropped = await self._work_off(patience) if once else await self._take_files()
+                self._stop.set()
+            left = bool(dropped.left or dropped.stuck or dropped.trouble) or not self._stages.settled()
+            outcome = Outcome(dict(self._stages.ended), self._inbox.totals.rejected, waiting=left)
+            outer.cancel_scope.cancel()
+        log.info("ended", waiting=outcome.waiting)
+        return outcome
+
+    async def _take_files(self) -> Pass:
+        async with trio.open_nursery() as intake:
+            intake.start_soon(self._inbox.run)
+            await self._stop.wait()
+            intake.cancel_scope.cancel()
+        return Pass()
+
+    async def _work_off(self, patience: float) -> Pass:
+        """Return when nothing is left, or all that is left has waited for `patience` seconds."""
+        dropped = await self._inbox.drain(patience=patience)
+        stuck_since: float | None = None
+        while not self._stop.is_set() and not self._stages.settled():
+            present = trio.current_time()
+            stuck_since = (stuck_since or present) if self._stages.stuck() else None
+            if stuck_since is not None and present - stuck_since >= patience:
+                break
+            with trio.move_on_after(LOOKS):
+                await self._stop.wait()
+        return dropped
+
+    async def _serve(self, tokens: Tokens, *, task_status: trio.TaskStatus[int]) -> None:
+        app = open_windows(self._config, self._catalogue, tokens, intake_alive=lambda: self._inbox.trouble is None)
+        gallery = self._config.gallery
+        await serve(app, gallery.host, gallery.port, stop=self._stop, task_status=task_status)
+
+    async def _heed_signals(self, everything: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+        """End in an orderly way at the first SIGTERM or Ctrl-C, and at once at the second."""
+        if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+            task_status.started()
+            return
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for number in signals:
+                log.info("ending", signal=signal.Signals(number).name)
+                if self._stop.is_set():
+                    self._stages.worker.hurry(0)
+                    everything.cancel()
+                self._stop.set()
+
+
+@asynccontextmanager
+async def _opened(config: Config, openers: Openers) -> AsyncIterator[tuple[Parts, Catalogue]]:
+    """Open what the stages work with; closed in the opposite order."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    async with AsyncExitStack() as stack:
+        index = config.state / "index.db"
+        ledger = await stack.enter_async_context(openers.ledger(index))
+        catalogue = stack.enter_context(closing(Catalogue(index)))
+        spool = Spool(config.state / "spool", config.state / "kept", limit=config.spool_limit)
+        store = openers.store(config.store, public_url=config.gallery.public_url)
+        brake = Brake()
+        lanes = {}
+        for name, settings in config.backends.items():
+            pace = Pace(settings.poll_rate)
+            backend = await stack.enter_async_context(openers.backend(name, settings, pace))
+            lanes[name] = Lane(
+                name,
+                backend,
+                concurrency=settings.concurrency,
+                stagger=settings.stagger,
+                timeout=settings.timeout,
+                attempts=settings.attempts,
+                base_url=settings.base_url,
+                pace=pace,
+                brake=brake,
+            )
+        yield (
+            Parts(
+                ledger=ledger,
+                results=catalogue,
+                spool=spool,
+                store=store,
+                lanes=lanes,
+                brake=brake,
+                jobs=config.jobs,
+                clock=openers.clock,
+                run_sync=partial(trio.to_thread.run_sync, limiter=trio.CapacityLimiter(cores)),
+                uploads=config.store.concurrency,
+            ),
+            catalogue,
+        )
+
+
+def _the_one(group: BaseExceptionGroup[BaseException]) -> PipelineError | None:
+    """Return the error of ours that a nursery has wrapped, where it holds nothing else."""
+    first: PipelineError | None = None
+    for error in group.exceptions:
+        one = _the_one(error) if isinstance(error, BaseExceptionGroup) else error
+        if not isinstance(one, PipelineError):
+            return None
+        first = first or one
+    return first
