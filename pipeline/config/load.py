@@ -13,7 +13,7 @@ from pipeline.config.values import Surroundings
 from pipeline.errors import ConfigError, SpecError
 from pipeline.spec.binding import bind
 from pipeline.spec.complaint import Complaint, Source, listed, meant
-from pipeline.spec.nodes import Mapping, Node, Scalar
+from pipeline.spec.nodes import Mapping, Node, Scalar, Sequence
 from pipeline.spec.schema import schema_of
 from pipeline.spec.shapes import record_of
 from pipeline.spec.wording import find
@@ -117,8 +117,9 @@ def _loose_ends(config: Config, root: Node, source: Source) -> Iterator[Complain
     """Complain about names that lead nowhere."""
 
     def unknown(what: str, name: str, choices: list[str], path: tuple[str, ...]) -> Complaint:
-        node = find(root, record_of(Config), path).node
-        message = f'{".".join(path)}: unknown {what} "{name}"{meant(name, choices)}'
+        node = _entry(find(root, record_of(Config), path).node, name)
+        shown = node.shown if isinstance(node, Scalar) else name
+        message = f'{".".join(path)}: unknown {what} "{shown}"{meant(shown, choices)}'
         return source.complaint(node.line, node.column, message, f"one of {listed(choices)}")
 
     style = config.default_style
@@ -130,3 +131,9 @@ def _loose_ends(config: Config, root: Node, source: Source) -> Iterator[Complain
         for name in pool:
             if name not in config.backends:
                 yield unknown("back end", name, list(config.backends), path)
+
+
+def _entry(node: Node, text: str) -> Node:
+    """Return the entry of a list that reads so, else the node itself."""
+    items = node.items if isinstance(node, Sequence) else []
+    return next((item for item in items if isinstance(item, Scalar) and item.text.strip() == text), node)

@@ -129,7 +129,7 @@ class Binder:
             self.complain(node, "`type` is missing", f"one of {listed(types)}")
             return {}
         if not isinstance(kind, Scalar) or kind.text not in types:
-            said = kind.text if isinstance(kind, Scalar) else ""
+            said = kind.shown if isinstance(kind, Scalar) else ""
             self.complain(kind, f'unknown type "{said[:80]}"{meant(said, types)}', f"one of {listed(types)}")
             return {}
         return self.record(node, shape.options[kind.text])

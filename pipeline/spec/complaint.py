@@ -68,7 +68,7 @@ class Source:
 
 # Bounded repeats: a line may be a megabyte long.
 _SECRET_VALUE = re.compile(
-    r"((?:key|secret|passw|token|auth)\w{0,40}[\"']?\s{0,40}[:=]\s{0,40})(?!\$\{)[^\s].*", re.IGNORECASE
+    r"((?:api|key|secret|passw|pwd|token|auth)\w{0,40}[\"']?\s{0,40}[:=]\s{0,40})(?!\$\{)[^\s].*", re.IGNORECASE
 )
 _USERINFO = re.compile(r"://[^/@\s]+@")
 

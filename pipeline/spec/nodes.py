@@ -31,6 +31,11 @@ class Scalar:
     written: str | None = None  # what stands in the file, where `text` was filled in from the environment
 
     @property
+    def shown(self) -> str:
+        """What a message may show: as it stands in the file, whatever the environment holds."""
+        return self.text if self.written is None else self.written
+
+    @property
     def null(self) -> bool:
         """Whether this says that the key is absent."""
         return self.plain and self.text in _NULLS
