@@ -48,8 +48,8 @@ async def _show(config: Config, folder: Path, scenes: Mapping[str, Scene]) -> in
         began = trio.current_time()
         catalogue = Catalogue(config.state / "index.db")
         with JobBars() as bars:
-            while not _all_filed(catalogue, scenes, bars):
-                await trio.sleep(LOOKS)  # noqa: ASYNC110  # the index is another thread's to write, it rings no bell here
+            while not _all_filed(catalogue, scenes, bars):  # noqa: ASYNC110  # the index rings no bell in this task
+                await trio.sleep(LOOKS)
         code = _summary(config, catalogue, folder, scenes, trio.current_time() - began)
         if not sys.stdout.isatty():
             stop.set()
