@@ -183,7 +183,7 @@ async def test_a_file_that_another_program_writes_in_place_is_taken_when_it_is_c
     )
     before = listening.inbox.totals.passes
     command = [sys.executable, "-c", script, str(listening.jobs / "a.yaml")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:  # noqa: ASYNC220  # waits for no more than its first line
         writer.stdout.readline()
         await until(lambda: listening.inbox.totals.passes > before)
         assert listening.accepted == []
