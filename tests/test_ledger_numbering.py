@@ -58,7 +58,7 @@ RESOLVED = [
 ]
 
 
-@pytest.mark.parametrize(("character", "owner", "expected"), [case[1:] for case in RESOLVED], ids=lambda x: str(x))
+@pytest.mark.parametrize(("character", "owner", "expected"), [case[1:] for case in RESOLVED], ids=str)
 @pytest.mark.parametrize("when", ["before the listing", "after it"])
 async def test_which_character_a_job_means(tmp_path, character, owner, expected, when):
     async with open_index(tmp_path) as ledger:

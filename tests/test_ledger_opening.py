@@ -53,16 +53,6 @@ def test_the_reading_connection_cannot_write(path):
     assert "make the file and its folder writable" in told
 
 
-DAMAGED = [
-    ("text", lambda path: path.write_text("jobs: jobs\n" * 1_000), "it is no index"),
-    ("a torn page", lambda path: tear(path), "it is damaged"),
-    ("another program's database", lambda path: foreign(path), "is another program's database"),
-    ("a newer version's index", lambda path: newer(path), r"was made by a newer version \(m999_later\)"),
-    ("the mark of another program", lambda path: unmarked(path), "is another program's database"),
-    ("a folder", lambda path: path.mkdir(), "make its folder writable"),
-]
-
-
 def tear(path):
     open_for_writing(path).close()
     data = bytearray(path.read_bytes())
@@ -88,6 +78,16 @@ def unmarked(path):
     connection = open_for_writing(path)
     connection.execute("PRAGMA application_id = 7")
     connection.close()
+
+
+DAMAGED = [
+    ("text", lambda path: path.write_text("jobs: jobs\n" * 1_000), "it is no index"),
+    ("a torn page", tear, "it is damaged"),
+    ("another program's database", foreign, "is another program's database"),
+    ("a newer version's index", newer, r"was made by a newer version \(m999_later\)"),
+    ("the mark of another program", unmarked, "is another program's database"),
+    ("a folder", lambda path: path.mkdir(), "make its folder writable"),
+]
 
 
 @pytest.mark.parametrize(("spoil", "told"), [case[1:] for case in DAMAGED], ids=[case[0] for case in DAMAGED])

@@ -250,7 +250,7 @@ async def test_a_lock_held_by_another_program_is_told_with_the_remedy(path, conn
     other.execute("BEGIN IMMEDIATE")
     writer = Writer(connection, path, Gate())
     writer._run_sync.open.set()
-    with pytest.raises(IndexTrouble, match="another process keeps it locked .*; end the program"):
+    with pytest.raises(IndexTrouble, match=r"another process keeps it locked .*; end the program"):
         await writer.do(write("first"))
     other.execute("ROLLBACK")
     other.close()

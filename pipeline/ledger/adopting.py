@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from pipeline import naming
@@ -77,7 +77,7 @@ def claim_shelf(connection: sqlite3.Connection, character: Character, now: int) 
         if asset is None:
             _hold(connection, character, number, now)
         else:
-            newest = max(newest, _insert(connection, character, asset, now))
+            newest = max(newest, insert_asset(connection, character, asset, now))
     connection.execute(
         "UPDATE characters SET highest = ?, newest_at = max(newest_at, ?) WHERE row = ?",
         (max(found), newest, character.row),
@@ -95,7 +95,8 @@ def _asset(text: str) -> Asset:
     return Asset(**{**values, "stored": Stored(**values["stored"]), "status": Status(values["status"])})
 
 
-def _insert(connection: sqlite3.Connection, character: Character, asset: Asset, now: int) -> int:
+def insert_asset(connection: sqlite3.Connection, character: Character, asset: Asset, now: int) -> int:
+    """Make the row of something that the store holds already; return the moment it counts as stored."""
     created = now if asset.stored.created_at is None else asset.stored.created_at
     prompt = None
     if asset.prompt is not None:
@@ -137,10 +138,3 @@ def _insert_image(connection: sqlite3.Connection, values: dict[str, object], eve
         f"INSERT INTO images ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", tuple(values.values())
     ).lastrowid
     connection.execute("INSERT INTO events (image, n, at, event, detail) VALUES (?, 1, ?, ?, '{}')", (row, now, event))
-
-
-def free_folders(connection: sqlite3.Connection, candidates: Iterable[str]) -> Iterable[str]:
-    """Leave out the folders that belong to owners already."""
-    for candidate in candidates:
-        if not connection.execute("SELECT 1 FROM owners WHERE slug = ?", (candidate,)).fetchone():
-            yield candidate

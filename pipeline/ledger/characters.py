@@ -46,7 +46,14 @@ def resolve(connection: sqlite3.Connection, job: Job, now: int) -> Character:
         NotTaken: the character belongs to another owner.
     """
     if job.character.id is not None:
-        character = _by_id(connection, job, job.character.id, now)
+        character = _claimed(
+            connection,
+            job.character.id,
+            job.character.name,
+            owner=job.owner,
+            default_owner=job.default_owner,
+            now=now,
+        )
     else:
         character = _by_name(connection, job, job.character.name or "", now)
     if job.character.embedding is not None and job.character.embedding != character.embedding:
@@ -57,24 +64,44 @@ def resolve(connection: sqlite3.Connection, job: Job, now: int) -> Character:
     return character
 
 
-def _by_id(connection: sqlite3.Connection, job: Job, character_id: str, now: int) -> Character:
+def _claimed(
+    connection: sqlite3.Connection,
+    character_id: str,
+    name: str | None,
+    *,
+    owner: str | None,
+    default_owner: str,
+    now: int,
+) -> Character:
     found = connection.execute(
         "SELECT characters.row, characters.name, owners.id FROM characters "
         "JOIN owners ON owners.row = characters.owner WHERE characters.id = ?",
         (character_id,),
     ).fetchone()
     if found is None:
-        owner = owner_row(connection, job.owner or job.default_owner)
-        return _create(connection, owner, character_id, job.character.name or character_id, now)
-    row, name, owner_id = found
-    if job.owner is not None and job.owner != owner_id:
+        return _create(
+            connection, owner_row(connection, owner or default_owner), character_id, name or character_id, now
+        )
+    row, present_name, present_owner = found
+    if owner is not None and owner != present_owner:
         raise NotTaken(
-            f'character "{character_id}" belongs to another owner than "{job.owner}"; '
+            f'character "{character_id}" belongs to another owner than "{owner}"; '
             "a character keeps its first owner: choose another id, or name the right owner"
         )
-    if job.character.name is not None and job.character.name != name:
-        connection.execute("UPDATE characters SET name = ? WHERE row = ?", (job.character.name, row))
+    if name is not None and name != present_name:
+        connection.execute("UPDATE characters SET name = ? WHERE row = ?", (name, row))
     return by_row(connection, row)
+
+
+def find_or_make(
+    connection: sqlite3.Connection, character_id: str, *, owner: str | None, default_owner: str, now: int
+) -> Character:
+    """Return the character with exactly this id, made at first sight.
+
+    Raises:
+        NotTaken: it belongs to another owner than `owner`.
+    """
+    return _claimed(connection, character_id, None, owner=owner, default_owner=default_owner, now=now)
 
 
 def _by_name(connection: sqlite3.Connection, job: Job, name: str, now: int) -> Character:

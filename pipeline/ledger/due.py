@@ -16,6 +16,7 @@ TURNS_OF = f"{_TURN} WHERE planned > 0 AND +owner = (SELECT row FROM owners WHER
 OWNERS_TO_ADOPT = """
 SELECT id FROM owners WHERE slug IS NULL
 AND EXISTS (SELECT 1 FROM jobs WHERE jobs.owner = owners.row AND plan IS NOT NULL) ORDER BY row"""
+LABELLED = "SELECT id FROM jobs WHERE seq IN (SELECT job FROM labels WHERE label = ?) ORDER BY seq"
 UNNUMBERED = """
 SELECT jobs.id FROM owners JOIN jobs ON jobs.owner = owners.row AND plan IS NOT NULL
 WHERE owners.id = ? ORDER BY seq"""
@@ -69,12 +70,16 @@ def where(
 
 
 def note(connection: sqlite3.Connection, job_ids: Collection[str], reason: str | None) -> None:
-    """Keep what unfinished jobs wait for; a job that waits with nothing under way counts as queued again."""
+    """Keep what unfinished jobs wait for; a job that waits with nothing under way counts as queued again.
+
+    A job that a person has paused goes on saying so.
+    """
     for job_id in job_ids:
         changed = connection.execute(
             "UPDATE jobs SET reason = ?1, version = version + 1, status = CASE "
             "WHEN running > 0 OR (started_at IS NOT NULL AND ?1 IS NULL) THEN 'running' ELSE 'queued' END "
-            "WHERE id = ?2 AND status IN ('queued', 'running') AND reason IS NOT ?1 RETURNING owner",
+            "WHERE id = ?2 AND status IN ('queued', 'running') AND reason IS NOT ?1 "
+            "AND id NOT IN (SELECT name FROM pauses WHERE kind = 'job') RETURNING owner",
             (reason, job_id),
         ).fetchall()
         for (owner,) in changed:

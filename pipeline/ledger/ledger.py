@@ -12,16 +12,17 @@ import trio
 from pipeline import clock as wall
 from pipeline import naming
 from pipeline.errors import IllegalStep
-from pipeline.ledger import due, trouble
+from pipeline.ledger import due, pausing, trouble
 from pipeline.ledger.adopting import adopt
 from pipeline.ledger.intake import accept
 from pipeline.ledger.opening import open_for_reading, open_for_writing
 from pipeline.ledger.rows import SELECT_IMAGE, Reader
 from pipeline.ledger.steps import record
-from pipeline.ledger.values import OwnerToAdopt, Turn, Verdict
+from pipeline.ledger.taking_over import Newcomer, take_over
+from pipeline.ledger.values import OwnerToAdopt, Pause, Turn, Verdict
 from pipeline.ledger.writer import RunSync, Writer
 from pipeline.lifecycle import Event, advance
-from pipeline.model import Asset, Image, Job, LaneState, State
+from pipeline.model import Asset, Image, Job, LaneState, State, Stored
 
 T = TypeVar("T")
 Value = str | int | None
@@ -76,6 +77,14 @@ class Ledger:
         """Take jobs in arrival order, in one transaction; a verdict each."""
         return await self._writer.do(lambda connection: accept(connection, jobs, self._clock()))
 
+    def jobs_labelled(self, label: str) -> list[str]:
+        """Jobs that carry a label, in arrival order, ended ones included."""
+        return [job for (job,) in self._rows(due.LABELLED, label)]
+
+    def job_ended(self, job_id: str) -> bool:
+        """Tell whether nothing of a known job is left to do, images being made again aside."""
+        return bool(self._rows("SELECT 1 FROM jobs WHERE id = ? AND status IN ('done', 'cancelled')", job_id))
+
     def knows(self, job_id: str) -> bool:
         """Tell whether a job of this id was ever accepted."""
         return bool(self._rows("SELECT 1 FROM jobs WHERE id = ?", job_id))
@@ -106,6 +115,20 @@ class Ledger:
             IllegalStep: the owner has a folder already, or the folder another owner.
         """
         await self._writer.do(lambda connection: adopt(connection, owner, slug, assets, self._clock()))
+
+    async def take_over(self, newcomer: Newcomer, found: Sequence[Stored]) -> list[int]:
+        """Give a character images that stand elsewhere in the store the next numbers, in the order given.
+
+        Those that the index knows already are left out, so it may be repeated. The character is made at first sight.
+
+        Returns:
+            The numbers that were given out.
+
+        Raises:
+            NotTaken: the character belongs to another owner.
+            IllegalStep: the owner's folder was never listed.
+        """
+        return await self._writer.do(lambda connection: take_over(connection, newcomer, found, self._clock()))
 
     # -- what is due
 
@@ -225,6 +248,18 @@ class Ledger:
     async def favorite(self, image: Image, *, chosen: bool) -> None:
         """Set or clear an image's favourite mark."""
         await self._writer.do(lambda connection: due.favorite(connection, image.row, chosen=chosen))
+
+    def pauses(self) -> list[Pause]:
+        """What people have paused."""
+        return [Pause(kind, name) for kind, name in self._rows(pausing.PAUSES)]
+
+    async def pause(self, what: Pause) -> bool:
+        """Keep a pause, for the next start as well; false where it was paused already."""
+        return await self._writer.do(lambda connection: pausing.pause(connection, what, self._clock()))
+
+    async def resume(self, what: Pause) -> bool:
+        """Forget a pause; false where there was none."""
+        return await self._writer.do(lambda connection: pausing.resume(connection, what))
 
     async def withdraw(self, job_id: str) -> bool:
         """Cancel a job that was never numbered; false where it has numbers, so its images are to be cancelled."""

@@ -34,7 +34,7 @@ def recipe_to_json(recipe: Recipe) -> str:
     values = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
     values["loras"] = [[lora.name, lora.weight] for lora in recipe.loras]
     values["params"] = dict(recipe.params)
-    return json.dumps({key: value for key, value in values.items() if value not in (None, False, [], {})})
+    return json.dumps({key: value for key, value in values.items() if value or (value == 0 and value is not False)})
 
 
 def recipe_from_json(text: str) -> Recipe:

@@ -235,3 +235,16 @@ def m001_first_index(db: Database) -> None:
     """All tables, indexes and the view of the first index."""
     for statement in (*_TABLES, *_INDEXES, _GALLERY):
         db.conn.execute(statement)
+
+
+@migrations()
+def m002_pauses(db: Database) -> None:
+    """What people have paused, so that a restart goes on pausing it."""
+    db.conn.execute(
+        """CREATE TABLE pauses (
+            kind TEXT NOT NULL,                 -- 'all', 'backend' or 'job'
+            name TEXT NOT NULL,                 -- empty for all
+            since INTEGER NOT NULL,
+            PRIMARY KEY (kind, name)
+        ) STRICT, WITHOUT ROWID"""
+    )

@@ -94,14 +94,15 @@ def _count(connection: sqlite3.Connection, job: int, step: _Step, now: int) -> N
         sets += [f"{step.old_status} = {step.old_status} - 1", f"{step.new_status} = {step.new_status} + 1"]
     starts = isinstance(step.event, Submitting)
     if starts:
-        sets += ["started_at = coalesce(started_at, ?)", "reason = NULL"]
-    ((queued, running, cancelled, started, status, finished),) = connection.execute(
+        paused = "id IN (SELECT name FROM pauses WHERE kind = 'job')"
+        sets += ["started_at = coalesce(started_at, ?)", f"reason = iif({paused}, reason, NULL)"]
+    ((queued, running, cancelled, started, status, finished, reason),) = connection.execute(
         f"UPDATE jobs SET {', '.join(sets)} WHERE seq = ? "
-        "RETURNING queued, running, cancelled, started_at, status, finished_at",
+        "RETURNING queued, running, cancelled, started_at, status, finished_at, reason",
         (planned, *((now,) if starts else ()), job),
     ).fetchall()
     if queued or running:
-        now_is = "running" if running or started is not None else "queued"
+        now_is = "running" if running or (started is not None and reason is None) else "queued"
     else:
         now_is = "cancelled" if cancelled else "done"
     ended = now_is in {"done", "cancelled"}
