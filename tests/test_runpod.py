@@ -43,7 +43,7 @@ def wall() -> int:
 
 
 @pytest.fixture
-def cloud(autojump_clock):
+def cloud():
     return RunPod(trio.current_time)
 
 
@@ -64,7 +64,7 @@ async def made(backend, request):
 # --- the straight way
 
 
-async def test_a_request_is_submitted_once_and_collected_when_it_is_done(cloud):
+async def test_a_request_is_submitted_once_and_collected_when_it_is_done(cloud, autojump_clock):
     cloud.plans.append(Plan(seconds=12.1, queued=3, make_output=sdxl_output))
     backend = adapter(cloud)
     submission = await backend.submit(asked())
@@ -85,12 +85,12 @@ async def test_a_request_is_submitted_once_and_collected_when_it_is_done(cloud):
 @pytest.mark.parametrize(
     ("timeout", "run", "ttl"), [(2, 5_000, 7_200_000), (600, 600_000, 7_200_000), (7200, 7_200_000, 10_800_000)]
 )
-async def test_the_policy_follows_the_timeout(cloud, timeout, run, ttl):
+async def test_the_policy_follows_the_timeout(cloud, autojump_clock, timeout, run, ttl):
     await adapter(cloud).submit(asked(timeout=timeout))
     assert cloud.bodies[0]["policy"] == {"executionTimeout": run, "ttl": ttl}
 
 
-async def test_collecting_can_be_repeated_also_by_a_later_run_of_the_program(cloud):
+async def test_collecting_can_be_repeated_also_by_a_later_run_of_the_program(cloud, autojump_clock):
     submission = await adapter(cloud).submit(asked())
     await trio.sleep(1000)
     first = await adapter(cloud).collect(asked(), submission)
@@ -99,13 +99,13 @@ async def test_collecting_can_be_repeated_also_by_a_later_run_of_the_program(clo
     assert cloud.paid == 1
 
 
-async def test_progress_output_is_no_result(cloud):
+async def test_progress_output_is_no_result(cloud, autojump_clock):
     cloud.plans.append(Plan(seconds=9, progress={"images": [B64]}, output={"images": [B64]}))
     await made(adapter(cloud), asked())
     assert trio.current_time() >= 9
 
 
-async def test_a_status_nobody_knows_is_waited_out(cloud):
+async def test_a_status_nobody_knows_is_waited_out(cloud, autojump_clock):
     cloud.weather.append(Weather("answer", path="/status/", reply=said({"id": "x", "status": "DEFROSTING"}), times=2))
     with structlog.testing.capture_logs() as logs:
         await made(adapter(cloud), asked())
@@ -139,7 +139,7 @@ ENDS = [
 
 
 @pytest.mark.parametrize(("plan", "kind", "code", "words"), ENDS)
-async def test_every_end_but_a_picture_is_an_error_with_its_cost(cloud, plan, kind, code, words):
+async def test_every_end_but_a_picture_is_an_error_with_its_cost(cloud, autojump_clock, plan, kind, code, words):
     cloud.plans.append(replace(plan, seconds=4))
     with pytest.raises(kind, match=words) as caught:
         await made(adapter(cloud), asked())
@@ -147,12 +147,12 @@ async def test_every_end_but_a_picture_is_an_error_with_its_cost(cloud, plan, ki
     assert caught.value.gpu_seconds == 4.0
 
 
-async def test_errors_besides_an_image_do_not_spoil_it(cloud):
+async def test_errors_besides_an_image_do_not_spoil_it(cloud, autojump_clock):
     cloud.plans.append(Plan(output={"images": [{"type": "base64", "data": B64}, B64], "errors": ["preview failed"]}))
     assert (await made(adapter(cloud), asked())).data == PICTURE
 
 
-async def test_a_job_that_never_ends_is_looked_at_once_more_cancelled_and_says_what_it_may_be(cloud):
+async def test_a_job_that_never_ends_is_looked_at_once_more_cancelled_and_says_what_it_may_be(cloud, autojump_clock):
     """A result too large for the worker to deliver looks just so."""
     cloud.plans.append(Plan(ends="IN_PROGRESS"))
     backend = adapter(cloud)
@@ -166,11 +166,15 @@ async def test_a_job_that_never_ends_is_looked_at_once_more_cancelled_and_says_w
     assert cloud.cancelled == [submission.remote_id]
 
 
-async def test_a_cancel_that_fails_does_not_hide_the_time_out(cloud):
+async def test_a_cancel_that_fails_does_not_hide_the_time_out(cloud, autojump_clock):
     cloud.plans.append(Plan(ends="IN_PROGRESS"))
     cloud.weather.append(Weather("reset", path="/cancel/"))
-    with pytest.raises(AttemptFailed, match="still IN_PROGRESS"):
-        await made(adapter(cloud), asked(timeout=8))
+    backend = adapter(cloud)
+    submission = await backend.submit(asked(timeout=8))
+    cloud.jobs[submission.remote_id].limit = 3600
+    with structlog.testing.capture_logs() as logs, pytest.raises(AttemptFailed, match="still IN_PROGRESS"):
+        await backend.collect(asked(timeout=8), submission)
+    assert [log["event"] for log in logs] == ["cancel_failed"]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +186,7 @@ async def test_a_cancel_that_fails_does_not_hide_the_time_out(cloud):
         (Plan(seconds=7200, queued=7000), 7201, "expired"),
     ],
 )
-async def test_a_result_that_is_gone_is_told_apart_from_one_that_is_late(cloud, plan, down, code):
+async def test_a_result_that_is_gone_is_told_apart_from_one_that_is_late(cloud, autojump_clock, plan, down, code):
     cloud.plans.append(replace(plan, make_output=sdxl_output))
     submission = await adapter(cloud).submit(asked(timeout=10_000 if code is None else 60))
     await trio.sleep(down)
@@ -195,7 +199,7 @@ async def test_a_result_that_is_gone_is_told_apart_from_one_that_is_late(cloud, 
     assert caught.value.code == code
 
 
-async def test_one_404_alone_is_not_believed(cloud):
+async def test_one_404_alone_is_not_believed(cloud, autojump_clock):
     cloud.weather.append(Weather("page", path="/status/", reply=said({}, 404)))
     assert (await made(adapter(cloud), asked())).data == PICTURE
 
@@ -224,7 +228,7 @@ async def test_one_404_alone_is_not_believed(cloud):
         Weather("answer", reply=said({"error": "bad"}, 400)),
     ],
 )
-async def test_weather_while_collecting_is_waited_out_and_then_told(cloud, weather):
+async def test_weather_while_collecting_is_waited_out_and_then_told(cloud, autojump_clock, weather):
     backend = adapter(cloud)
     submission = await backend.submit(asked())
     cloud.weather.append(replace(weather, path="/status/", times=ENDURED - 1))
@@ -235,7 +239,7 @@ async def test_weather_while_collecting_is_waited_out_and_then_told(cloud, weath
     assert cloud.paid == 1
 
 
-async def test_pauses_in_bad_weather_grow_or_are_as_long_as_asked_for(cloud):
+async def test_pauses_in_bad_weather_grow_or_are_as_long_as_asked_for(cloud, autojump_clock):
     backend = adapter(cloud)
     submission = await backend.submit(asked())
     await trio.sleep(10)
@@ -250,7 +254,7 @@ async def test_pauses_in_bad_weather_grow_or_are_as_long_as_asked_for(cloud):
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])
-async def test_what_does_not_mend_by_waiting_is_told_at_once(cloud, status):
+async def test_what_does_not_mend_by_waiting_is_told_at_once(cloud, autojump_clock, status):
     backend = adapter(cloud)
     submission = await backend.submit(asked())
     cloud.weather.append(Weather("page", path="/status/", reply=Reply(status), times=9))
@@ -259,7 +263,7 @@ async def test_what_does_not_mend_by_waiting_is_told_at_once(cloud, status):
     assert len([path for _, path in cloud.requests if "status" in path]) == 0
 
 
-async def test_an_answer_of_200_mb_is_refused_and_not_asked_for_again(cloud):
+async def test_an_answer_of_200_mb_is_refused_and_not_asked_for_again(cloud, autojump_clock):
     backend = adapter(cloud)
     submission = await backend.submit(asked())
     cloud.weather.append(Weather("answer", path="/status/", reply=Reply(200, b"{", zeros=200 << 20)))
@@ -288,7 +292,7 @@ SUBMITS = [
 
 
 @pytest.mark.parametrize(("weather", "kind", "code", "paid"), SUBMITS)
-async def test_weather_over_a_submission(cloud, weather, kind, code, paid):
+async def test_weather_over_a_submission(cloud, autojump_clock, weather, kind, code, paid):
     weather.times = 1
     cloud.weather.append(weather)
     with pytest.raises(BackendError) as caught:
@@ -299,7 +303,7 @@ async def test_weather_over_a_submission(cloud, weather, kind, code, paid):
         assert "RUNPOD_API_KEY" in str(caught.value)
 
 
-async def test_a_request_over_10_mb_is_not_even_sent(cloud):
+async def test_a_request_over_10_mb_is_not_even_sent(cloud, autojump_clock):
     request = pictures.request(recipe=Recipe(params={"image_url": "x" * LARGEST_REQUEST}))
     with pytest.raises(InvalidRequest, match=r"10\.5 MB.*10 MB at most") as caught:
         await adapter(cloud).submit(request)
@@ -310,12 +314,12 @@ async def test_a_request_over_10_mb_is_not_even_sent(cloud):
 # --- the other verbs
 
 
-async def test_what_is_in_doubt_cannot_be_looked_up(cloud):
+async def test_what_is_in_doubt_cannot_be_looked_up(cloud, autojump_clock):
     assert isinstance(await adapter(cloud).find(asked()), CannotTell)
     assert cloud.requests == []
 
 
-async def test_cancelling_stops_that_job_and_nothing_else(cloud):
+async def test_cancelling_stops_that_job_and_nothing_else(cloud, autojump_clock):
     backend = adapter(cloud)
     first, second = await backend.submit(asked()), await backend.submit(asked())
     await backend.cancel(first)
@@ -328,7 +332,7 @@ async def test_cancelling_stops_that_job_and_nothing_else(cloud):
     assert (await backend.collect(asked(), second)).data == PICTURE
 
 
-async def test_the_probe_asks_for_health(cloud):
+async def test_the_probe_asks_for_health(cloud, autojump_clock):
     await adapter(cloud).probe()
     assert cloud.requests == [("GET", "/v2/e/health")]
     with pytest.raises(Unavailable, match="RUNPOD_API_KEY"):
@@ -337,7 +341,7 @@ async def test_the_probe_asks_for_health(cloud):
         await adapter(cloud, "https://api.runpod.test/v2/other").probe()
 
 
-async def test_the_key_does_not_follow_a_submission_to_another_origin(cloud):
+async def test_the_key_does_not_follow_a_submission_to_another_origin(cloud, autojump_clock):
     backend = adapter(cloud)
     submission = replace(await backend.submit(asked()), base_url="https://elsewhere.test/v2/e")
     with pytest.raises(Unavailable):
@@ -345,7 +349,7 @@ async def test_the_key_does_not_follow_a_submission_to_another_origin(cloud):
     assert "authorization" not in cloud.headers[-1]
 
 
-async def test_an_old_address_at_the_same_origin_is_asked_there(cloud):
+async def test_an_old_address_at_the_same_origin_is_asked_there(cloud, autojump_clock):
     submission = await adapter(cloud).submit(asked())
     assert (await adapter(cloud, "https://api.runpod.test/v2/new").collect(asked(), submission)).data == PICTURE
 
@@ -368,14 +372,14 @@ class Shelf:
         return result
 
 
-async def test_an_image_named_by_url_is_fetched_also_in_bad_weather(cloud):
+async def test_an_image_named_by_url_is_fetched_also_in_bad_weather(cloud, autojump_clock):
     cloud.plans.append(Plan(output={"images": [{"type": "s3_url", "data": SIGNED}]}))
     shelf = Shelf(Unavailable("down", code="image_host"), PICTURE)
     assert (await made(adapter(cloud, fetcher=shelf), asked())).data == PICTURE
     assert shelf.urls == [SIGNED, SIGNED]
 
 
-async def test_a_private_address_is_not_asked_and_not_bought_again(cloud):
+async def test_a_private_address_is_not_asked_and_not_bought_again(cloud, autojump_clock):
     cloud.plans.append(Plan(output={"image_url": "http://127.0.0.1:1/a.png"}))
     with pytest.raises(BackendError) as caught:
         await made(adapter(cloud), asked())
@@ -396,7 +400,7 @@ SECRET_WEATHER = [
 
 
 @pytest.mark.parametrize("weather", SECRET_WEATHER)
-async def test_no_secret_is_in_any_error_or_log(cloud, caplog, weather):
+async def test_no_secret_is_in_any_error_or_log(cloud, autojump_clock, caplog, weather):
     caplog.set_level("DEBUG")
     backend = adapter(cloud)
     submission = await backend.submit(asked())
@@ -470,7 +474,9 @@ def test_samplers_of_worker_sdxl(names, scheduler):
         ("a1111", {"sampler_name": "Eulr"}, "unknown_sampler", "Euler"),
     ],
 )
-async def test_what_a_worker_cannot_do_is_found_before_anything_is_queued(cloud, worker, changes, code, words):
+async def test_what_a_worker_cannot_do_is_found_before_anything_is_queued(
+    cloud, autojump_clock, worker, changes, code, words
+):
     backend = adapter(cloud, build=input_builder(worker))
     with pytest.raises(InvalidRequest, match=words) as caught:
         await backend.check(full(recipe=changes).recipe, None, images=3)
@@ -488,7 +494,7 @@ def test_the_input_of_worker_a1111_is_the_body_of_txt2img():
     }  # fmt: skip
 
 
-async def test_worker_a1111_s_own_record_tells_whether_it_used_the_embedding(cloud):
+async def test_worker_a1111_s_own_record_tells_whether_it_used_the_embedding(cloud, autojump_clock):
     for texts, used in ((['Steps: 1, TI hashes: "mary-v2: 0a1b"'], True), (["Steps: 1"], False)):
         cloud.plans.append(Plan(output={"images": [B64], "info": json.dumps({"infotexts": texts})}))
         picture = await made(adapter(cloud, build=input_builder("a1111")), asked(embedding="mary-v2"))

@@ -168,10 +168,11 @@ class A1111:
     async def _current_task(self) -> str | None:
         answer = await self._service.ask(f"{_API}/progress", params={"skip_current_image": "true"})
         told = _json(answer)
-        if not isinstance(told, dict):
-            if answer.status == 404:
-                raise Unavailable(f"{self._service.url} has no /{_API}: start the web UI with --api", code="not_found")
-            raise self._service.refusal(answer) if not answer.is_success else _no_answer(answer)
+        if answer.status == 404:
+            raise self._without_api()
+        if not isinstance(told, dict) or not answer.is_success:
+            words = answer.words(self._service.secrets)
+            raise Unavailable(f"{self._service.url} tells no progress ({answer.status}): {words}", code="no_answer")
         task = told.get("current_task")
         return task if isinstance(task, str) else None
 
@@ -206,12 +207,15 @@ class A1111:
             return self._service.refusal(answer)
         said = words_of(told)
         if answer.status == 404 and said.lower() == "not found":
-            return Unavailable(f"{self._service.url} has no /{_API}: start the web UI with --api", code="not_found")
+            return self._without_api()
         if answer.status in (400, 404, 422):
             return InvalidRequest(f"A1111 refuses the request: {self._service.scrub(said)}", code="invalid_request")
         if answer.status == 500 and "error" in told:
             return failure(said, where="A1111 failed", secrets=self._service.secrets)
         return self._service.refusal(answer)
+
+    def _without_api(self) -> Unavailable:
+        return Unavailable(f"{self._service.url} has no /{_API}: start the web UI with --api", code="not_found")
 
 
 def _json(answer: Answer) -> object:
@@ -219,10 +223,6 @@ def _json(answer: Answer) -> object:
         return answer.json() if answer.is_success or answer.status >= 400 else None
     except ValueError:
         return None
-
-
-def _no_answer(answer: Answer) -> Unavailable:
-    return Unavailable(f"A1111's progress is no JSON: {answer.words()}", code="no_answer")
 
 
 def _same(name: str, offered: Iterable[str]) -> str | None:

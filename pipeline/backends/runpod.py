@@ -111,8 +111,9 @@ class Runpod:
                 raise self._gone(submission)
             if job is not None and self._clock() >= submission.deadline:
                 await self._give_up(submission)
+                status = self._service.scrub(_status_of(job))
                 raise AttemptFailed(
-                    f"RunPod job {submission.remote_id} is still {_status_of(job)} after {request.timeout:g} s; {_OVER_SIZE_HINT}",
+                    f"RunPod job {submission.remote_id} is still {status} after {request.timeout:g} s; {_OVER_SIZE_HINT}",
                     code="timed_out",
                 )
         raise AssertionError("looks never end by themselves")
