@@ -14,7 +14,6 @@ from pipeline.gallery.server import Patience, PortTaken, serve
 from pipeline.gallery.tokens import Tokens
 from tests.support.windows import house
 
-
 HASTY = Patience(grace=0.3, idle=0.3, send=0.2)
 
 
@@ -23,6 +22,11 @@ async def home(tmp_path):
     async with house(tmp_path) as made:
         await made.studio.made(n=2)
         yield made
+
+
+async def until(condition):
+    while not condition():
+        await trio.sleep(0.01)  # noqa: ASYNC110 - what a socket's other end has done makes no event here
 
 
 async def ask(port, text):
@@ -95,13 +99,11 @@ async def test_a_stop_lets_held_answers_go_and_answers_under_way_finish(home):
 
         nursery.start_soon(hold)
         with trio.fail_after(10):
-            while not home.app._changes.waiting:
-                await trio.sleep(0.01)
+            await until(lambda: home.app._changes.waiting)
             stop.set()
-            while not seen:
-                await trio.sleep(0.01)
+            await until(lambda: seen)
     assert seen == [304]
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="127.0.0.1"):
         await trio.open_tcp_stream("127.0.0.1", port)
 
 
@@ -133,8 +135,7 @@ async def test_a_client_that_takes_nothing_is_given_up(home, nursery):
             await stream.send_all(
                 f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {home.alice}\r\n\r\n".encode()
             )
-            while not any(line["event"] == "request" and line["status"] is None for line in lines):
-                await trio.sleep(0.01)
+            await until(lambda: any(line["event"] == "request" and line["status"] is None for line in lines))
             got = 0
             try:
                 while chunk := await stream.receive_some():

@@ -1,6 +1,7 @@
 """The JSON routes: galleries, characters, jobs. Each answer is made of one moment of the index and of one caller's own."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from urllib.parse import quote, urlencode
 
 import anyio
@@ -10,6 +11,7 @@ from starlette.responses import Response
 
 from pipeline import clock
 from pipeline.catalogue import BadCursor, Catalogue, CharacterRow, Filter, JobRow, success
+from pipeline.errors import PipelineError
 from pipeline.gallery import answers, views
 from pipeline.gallery.auth import Caller, Doorkeeper
 from pipeline.gallery.changes import Changes
@@ -158,17 +160,17 @@ class Api:
 
     async def _held(self, request: Request, maker: Maker, seconds: float) -> Ready:
         """Wait until the answer is another one; who may see it is asked again each time."""
-        ready, revision = self._made(request, maker)
-        async with anyio.create_task_group() as group:
-            group.start_soon(_until_gone, request, group.cancel_scope)
-            with anyio.move_on_after(seconds):
-                while ready.known_tag(request.headers) is not None and not self._changes.closed:
-                    seen = revision()
-                    ready, revision = self._made(request, maker)
-                    if ready.known_tag(request.headers) is not None:
-                        await self._changes.wait((request.url.path, request.headers["authorization"]), revision, seen)
-            group.cancel_scope.cancel()
-        return ready
+        with anyio.move_on_after(seconds):
+            while not self._changes.closed:
+                _, revision = self._made(request, maker)
+                seen = revision()
+                ready, revision = self._made(request, maker)
+                if ready.known_tag(request.headers) is None:
+                    return ready
+                key = (request.url.path, request.headers["authorization"])
+                if await _gone_while(request, partial(self._changes.wait, key, revision, seen)):
+                    break
+        return self._made(request, maker)[0]
 
     def _made(self, request: Request, maker: Maker) -> tuple[Ready, Callable[[], Hashable]]:
         try:
@@ -209,10 +211,28 @@ class Api:
         return f"{self._settings.public_url}{quote(request.url.path)}?{urlencode([*asked, ('cursor', cursor)])}"
 
 
-async def _until_gone(request: Request, scope: anyio.CancelScope) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
+async def _gone_while(request: Request, wait: Callable[[], Awaitable[None]]) -> bool:
+    """Wait, but no longer than the caller stays; tell whether it left. Errors come out as they are, not in a group."""
+    left = False
+    trouble: PipelineError | None = None
+
+    async def listen(scope: anyio.CancelScope) -> None:
+        nonlocal left
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(listen, group.cancel_scope)
+        try:
+            await wait()
+        except PipelineError as error:
+            trouble = error
+        group.cancel_scope.cancel()
+    if trouble is not None:
+        raise trouble
+    return left
 
 
 def _ready(answer: object, following: str | None) -> Ready:
