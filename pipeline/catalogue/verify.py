@@ -14,16 +14,23 @@ Check = Callable[[sqlite3.Connection], Iterator[Problem]]
 
 def problems(connection: sqlite3.Connection) -> list[Problem]:
     """Return all that is wrong, in the order of the checks; a damaged file ends the looking early."""
-    damage = list(_integrity(connection))
-    if damage:
-        return damage
+    for look in (_damage, _orphans):
+        if found := list(look(connection)):
+            return found
     return [problem for check in _CHECKS for problem in check(connection)]
 
 
-def _integrity(connection: sqlite3.Connection) -> Iterator[Problem]:
-    for (line,) in connection.execute("PRAGMA integrity_check(20)"):
+def _damage(connection: sqlite3.Connection) -> Iterator[Problem]:
+    try:
+        lines = [line for (line,) in connection.execute("PRAGMA integrity_check(20)")]
+    except sqlite3.DatabaseError as error:
+        lines = [str(error)]
+    for line in lines:
         if line != "ok":
             yield Problem("damaged", "index", f"SQLite finds the file damaged: {line}")
+
+
+def _orphans(connection: sqlite3.Connection) -> Iterator[Problem]:
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
         yield Problem("orphan", f"{table} {row}", f"row {row} of {table} names a row of {parent} that is not there")
 
