@@ -16,6 +16,7 @@ from pipeline.checks import Checks
 from pipeline.errors import NotAccepted
 from pipeline.lane import Lane, Slot
 from pipeline.ledger import Ledger, Turn
+from pipeline.lifecycle import ENDS
 from pipeline.model import Image, State
 from pipeline.patience import Patience
 from pipeline.pauses import Pauses
@@ -40,8 +41,17 @@ class Crew:
     send: trio.MemorySendChannel[_Start]
     under_way: int = 0
     unrecorded: set[int] = field(default_factory=set)  # rows that were taken, but the index does not say so yet
+    last_index: int = -1  # the farthest place in the job that was taken
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     gone: trio.Event = field(default_factory=trio.Event)
+
+
+@dataclass(slots=True)
+class Withdrawn:
+    """What became of the images of a cancelled job."""
+
+    images: int = 0  # cancelled; those that a store was to be handed already are still stored
+    unheard: list[Image] = field(default_factory=list)  # may go on at a back end that could not be told
 
 
 class Runner:
@@ -73,6 +83,7 @@ class Runner:
         self._checks = Checks()
         self._crews: dict[str, Crew] = {}
         self._nursery: trio.Nursery | None = None
+        self._resting: set[str] = set()  # jobs that a person has paused
         self.turns = Turns()
         worker.recorded = self._recorded
 
@@ -106,17 +117,32 @@ class Runner:
 
     def join(self, turn: Turn) -> None:
         """Let a job stand in line for those of its back ends that there are; for none, it waits where it can be seen."""
+        if turn.job_id in self._resting:
+            return
         there = tuple(name for name in turn.backends if name in self._lanes)
         self.turns.join(replace(turn, backends=there or turn.backends))
         self._ring(turn.backends)
 
     def rest(self, job_id: str) -> None:
-        """Start no more images of a job (it was paused); those under way go on."""
+        """Start no more images of a job until `wake` (it was paused); those under way go on."""
+        self._resting.add(job_id)
         self.turns.leave(job_id)
 
-    async def cancel(self, job_id: str) -> None:
-        """End a job's images that no store has been handed yet, at their back ends first."""
+    def wake(self, job_id: str) -> None:
+        """Let a job that rested stand in line again."""
+        self._resting.discard(job_id)
+        self.due(job_id)
+
+    @property
+    def resting(self) -> bool:
+        """Whether images wait for nothing but a person's `resume`."""
+        return any(self._ledger.turn(job_id) is not None for job_id in self._resting)
+
+    async def cancel(self, job_id: str) -> Withdrawn:
+        """End a job's images that no store has been handed yet: those that wait at once, others at their back ends first."""
         self.turns.leave(job_id)
+        gone = Withdrawn()
+        await self._withdraw_planned(job_id, gone)
         crew = self._crews.get(job_id)
         if crew is not None:
             self._worker.hurry(GRACE, job_id)
@@ -125,11 +151,16 @@ class Runner:
         async with trio.open_nursery() as nursery:
             for image in self._ledger.at_backends():
                 if image.job_id == job_id:
-                    nursery.start_soon(self._withdraw, image)
+                    nursery.start_soon(self._withdraw, image, gone)
+        await self._withdraw_planned(job_id, gone)  # what came back in between
+        self.turns.leave(job_id)
+        return gone
+
+    async def _withdraw_planned(self, job_id: str, gone: Withdrawn) -> None:
         while batch := self._ledger.planned(job_id, BATCH):
             async with trio.open_nursery() as nursery:
                 for image in batch:
-                    nursery.start_soon(self._withdraw, image)
+                    nursery.start_soon(self._withdraw, image, gone)
 
     def weigh(self) -> None:
         """Hold or release all lanes as the spool fills and empties."""
@@ -159,13 +190,21 @@ class Runner:
         """Find the image whose turn it is; what the lines say is a hint, what the index says is so."""
         await trio.lowlevel.checkpoint()
         while (turn := self.turns.take(lane.name, trio.current_time())) is not None:
-            crew = self._crews.get(turn.job_id)
-            taken = crew.unrecorded if crew is not None else set()
-            for image in self._ledger.planned(turn.job_id, len(taken) + 1):
-                if image.row not in taken:
-                    return image
+            image = self._next_planned(turn.job_id, self._crews.get(turn.job_id))
+            if image is not None:
+                return image
             self.turns.leave(turn.job_id)
         return None
+
+    def _next_planned(self, job_id: str, crew: Crew | None) -> Image | None:
+        """Read the job's next image; one that comes back from a failed attempt goes to the end."""
+        if crew is None:
+            found = self._ledger.planned(job_id, 1)
+        else:
+            found = self._ledger.planned(job_id, 1, crew.last_index)
+            found = found or self._ledger.planned(job_id, len(crew.unrecorded) + 1)
+            found = [image for image in found if image.row not in crew.unrecorded]
+        return found[0] if found else None
 
     def _resume(self, image: Image) -> None:
         lane = self._lanes.get(image.backend or "")
@@ -182,6 +221,7 @@ class Runner:
         crew.under_way += 1
         if image.state is State.PLANNED:
             crew.unrecorded.add(image.row)
+            crew.last_index = max(crew.last_index, image.index)
         crew.send.send_nowait((image, lane, slot))
 
     async def _hold(self, job_id: str, crew: Crew, receive: trio.MemoryReceiveChannel[_Start]) -> None:
@@ -242,9 +282,13 @@ class Runner:
         else:
             self._ring(pool)
 
-    async def _withdraw(self, image: Image) -> None:
-        image = await self._worker.withdraw(image, self._lanes.get(image.backend or ""))
-        self._at_rest(image)
+    async def _withdraw(self, image: Image, gone: Withdrawn) -> None:
+        ended, heard = await self._worker.withdraw(image, self._lanes.get(image.backend or ""))
+        if ended.state in ENDS:
+            gone.images += 1
+        if not heard:
+            gone.unheard.append(ended)
+        self._at_rest(ended)
 
     def _ring(self, backends: Iterable[str]) -> None:
         for name in backends:

@@ -116,6 +116,7 @@ class Stages:
         return not (
             self.runner.under_way
             or self.runner.turns.pools()
+            or self.runner.resting
             or self._ledger.owners_to_adopt()
             or self._ledger.to_store(1)
             or self._ledger.to_file(1)

@@ -121,15 +121,22 @@ class Worker:
             if job_id in {None, of_job}:
                 scope.deadline = min(scope.deadline, trio.current_time() + seconds)
 
-    async def withdraw(self, image: Image, lane: Lane | None) -> Image:
-        """Cancel an image, at its back end first where it is at one; one that cannot be reached is let go."""
-        submission = image.submission
-        if lane is not None and image.state in {State.SUBMITTING, State.UNCLEAR}:
-            with trio.move_on_after(PARTING):
+    async def withdraw(self, image: Image, lane: Lane | None) -> tuple[Image, bool]:
+        """Cancel an image, at its back end first where it is at one; one that cannot be reached is let go.
+
+        Returns:
+            The image, and whether nothing of it goes on at a back end, as far as that can be known.
+        """
+        if lane is None:
+            return await self._close(image, Cancelled()), image.state not in AT_BACKEND
+        submission, told = image.submission, True
+        if image.state in {State.SUBMITTING, State.UNCLEAR}:
+            with trio.move_on_after(PARTING) as scope:
                 submission = await self._found(image, lane)
-        if lane is not None and submission is not None:
-            await self._part(submission, lane)
-        return await self._close(image, Cancelled())
+            told = not scope.cancelled_caught
+        if submission is not None:
+            told = await self._part(submission, lane)
+        return await self._close(image, Cancelled()), told
 
     async def give_up(self, image: Image, fault: Fault) -> Image:
         """End an image that no back end of its job will ever make."""
@@ -259,13 +266,20 @@ class Worker:
         found = await self._ask(image, lane)
         return found if isinstance(found, Submission) else None
 
-    async def _part(self, submission: Submission, lane: Lane) -> None:
-        """Stop a submission at the back end as far as it can be: it costs money as long as it runs."""
+    async def _part(self, submission: Submission, lane: Lane) -> bool:
+        """Stop a submission at the back end as far as it can be: it costs money as long as it runs.
+
+        Returns:
+            Whether the back end heard it.
+        """
         with trio.move_on_after(PARTING):
             try:
                 await lane.backend.cancel(submission)
             except BackendError as error:
                 log.info("cancel_failed", backend=lane.name, remote=submission.remote_id, reason=str(error))
+            else:
+                return True
+        return False
 
     async def _keep(self, image: Image, made: Picture, lane: Lane, slot: Slot) -> Event:
         gpu_seconds = made.gpu_seconds or 0.0

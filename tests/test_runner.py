@@ -345,7 +345,7 @@ async def test_cancelling_a_job_stops_it_at_the_back_end_and_holds_the_numbers(t
         assert home.states("other") == ["done"]
 
 
-async def test_a_resting_job_starts_nothing_until_it_is_due_again(tmp_path, autojump_clock):
+async def test_a_resting_job_starts_nothing_until_it_is_woken(tmp_path, autojump_clock):
     pod = ScriptedBackend(takes=5.0)
     async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
         await home.accept(job(images=2))
@@ -353,7 +353,7 @@ async def test_a_resting_job_starts_nothing_until_it_is_due_again(tmp_path, auto
         home.stages.runner.rest("j1")
         await trio.sleep(99)
         assert home.states() == ["done", "planned"]
-        home.stages.runner.due("j1")
+        home.stages.runner.wake("j1")
         await home.settled()
         assert home.states() == ["done", "done"]
     assert [moment for moment, _ in pod.starts] == [0, 100]
