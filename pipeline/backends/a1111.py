@@ -56,7 +56,7 @@ class A1111:
             url,
             client,
             called="A1111",
-            remedy="set username and password to those of --api-auth",
+            remedy="set user and password to those of --api-auth",
             login=login,
             clock=clock,
         )

@@ -37,6 +37,7 @@ class A1111(Emulator):
         self.tasks: list[Task] = []
         self.interrupted: list[str] = []
         self.results: deque[Reply] = deque()  # instead of a picture, for the next accepted requests
+        self.by_seed: dict[int, Reply] = {}
         self.grid = False
         self.embeddings: list[str] = ["mary-v2"]
         self.skipped: list[str] = ["old-mary"]
@@ -100,7 +101,7 @@ class A1111(Emulator):
         task = Task(body.get("force_task_id", "none"), starts, starts + self.seconds)
         self.tasks.append(task)
         self.bodies.append(body)
-        reply = self.results.popleft() if self.results else said(self._made(body))
+        reply = self.results.popleft() if self.results else self.by_seed.get(body["seed"]) or said(self._made(body))
         reply.delay = task.ends - now
         return reply
 

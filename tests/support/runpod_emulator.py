@@ -68,6 +68,7 @@ class RunPod(Emulator):
         super().__init__(clock)
         self.plans: deque[Plan] = deque()
         self.usual = Plan(make_output=sdxl_output)
+        self.by_seed: dict[int, Plan] = {}
         self.bodies: list[dict] = []
         self.jobs: dict[str, Job] = {}
         self.cancelled: list[str] = []
@@ -111,7 +112,7 @@ class RunPod(Emulator):
         job = Job(
             id=f"{next(self._ids):08x}-0000-4000-8000-000000000000-u1",
             input=given["input"],
-            plan=self.plans.popleft() if self.plans else self.usual,
+            plan=self.plans.popleft() if self.plans else self.by_seed.get(given["input"].get("seed"), self.usual),
             at=self.now(),
             ttl=policy.get("ttl", 86_400_000) / 1000,
             limit=policy.get("executionTimeout", 600_000) / 1000,
