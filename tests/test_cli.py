@@ -1,0 +1,324 @@
+"""The front desk: commands as a person calls them, on real workspaces."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline.cli import COMMANDS, main
+from pipeline.cli.words import ago, span
+from pipeline.naming import slugify
+
+EXAMPLES = Path(__file__).parent.parent / "jobs" / "examples"
+CONFIG = """\
+gallery: {enabled: false}
+settle: 0.05
+store: {type: local}
+backends:
+  sketch: {type: sketch, fail_seeds: [13], attempts: 1}
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A folder with a configuration, and the environment's accounts out of the way."""
+    for name in ("CLOUDINARY_URL", "PIPELINE_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipeline.yaml").write_text(CONFIG)
+    (tmp_path / "jobs").mkdir()
+    return tmp_path
+
+
+def call(*words: str, input: bytes | None = None) -> Result:
+    return CliRunner().invoke(main, list(words), input=input, prog_name="pipeline")
+
+
+def drop(workspace: Path, name: str, text: str) -> None:
+    (workspace / "jobs" / name).write_text(text)
+
+
+SMALL = "width: 64\nheight: 64\n"
+
+
+def test_every_command_has_a_help_page_and_the_sentence_of_the_list():
+    listing = call("--help").output
+    for name, (_, line) in COMMANDS.items():
+        page = call(name, "--help")
+        assert page.exit_code == 0, page.output
+        assert f"{name} " in listing
+        assert line in listing
+
+
+def test_the_list_of_commands_imports_none_of_their_libraries():
+    code = "import sys; from pipeline.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint([m for m in ('trio','httpx','PIL','pydantic','starlette') if m in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.rstrip().endswith("[]")
+
+
+def test_an_unknown_command_names_the_nearest():
+    answer = call("stats")
+    assert answer.exit_code == 2
+    assert 'No such command "stats". Did you mean "status"?' in answer.output
+    assert call("--version").output.startswith("pipeline ")
+
+
+def test_init_writes_what_validates_and_never_twice(workspace):
+    folder = workspace / "new"
+    assert "wrote" in call("init", str(folder)).output
+    (folder / "pipeline.yaml").write_text("# mine\n")
+    again = call("init", str(folder))
+    assert "nothing was changed" in again.output
+    assert (folder / "pipeline.yaml").read_text() == "# mine\n"
+    example = folder / "jobs" / "examples" / "portrait.yaml"
+    assert call("validate", str(example)).exit_code == 0
+    assert json.loads((folder / "jobs" / "examples" / "job.schema.json").read_text())["type"] == "object"
+    (workspace / "file").write_text("")
+    assert call("init", str(workspace / "file" / "sub")).exit_code == 2
+
+
+def test_a_bad_configuration_is_told_with_its_place_and_nothing_starts(workspace):
+    (workspace / "pipeline.yaml").write_text("jobs: jobs\nstroe: local\n")
+    answer = call("run", "--once")
+    assert answer.exit_code == 2
+    assert 'pipeline.yaml:2:1: unknown key "stroe"; did you mean "store"?' in answer.output
+    assert not (workspace / ".pipeline").exists()
+
+
+def test_the_configuration_is_found_by_option_before_and_after_the_command(workspace):
+    other = workspace / "elsewhere"
+    other.mkdir()
+    (other / "p.yaml").write_text("default_owner: ann\n")
+    path = str(other / "p.yaml")
+    assert call("--config", path, "token", "create", "ann").exit_code == 0
+    assert call("token", "list", "--config", path).output.count("ann") == 1
+    assert (other / ".pipeline" / "tokens").exists()
+    assert call("token", "list").output.startswith("no tokens yet")
+
+
+def test_schemas_are_printed(workspace):
+    assert "character" in json.loads(call("schema").output)["properties"]
+    assert "backends" in json.loads(call("schema", "--config").output)["properties"]
+
+
+def test_tokens_are_made_listed_and_revoked(workspace):
+    token = call("token", "create", "alice", "--name", "phone", "--expires", "30d").output.strip()
+    assert token.startswith("pl_")
+    assert "\n" not in token
+    call("token", "create", "--all")
+    listed = json.loads(call("token", "list", "--json").output)
+    assert [(one["owner"], one["name"]) for one in listed] == [("alice", "phone"), (None, None)]
+    assert token not in call("token", "list").output
+    assert "revoked" in call("token", "revoke", "phone").output
+    assert call("token", "revoke", "phone").exit_code == 2
+    assert call("token", "create").exit_code == 2
+    assert call("token", "create", "bob", "--expires", "soon").exit_code == 2
+
+
+def test_validate_prints_the_plan(workspace):
+    drop(workspace, "m.yaml", f"character: Mary\nprompt: [in a garden, at sea]\nquantity: 2\nseed: 7\n{SMALL}")
+    answer = call("validate", "jobs/m.yaml", "--plan")
+    assert answer.exit_code == 0, answer.output
+    assert "4 images of Mary" in answer.output
+    assert "mary_image_4  seed 10  at sea" in answer.output
+    (told,) = json.loads(call("validate", "jobs/m.yaml", "--plan", "--json").output)
+    assert [image["filename"] for image in told["images"]] == [f"mary_image_{n}" for n in (1, 2, 3, 4)]
+
+
+def test_validate_refuses_with_the_place(workspace):
+    drop(workspace, "bad.yaml", "character: Mary\nprompt: x\nquantty: 2\n")
+    answer = call("validate", "jobs/bad.yaml", "jobs/none.yaml")
+    assert answer.exit_code == 2
+    assert 'bad.yaml:3:1: unknown key "quantty"; did you mean "quantity"?' in answer.output
+    assert "none.yaml: cannot be read (No such file or directory)" in answer.output
+    told = json.loads(call("validate", "jobs/bad.yaml", "--json").stdout)
+    assert told[0]["valid"] is False
+
+
+def test_validate_prints_how_a_workflow_is_bound(workspace):
+    flow = Path(__file__).parent / "workflows"
+    exported = next(flow.glob("*sd15*.json"), None) or min(flow.glob("*.json"))
+    (workspace / "pipeline.yaml").write_text(f"backends: {{pod: {{type: comfyui, workflow: {exported}}}}}\n")
+    drop(workspace, "m.yaml", "character: Mary\nprompt: x\n")
+    answer = call("validate", "jobs/m.yaml", "--plan")
+    assert "workflow of pod:" in answer.output, answer.output
+    assert "prompt ->" in answer.output
+    (workspace / "pipeline.yaml").write_text("backends: {pod: {type: comfyui, workflow: nowhere.json}}\n")
+    assert "nowhere.json: the workflow of pod cannot be read" in call("validate", "jobs/m.yaml", "--plan").output
+
+
+@pytest.mark.parametrize(
+    "example", sorted(EXAMPLES.glob("*.yaml")) + sorted(EXAMPLES.glob("*.json")), ids=lambda path: path.name
+)
+def test_the_examples_are_valid(workspace, example):
+    if example.name == "job.schema.json":
+        pytest.skip("the schema beside the examples is no job")
+    answer = call("validate", str(example))
+    assert "unknown style" not in answer.output
+    assert answer.exit_code == 0, answer.output
+
+
+def test_submit_prints_the_id_and_writes_a_valid_file(workspace):
+    answer = call(
+        "submit", "--character", "Mary", "--prompt", "in a garden", "-n", "2", "--seed", "7", "--label", "spring"
+    )
+    assert answer.exit_code == 0, answer.output
+    (file,) = (workspace / "jobs").glob("*.json")
+    said = json.loads(file.read_text())
+    assert said["id"] == answer.output.strip()
+    assert (said["quantity"], said["seed"], said["labels"], said["prompt"]) == (2, 7, ["spring"], "in a garden")
+    assert call("validate", str(file)).exit_code == 0
+
+
+def test_submit_takes_the_body_of_the_old_request_from_stdin(workspace):
+    body = b'{"characterId": "123", "prompt": "at sea", "numImages": 2}'
+    answer = call("submit", "-", input=body)
+    assert answer.exit_code == 0, answer.output
+    assert call("submit", "--json", "-", input=body).output.startswith("[")
+
+
+def test_submit_refuses_what_would_be_rejected(workspace):
+    assert call("submit").exit_code == 2
+    assert call("submit", "--character", "Mary").exit_code == 0  # a style may bring the prompt; the daemon decides
+    assert call("submit", "--character", "Mary", "--prompt", "x", "-n", "0").exit_code == 2
+    assert call("submit", "nowhere.yaml").exit_code == 2
+    drop(workspace, "two.txt", "character: Mary\nprompt: x\n")
+    assert call("submit", "jobs/two.txt", "--character", "Mary").exit_code == 2
+
+
+def test_once_works_off_what_is_there_and_tells_by_its_exit_code(workspace):
+    drop(workspace, "good.yaml", f"id: good\ncharacter: Mary\nprompt: in a garden\nquantity: 3\nseed: 1\n{SMALL}")
+    answer = call("run", "--once")
+    assert answer.exit_code == 0, answer.output
+    result = json.loads((workspace / "jobs/done/good.result.json").read_text())
+    assert result["success"] is True
+    assert [image["filename"] for image in result["data"]["images"]] == ["mary_image_1", "mary_image_2", "mary_image_3"]
+    assert (workspace / "jobs/done/good.yaml").exists()
+    assert min((workspace / "images/me/characters/mary/images").iterdir()).name == "mary_image_1.png"
+    drop(workspace, "spoilt.yaml", f"id: spoilt\ncharacter: Mary\nprompt: in a garden\nseed: 13\n{SMALL}")
+    assert call("run", "--once").exit_code == 1
+    assert json.loads((workspace / "jobs/done/spoilt.result.json").read_text())["data"]["images"][0]["number"] == 4
+    drop(workspace, "wrong.yaml", "charcter: Mary\n")
+    assert call("run", "--once").exit_code == 1
+    assert 'did you mean "character"?' in (workspace / "jobs/rejected/wrong.error.txt").read_text()
+
+
+@pytest.fixture
+def worked(workspace):
+    """A workspace with a done job and one placeholder in it."""
+    drop(workspace, "a.yaml", f"id: a\ncharacter: Mary\nprompt: [in a garden, at sea]\nseed: 12\nlabels: [x]\n{SMALL}")
+    call("run", "--once")
+    return workspace
+
+
+def test_status_shows_the_whole_and_one_job(worked):
+    whole = call("status").output
+    assert "not running" in whole
+    assert "JOBS 0 running, 0 waiting" in whole
+    assert "1 placeholder" in whole
+    told = json.loads(call("status", "--json").output)
+    assert told["images"]["done"] == 1
+    one = call("status", "a").output
+    assert "mary_image_2  placeholder  sketch  failed: sketch was told to fail on seed 13" in one
+    assert "StoredAt" in one
+    assert json.loads(call("status", "a", "--json").output)["data"]["placeholderCount"] == 1
+    assert call("status", "nobody").exit_code == 2
+
+
+def test_status_before_anything_ran_says_what_to_do(workspace):
+    answer = call("status")
+    assert answer.exit_code == 2
+    assert "there is no index" in answer.output
+
+
+def test_gallery_lists_characters_images_and_one(worked):
+    assert "mary  Mary  2 images" in call("gallery").output
+    assert "mary_image_2  placeholder" in call("gallery", "mary").output
+    told = json.loads(call("gallery", "mary", "1", "--json").output)
+    assert (told["filename"], told["seed"], told["status"]) == ("mary_image_1", 12, "done")
+    assert json.loads(call("gallery", "--json").output)[0]["characterId"] == "mary"
+    assert len(json.loads(call("gallery", "mary", "--json").output)) == 2
+    assert call("gallery", "bob").exit_code == 2
+    assert call("gallery", "mary", "9").exit_code == 2
+
+
+def test_verify_names_each_kind_of_damage(worked):
+    assert call("verify").output == "all is well\n"
+    images = worked / "images/me/characters/mary/images"
+    (images / "mary_image_1.png").write_bytes(b"changed")
+    (images / "mary_image_2.png").unlink()
+    (images / "mary_image_9.png").write_bytes(b"stranger")
+    (worked / ".pipeline/spool/77-x.img").write_bytes(b"orphan")
+    (worked / ".pipeline/kept").mkdir(exist_ok=True)
+    (worked / ".pipeline/kept/5-x.img").write_bytes(b"paid")
+    answer = call("verify")
+    assert answer.exit_code == 1
+    kinds = [one["kind"] for one in json.loads(call("verify", "--json").output)]
+    assert sorted(kinds) == ["changed", "extra", "kept", "missing", "spool_orphan"]
+    assert "5 problems" in answer.output
+
+
+def test_verify_compares_with_the_store_itself(worked):
+    assert call("verify", "--store").output == "all is well\n"
+    (worked / "images/me/characters/mary/images/mary_image_2.png").unlink()
+    assert {one["kind"] for one in json.loads(call("verify", "--store", "--json").output)} == {"missing"}
+
+
+def test_waiting_for_a_submitted_job_shows_its_end(workspace):
+    daemon = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run"],
+        cwd=workspace,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        answer = call(
+            "submit", "--character", "Mary", "--prompt", "x", "--width", "64", "--height", "64", "-n", "2", "--wait"
+        )
+        assert answer.exit_code == 0, answer.output
+        assert "2/2" in answer.output
+        spoilt = call(
+            "submit",
+            "--character",
+            "Mary",
+            "--prompt",
+            "x",
+            "--seed",
+            "13",
+            "--width",
+            "64",
+            "--height",
+            "64",
+            "--wait",
+            "--json",
+        )
+        assert spoilt.exit_code == 1
+        told = json.loads(spoilt.stdout)
+        assert told["success"] is False
+        assert told["data"]["placeholderCount"] == 1
+        declined = call("submit", "--character-id", "mary", "--owner", "eve", "--prompt", "x", "--wait")
+        assert declined.exit_code == 1
+        assert "rejected:" in declined.output
+    finally:
+        daemon.terminate()
+        assert daemon.wait(15) == 0
+        assert daemon.stderr is not None
+        daemon.stderr.close()
+
+
+def test_waiting_without_a_daemon_ends_with_a_hint(workspace):
+    answer = call("submit", "--character", "Mary", "--prompt", "x", "--wait", "--patience", "0.3")
+    assert answer.exit_code == 1
+    assert "is `pipeline run` running for this folder?" in answer.output
+
+
+def test_durations_are_said_as_people_say_them():
+    assert [span(seconds) for seconds in (11, 240, 11520, 190_800)] == ["11 s", "4 min", "3 h 12 m", "2 d 5 h"]
+    assert ago("2025-07-28T10:00:00Z", 1753697100000) == "5 min"
+    assert ago("nonsense", 0) == ""
+
+
+def test_the_slug_of_the_demo_is_stable():
+    assert slugify("Mary in a garden") == "mary-in-a-garden"
