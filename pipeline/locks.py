@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from pipeline.files import make_folder
 from pipeline.mounts import MOUNTINFO, mount_of
 
 LOCK_NAME = ".pipeline.lock"
+_TRIES = 5
+_BETWEEN_TRIES = 0.01  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,7 @@ def hold(folder: Path, name: str = LOCK_NAME, *, process: str | None = None) -> 
     path = folder / name
     lock = _open(folder, path)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise ConfigError(f"{path}: cannot be locked ({error.strerror}); use a local folder") from error
-            raise HeldElsewhere(_told(folder, lock)) from error
+        _lock(folder, path, lock)
         _sign(lock, process or _own_command())
         yield
     finally:
@@ -89,6 +87,21 @@ def refuse_shared(folder: Path, *, mountinfo: Path = MOUNTINFO) -> None:
             "SQLite's locks and shared memory cannot be relied on and an index may be damaged; "
             "set `state:` to a folder on a local disk (the jobs folder may stay where it is)"
         )
+
+
+def _lock(folder: Path, path: Path, lock: int) -> None:
+    """Take the lock; tried for a moment, since somebody may just be asking who holds it."""
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise ConfigError(f"{path}: cannot be locked ({error.strerror}); use a local folder") from error
+            if not tries_left:
+                raise HeldElsewhere(_told(folder, lock)) from error
+            time.sleep(_BETWEEN_TRIES)
+        else:
+            return
 
 
 def _open(folder: Path, path: Path) -> int:

@@ -1,6 +1,7 @@
 import errno
 import os
 import re
+import resource
 import stat
 from dataclasses import replace
 
@@ -616,3 +617,89 @@ async def test_totals_add_up_and_tell_how_long_the_last_file_had_lain_there(auto
         assert (totals.taken, totals.rejected, totals.duplicates, totals.passes) == (1, 1, 1, 2)
         assert totals.lag == 0  # a clock set back makes no negative waits
         assert totals.passed_at == 0
+
+
+async def test_by_default_leases_are_believed_on_a_local_disk(autojump_clock, tmp_path):
+    async with open_stand(tmp_path, disk=None, settle=0.1) as stand:
+        with someone_writing(stand.jobs / "a.yaml", spec()):
+            await stand.inbox.scan()
+            await trio.sleep(1)
+            assert (await stand.inbox.scan()).written == 1
+
+
+async def test_when_file_descriptors_run_out_nothing_is_lost(autojump_clock, tmp_path):
+    async def starved(call, *args):
+        if call.__name__ != "draft" or not starving[0]:
+            return call(*args)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            return call(*args)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    starving = [True]
+    async with open_stand(tmp_path, run_sync=starved) as stand:
+        stand.put("a.yaml")
+        result = await stand.inbox.scan()
+        assert (result.taken, result.stuck) == (0, 0)
+        assert "Too many open files" in result.trouble
+        starving[0] = False
+        assert (await stand.inbox.scan()).taken == 1
+
+
+@pytest.mark.parametrize(("step", "folder"), [("take", "active"), ("set_aside", "rejected")])
+async def test_a_folder_deleted_in_the_middle_of_a_pass_is_made_again(autojump_clock, tmp_path, step, folder):
+    async def deleting(call, *args):
+        if call.__name__ == step and not deleted:
+            deleted.append(step)
+            (tmp_path / "jobs" / folder).rmdir()
+        return call(*args)
+
+    deleted = []
+    async with open_stand(tmp_path, run_sync=deleting, settle=0) as stand:
+        stand.put("good.yaml")
+        stand.put("bad.yaml", BAD)
+        assert folder in (await stand.inbox.scan()).trouble
+        result = await stand.inbox.scan()
+        assert result.trouble is None
+        assert (stand.inbox.totals.taken, stand.inbox.totals.rejected) == (1, 1)
+
+
+async def test_a_file_put_into_rejected_at_the_same_moment_is_not_replaced(autojump_clock, tmp_path):
+    def rename(source, target):
+        if not theirs:
+            theirs.append(target)
+            target.write_text("theirs")
+        Disk().rename(source, target)
+
+    theirs = []
+    async with open_stand(tmp_path, disk=Disk(leases=True, rename=rename), settle=0) as stand:
+        stand.put("mary.yaml", BAD)
+        assert (await stand.inbox.scan()).rejected == 1
+        assert theirs[0].read_text() == "theirs"
+        assert (stand.jobs / "rejected/mary-2.yaml").read_text() == BAD
+        assert "quantty" in (stand.jobs / "rejected/mary-2.error.txt").read_text()
+
+
+async def test_a_link_in_the_place_of_a_reason_is_neither_followed_nor_replaced(autojump_clock, tmp_path):
+    async with open_stand(tmp_path, settle=0) as stand:
+        await stand.inbox.scan()
+        link = stand.jobs / "rejected/mary.error.txt"
+        link.symlink_to(tmp_path / "elsewhere")
+        stand.put("mary.yaml", BAD)
+        assert (await stand.inbox.scan()).rejected == 1
+        assert link.is_symlink()
+        assert not (tmp_path / "elsewhere").exists()
+        assert "mary-2.error.txt" in stand.lies_in("rejected")
+
+
+async def test_a_file_that_was_stuck_is_forgotten_when_it_is_gone(autojump_clock, tmp_path):
+    def rename(source, target):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(source))
+
+    async with open_stand(tmp_path, disk=Disk(leases=True, rename=rename)) as stand:
+        path = stand.put("a.yaml")
+        assert (await stand.inbox.scan()).stuck == 1
+        path.unlink()
+        assert (await stand.inbox.scan()).stuck == 0

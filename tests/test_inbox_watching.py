@@ -242,29 +242,26 @@ async def test_a_deleted_folder_is_made_again_and_listened_to_again(tmp_path):
 
 
 async def test_a_flood_is_worked_off_without_listening_to_it(tmp_path):
-    files = 2 * MOST_HEARD
-    async with open_stand(tmp_path, run_sync=trio.to_thread.run_sync, scan_interval=LONG) as stand:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(stand.inbox.run)
-            await until(lambda: stand.inbox.watching)
+    files = MOST_HEARD + 200
+    dropped = trio.Event()
 
-            def drop(first):
-                for n in range(first, files, 4):
-                    path = stand.jobs / f"{n}.yaml"
-                    draft = path.with_suffix(".part")
-                    draft.write_text(spec(f"p{n}"))
-                    draft.rename(path)
+    async def gated(call, *args):
+        if call.__name__ == "_look":
+            await dropped.wait()
+        return await trio.to_thread.run_sync(call, *args)
 
-            writers = [threading.Thread(target=drop, args=(first,)) for first in range(4)]
-            for writer in writers:
-                writer.start()
-            await until(lambda: len(stand.accepted) == files)
-            for writer in writers:
-                writer.join()
-            await until(lambda: stand.inbox.watching)
-            assert stand.inbox.totals.taken == files
-            nursery.cancel_scope.cancel()
+    async with open_stand(tmp_path, run_sync=gated, scan_interval=LONG) as stand, trio.open_nursery() as nursery:
+        await nursery.start(stand.inbox.run)
+        await until(lambda: stand.inbox.watching and stand.inbox.totals.passes >= 2)
+        ears = stand.inbox._ears
+        for n in range(files):
+            stand.put(f"{n}.yaml", spec(f"p{n}"))
+        await until(lambda: len(ears._heard) == MOST_HEARD)
+        dropped.set()
+        await until(lambda: len(stand.accepted) == files)
+        await until(lambda: stand.inbox.watching)
         assert sorted(stand.prompts()) == sorted(f"p{n}" for n in range(files))
+        nursery.cancel_scope.cancel()
 
 
 async def test_many_files_waiting_at_the_start_are_taken_before_listening_begins(tmp_path):
@@ -306,6 +303,33 @@ async def test_what_cannot_be_listened_to_is_told_with_its_reason(tmp_path):
     assert ears.deaf()
     assert "No such file" in ears.reason
     assert set(threading.enumerate()) == before
+
+
+async def test_a_folder_that_vanishes_while_listening_begins_leaves_no_thread_behind(tmp_path):
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+
+    def make():
+        folder.rmdir()
+        return make_observer()
+
+    before = set(threading.enumerate())
+    ears = Ears(folder, make)
+    ears.open()
+    assert ears.deaf()
+    assert ears.reason is not None
+    assert set(threading.enumerate()) == before
+
+
+async def test_a_folder_that_is_gone_is_not_listened_to_any_more(tmp_path):
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    ears = Ears(folder, make_observer)
+    ears.open()
+    assert not ears.deaf()
+    folder.rmdir()
+    assert ears.deaf()
+    ears.close()
 
 
 async def test_subfolders_and_other_files_are_not_listened_to(tmp_path):

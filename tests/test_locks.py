@@ -1,12 +1,14 @@
+import fcntl
 import os
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from pipeline.errors import ConfigError, HeldElsewhere
-from pipeline.locks import LOCK_NAME, hold, refuse_shared
+from pipeline.locks import LOCK_NAME, Holder, hold, holder, refuse_shared
 from pipeline.mounts import Mount, mount_of
 
 HOLDER = """
@@ -20,28 +22,28 @@ with hold(Path(sys.argv[1]), process="pipeline run"):
 
 
 def start_holder(folder):
-    holder = subprocess.Popen(
+    other = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert holder.stdout.readline() == "held\n"
-    return holder
+    assert other.stdout.readline() == "held\n"
+    return other
 
 
 def test_the_second_process_is_told_which_one_holds_the_folder(tmp_path):
-    with start_holder(tmp_path) as holder:
+    with start_holder(tmp_path) as other:
         with pytest.raises(HeldElsewhere) as told, hold(tmp_path):
             pass
-        holder.kill()
+        other.kill()
     words = (
-        rf"{re.escape(str(tmp_path))} is held by process {holder.pid} \(pipeline run\) since \d{{4}}-\S+Z; stop it, .*"
+        rf"{re.escape(str(tmp_path))} is held by process {other.pid} \(pipeline run\) since \d{{4}}-\S+Z; stop it, .*"
     )
     assert re.fullmatch(words, str(told.value))
 
 
 def test_a_killed_holder_lets_go_and_its_words_do_no_harm(tmp_path):
-    with start_holder(tmp_path) as holder:
-        holder.kill()
-    assert str(holder.pid) in (tmp_path / LOCK_NAME).read_text()
+    with start_holder(tmp_path) as other:
+        other.kill()
+    assert str(other.pid) in (tmp_path / LOCK_NAME).read_text()
     with hold(tmp_path):
         assert str(os.getpid()) in (tmp_path / LOCK_NAME).read_text()
 
@@ -62,11 +64,34 @@ def test_one_process_cannot_hold_a_folder_twice_but_can_hold_two(tmp_path):
     "words", [b"", b"\x00" * 50, b"[]", b"7", b'{"pid": "x"}', b'{"pid": 1}', b"\xff", b"x" * 9_000]
 )
 def test_a_holder_whose_words_cannot_be_read_is_a_holder_all_the_same(tmp_path, words):
-    with start_holder(tmp_path) as holder:
+    with start_holder(tmp_path) as other:
         (tmp_path / LOCK_NAME).write_bytes(words)
         with pytest.raises(HeldElsewhere, match="held by another process"), hold(tmp_path):
             pass
-        holder.kill()
+        other.kill()
+
+
+def test_whoever_asks_is_told_the_holder_without_holding_anything(tmp_path):
+    assert holder(tmp_path / "none") is None
+    with hold(tmp_path, process="pipeline run"):
+        told = holder(tmp_path)
+        assert isinstance(told, Holder)
+        assert (told.pid, told.process) == (os.getpid(), "pipeline run")
+        (tmp_path / LOCK_NAME).write_bytes(b"")
+        assert holder(tmp_path) == Holder(0, "another process", "")
+    assert holder(tmp_path) is None
+
+
+def test_somebody_who_is_just_asking_keeps_nobody_from_the_folder(tmp_path):
+    with hold(tmp_path):
+        pass
+    asking = os.open(tmp_path / LOCK_NAME, os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    done = threading.Timer(0.015, os.close, (asking,))
+    done.start()
+    with hold(tmp_path):
+        pass
+    done.join()
 
 
 def test_a_shorter_name_leaves_nothing_of_a_longer_one(tmp_path):
