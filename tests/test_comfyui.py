@@ -185,13 +185,16 @@ async def test_a_prompt_that_a_restart_swept_away_is_lost_after_two_looks(autoju
     assert await stage.backend.find(ask) == NotThere()
 
 
+async def test_a_loss_is_known_within_seconds_however_old_the_submission(autojump_clock, stage, ask):
+    submission = Submission(TICKET, URL, EPOCH - 90 * 24 * 3_600_000, EPOCH)
+    with pytest.raises(AttemptFailed):
+        await stage.backend.collect(ask, submission)
+    assert trio.current_time() == 1.0
+
+
 async def test_one_look_without_a_trace_is_no_loss(autojump_clock, stage, ask):
     submission = await stage.backend.submit(ask)
     empty = Reply(200, b'{"queue_running": [], "queue_pending": []}')
-    for _ in range(2):
-        stage.comfy.weather.append(Weather("answer", "GET", "/queue", reply=empty))
-        with trio.move_on_after(0.3):
-            await stage.backend.collect(ask, submission)
     stage.comfy.weather.append(Weather("answer", "GET", "/queue", reply=empty))
     made = await stage.backend.collect(ask, submission)
     assert made.gpu_seconds == 10.0
@@ -392,6 +395,14 @@ async def test_weather_that_stays_is_the_lanes_matter(autojump_clock, stage, ask
     assert trio.current_time() == pytest.approx(0.5 + 1 + 2 + 4, abs=1.0), "growing pauses, five looks"
 
 
+async def test_a_spoilt_look_at_an_old_submission_is_made_again_soon(autojump_clock, stage, ask):
+    submission = await stage.backend.submit(ask)
+    await trio.sleep(3600)
+    stage.comfy.weather.append(Weather("refuse", times=2))
+    await stage.backend.collect(ask, submission)
+    assert trio.current_time() == pytest.approx(3601.5, abs=0.2)
+
+
 async def test_refused_credentials_are_told_at_once(autojump_clock, stage, ask):
     submission = await stage.backend.submit(ask)
     stage.comfy.login = "Basic other"
@@ -414,6 +425,21 @@ async def test_a_giant_answer_ends_the_attempt(autojump_clock, stage, ask):
     with pytest.raises(AttemptFailed, match="MB") as caught:
         await stage.backend.collect(ask, submission)
     assert caught.value.code == "too_large"
+
+
+@pytest.mark.parametrize("odd", [{"images": None}, {"images": [5, {"filename": ""}]}, {"text": ["a caption"]}, 5])
+async def test_outputs_that_are_no_pictures_are_passed_over(autojump_clock, stage, ask, odd):
+    submission = await stage.backend.submit(ask)
+    await trio.sleep(11)
+    stage.comfy.handle("GET", "/queue", {}, b"")
+    real = stage.comfy.history[TICKET]["outputs"]
+    stage.comfy.history[TICKET]["outputs"] = {"7": odd, "9": real["7"]}
+    assert picture.examine((await stage.backend.collect(ask, submission)).data).width == 64
+
+
+async def test_a_queue_that_is_no_queue_is_no_trace(autojump_clock, stage, ask):
+    stage.comfy.weather.append(always(Reply(200, b"[]"), method="GET", path="/queue"))
+    assert await stage.backend.find(ask) == NotThere()
 
 
 async def test_a_history_that_is_no_history_is_no_end(autojump_clock, stage, ask):
@@ -540,6 +566,14 @@ async def test_a_server_that_does_not_tell_is_not_second_guessed(autojump_clock,
         await stage.backend.check(replace(SMALL, model=None), None, images=2)
 
 
+@pytest.mark.parametrize(
+    "told", [5, {}, {"input": {"required": None}}, {"input": {"required": {"ckpt_name": ["COMBO", {"remote": "x"}]}}}]
+)
+async def test_choices_that_are_not_told_are_left_to_the_server(autojump_clock, stage, told):
+    stage.comfy.info["CheckpointLoaderSimple"] = told
+    await stage.backend.check(replace(SMALL, model="anything"), None, images=2)
+
+
 async def test_a_server_that_is_down_cannot_be_checked(autojump_clock, stage):
     stage.comfy.weather.append(Weather("refuse"))
     with pytest.raises(Unavailable):
@@ -561,8 +595,11 @@ async def test_without_any_checkpoint_the_person_is_told(autojump_clock, stage, 
 
 
 async def test_names_without_extension_or_folder_are_completed(autojump_clock, stage, ask):
+    stage.comfy.info["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"][0].append("v1.5")
     recipe = replace(SMALL, model="Animagine", loras=(Lora("ink", 0.5),))
-    await stage.backend.submit(replace(ask, recipe=recipe))
+    await stage.backend.submit(replace(ask, recipe=replace(recipe, model="v1.5")))
+    assert stage.graph()["1"]["inputs"]["ckpt_name"] == "v1.5", "a dot alone makes no extension"
+    await stage.backend.submit(replace(ask, ticket=OTHER, recipe=recipe))
     assert stage.graph()["1"]["inputs"]["ckpt_name"] == "animagine.safetensors"
     assert stage.graph()["8"]["inputs"]["lora_name"] == "style/ink.safetensors"
     stage.comfy.info["LoraLoader"]["input"]["required"]["lora_name"] = [["a/ink.pt", "b/ink.pt"]]

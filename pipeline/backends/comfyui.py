@@ -76,43 +76,39 @@ class ComfyUI:
 
     async def find(self, request: Request) -> Submission | NotThere | CannotTell:
         """Look in the queue, the history and the output folder, in this order; twice, unless it is found."""
-        for pause in (0.0, SECOND_LOOK):
-            await trio.sleep(pause)
-            at = await self._queued(self._service.url, request, request.ticket)
-            if at is not None:
-                return self._submission(request, at)
-            if await self._finished(self._service.url, request.ticket) is not None:
+        match await self._trace(self._service.url, request, request.ticket):
+            case str(remote_id):
+                return self._submission(request, remote_id)
+            case Finished():
                 return self._submission(request, request.ticket)
         if await self._by_name(self._service.url, request) is not None:
             return self._submission(request, request.ticket)
         return NotThere()
 
     async def collect(self, request: Request, submission: Submission) -> Picture:
-        """Ask until the history tells the end of it; two looks in a row without a trace of it mean a restart."""
-        absent = failures = 0
+        """Ask until the history tells the end of it; no trace of it in two looks in a row means a restart."""
+        failures = 0
         waited = False
-        async for _ in self._pace.looks(submission.accepted_at):
+        looks = self._pace.looks(submission.accepted_at)
+        while True:
+            await anext(looks)
             try:
-                if await self._queued(submission.base_url, request, submission.remote_id) is not None:
-                    absent, failures, waited = 0, 0, True
-                    continue
-                done = await self._finished(submission.base_url, submission.remote_id)
-                if done is not None:
+                trace = await self._trace(submission.base_url, request, submission.remote_id)
+                if trace is None:
+                    return await self._left_behind(request, submission)
+                if isinstance(trace, Finished):
                     took = (self._clock() - submission.accepted_at) / 1000
-                    picture = await self._picture(request, submission, done)
+                    picture = await self._picture(request, submission, trace)
                     if waited or took <= _OVERTAKEN:
                         self._pace.learned(took)
                     return picture
-                failures = 0
-                absent += 1
-                if absent >= 2:
-                    return await self._left_behind(request, submission)
+                failures, waited = 0, True
             except NotAccepted as error:
                 failures += 1
                 if failures >= ENDURED or error.code in _FOR_GOOD:
                     raise
                 await trio.sleep(error.retry_after if error.retry_after is not None else 0.5 * 2 ** (failures - 1))
-        raise AssertionError("looks end only with the caller's patience")
+                looks = self._pace.looks(submission.accepted_at)  # what was not seen is looked at again at once
 
     async def cancel(self, submission: Submission) -> None:
         """Stop this prompt alone: never a global interrupt."""
@@ -181,13 +177,20 @@ class ComfyUI:
                 code = "missing_node" if unknown_node else "invalid_request"
                 raise InvalidRequest(f"{self._at} refuses the workflow: {self._scrub(said)}{hint}", code=code)
 
-    async def _queued(self, base: str, request: Request, prompt_id: str) -> str | None:
-        told = await self._json("queue", base)
-        found = comfy_words.in_queue(told, prompt_id=prompt_id, prefix=prefix_of(request.ticket))
-        return None if found is None else found[0]
+    async def _trace(self, base: str, request: Request, prompt_id: str) -> str | Finished | None:
+        """Return the id under which it waits or runs, or how it ended; None where two looks find neither.
 
-    async def _finished(self, base: str, prompt_id: str) -> Finished | None:
-        return comfy_words.finished(await self._json(f"history/{quote(prompt_id, safe='')}", base), prompt_id)
+        The queue comes first: a prompt moves from there to the history, never back.
+        """
+        for pause in (0.0, SECOND_LOOK):
+            await trio.sleep(pause)
+            told = await self._json("queue", base)
+            if found := comfy_words.in_queue(told, prompt_id=prompt_id, prefix=prefix_of(request.ticket)):
+                return found[0]
+            told = await self._json(f"history/{quote(prompt_id, safe='')}", base)
+            if done := comfy_words.finished(told, prompt_id):
+                return done
+        return None
 
     async def _picture(self, request: Request, submission: Submission, done: Finished) -> Picture:
         if (failure := done.failure()) is not None:

@@ -30,9 +30,6 @@ class Installed:
     def __init__(self, told: object) -> None:
         self._classes: Mapping[str, object] = told if isinstance(told, dict) else {}
 
-    def __contains__(self, kind: object) -> bool:
-        return kind in self._classes
-
     def choices(self, kind: str, name: str) -> Sequence[str] | None:
         """Return what a combo box offers; None where the input is none, or its choices are not told."""
         match self._classes.get(kind):

@@ -86,6 +86,7 @@ class Comfy:
         self.embeddings = list(comfyui_nodes.EMBEDDINGS)
         self.weather: deque[Weather] = deque()
         self.results: deque[str] = deque()  # success | error | oom | silent_error | empty | temp | garbage | hang
+        self.fail_seeds: list[int] = []
         self.requests: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.bodies: list[dict] = []  # of POST /prompt, accepted or not
@@ -271,6 +272,8 @@ class Comfy:
                 entry = self.pending.pop(0)
                 entry.started_at = max(entry.queued_at, self._free_at)
                 entry.result = self.results.popleft() if self.results else "success"
+                if any(node["inputs"].get("seed") in self.fail_seeds for node in entry.graph.values()):
+                    entry.result = "error"
                 self.running = entry
             entry = self.running
             seconds = 0.0 if json.dumps(entry.graph) in self._cache else self.seconds

@@ -5,6 +5,7 @@ cannot be made to do is left None, and the tests of it are skipped for that adap
 """
 
 import inspect
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -12,14 +13,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from pipeline.backends.a1111 import A1111
+from pipeline.backends.binding import bind
+from pipeline.backends.comfyui import ComfyUI
+from pipeline.backends.fetch import Fetcher
+from pipeline.backends.graph import load_workflow
+from pipeline.backends.pace import Pace
+from pipeline.backends.runpod import Runpod
+from pipeline.backends.runpod_inputs import sdxl_input
 from pipeline.backends.sketch import Sketch
 from pipeline.clock import now
 from pipeline.model import Recipe, Request, Stored, Submission
 from pipeline.ports import Backend, Store
 from pipeline.stores.cloudinary import Account, CloudinaryStore
 from pipeline.stores.local import LocalStore
-from tests.support import pictures
+from tests.support import a1111_emulator, loopback, pictures
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator, failing
+from tests.support.comfyui_emulator import Comfy, Weather
+from tests.support.comfyui_wires import transport
+from tests.support.runpod_emulator import KEY as RUNPOD_KEY
+from tests.support.runpod_emulator import Plan, RunPod
 from tests.support.scripted import ScriptedBackend
 
 
@@ -91,6 +106,42 @@ async def scripted(folder: Path) -> AsyncIterator[BackendStand]:
 
 
 @asynccontextmanager
+async def runpod(folder: Path) -> AsyncIterator[BackendStand]:
+    cloud = RunPod()
+    cloud.usual.seconds = 0.01
+    cloud.by_seed[13] = Plan(seconds=0.01, ends="FAILED", error="the GPU fell off the bus")
+    cloud.by_seed[14] = Plan(seconds=0.01, ends="FAILED", error=["Unexpected input. x is not a valid input option."])
+    url, small = "http://runpod.test/v2/e", Recipe(width=24, height=16)
+    async with httpx.AsyncClient(transport=loopback.transport(cloud)) as client:
+        yield BackendStand(
+            backend=Runpod(url, client, api_key=RUNPOD_KEY, build=sdxl_input, pace=Pace(150), fetcher=Fetcher()),
+            good=pictures.request(recipe=small),
+            invalid=pictures.request(seed=14, recipe=small),
+            failing=pictures.request(seed=13, recipe=small),
+            go_down=lambda: cloud.weather.append(loopback.Weather("refuse", times=99)),
+            forgotten=Submission("never", url, now(), now() + 60_000),
+        )
+
+
+@asynccontextmanager
+async def a1111(folder: Path) -> AsyncIterator[BackendStand]:
+    webui = a1111_emulator.A1111()
+    webui.by_seed[13] = loopback.said({"error": "RuntimeError", "detail": "", "errors": "NaN in Unet"}, 500)
+    webui.by_seed[14] = loopback.said({"detail": [{"loc": ["body", "steps"], "msg": "not an integer"}]}, 422)
+    url, small = "http://webui.test:7860", Recipe(width=24, height=16)
+    async with httpx.AsyncClient(transport=loopback.transport(webui)) as client:
+        yield BackendStand(
+            backend=A1111(url, client, pace=Pace(20)),
+            good=pictures.request(recipe=small),
+            invalid=pictures.request(seed=14, recipe=small),
+            failing=pictures.request(seed=13, recipe=small),
+            unknown_model=pictures.request(recipe=Recipe(width=24, height=16, model="nobody-has-this")),
+            go_down=lambda: webui.weather.append(loopback.Weather("refuse", times=99)),
+            forgotten=Submission("never", url, now(), now() + 60_000),
+        )
+
+
+@asynccontextmanager
 async def local(folder: Path) -> AsyncIterator[StoreStand]:
     images = folder / "images"
 
@@ -127,5 +178,29 @@ async def cloudinary(folder: Path) -> AsyncIterator[StoreStand]:
         yield StoreStand(store, content, partial(cloud.plant, type="authenticated"), go_down)
 
 
-BACKENDS: dict[str, BackendFactory] = {"sketch": sketch, "scripted": scripted}
+@asynccontextmanager
+async def comfyui(folder: Path) -> AsyncIterator[BackendStand]:
+    comfy = Comfy(clock=time.monotonic, seconds=0.0)
+    comfy.fail_seeds.append(13)
+    recipe = Recipe(width=64, height=96, model="animagine.safetensors")
+    async with httpx.AsyncClient(transport=transport(comfy)) as client:
+        yield BackendStand(
+            backend=ComfyUI("http://comfy.test:8188", client, binding=bind(load_workflow(None)), pace=Pace(1000)),
+            good=pictures.request(recipe=recipe),
+            invalid=pictures.request(recipe=Recipe(width=8, height=96, model="animagine.safetensors")),
+            failing=pictures.request(seed=13, recipe=recipe),
+            unknown_model=pictures.request(recipe=Recipe(width=64, height=96, model="nowhere.safetensors")),
+            go_down=lambda: comfy.weather.append(Weather("refuse", times=1_000_000)),
+            forgotten=Submission("5c1f3f0e-61a4-4a0f-8f0e-8a9d4d0b7c55", "http://comfy.test:8188", 0, 600_000),
+            finds=True,
+        )
+
+
+BACKENDS: dict[str, BackendFactory] = {
+    "sketch": sketch,
+    "scripted": scripted,
+    "comfyui": comfyui,
+    "runpod": runpod,
+    "a1111": a1111,
+}
 STORES: dict[str, StoreFactory] = {"local": local, "cloudinary": cloudinary}
