@@ -87,7 +87,7 @@ class Adoption:
 
     async def _one(self, owner: OwnerToAdopt, failures: list[IndexTrouble]) -> None:
         try:
-            await self._adopt(owner.owner)
+            await self.adopt(owner.owner)
         except IndexTrouble as error:
             failures.append(error)
         except StoreError as error:
@@ -102,7 +102,13 @@ class Adoption:
         finally:
             self._places.release()
 
-    async def _adopt(self, owner: str) -> None:
+    async def adopt(self, owner: str) -> None:
+        """List what the store holds for an owner, and fix the owner's folder.
+
+        Raises:
+            StoreUnavailable: the store cannot be listed.
+            IllegalStep: the owner has a folder already, or the folder was given away meanwhile.
+        """
         for slug in self._ledger.folder_choices(owner):
             assets = [asset async for asset in self._store.listing(slug)]
             if not any(_is_anothers(asset, owner) for asset in assets):

@@ -122,6 +122,11 @@ class Spool:
             size: int = await self._run_sync(_move, self.kept_folder / name, self._path(name))
         self._count(name, size)
 
+    async def discard(self, name: str) -> None:
+        """Delete a kept file for good; one that is gone already is no error."""
+        with _telling("removed", self.kept_folder / name):
+            await self._run_sync(_unlink, self.kept_folder / self._path(name).name)
+
     async def kept(self) -> dict[str, int]:
         """Return name and size of every file put aside."""
         with _telling("listed", self.kept_folder):

@@ -103,6 +103,15 @@ class Ledger:
         """Tell whether a folder belongs to some owner already."""
         return bool(self._rows("SELECT 1 FROM owners WHERE slug = ?", slug))
 
+    def has_folder(self, owner: str) -> bool:
+        """Tell whether the store was listed for an owner, so that numbers can be given out."""
+        return bool(self._rows("SELECT 1 FROM owners WHERE id = ? AND slug IS NOT NULL", owner))
+
+    def owner_of(self, character_id: str) -> str | None:
+        """Tell whose a character is; None: there is no such character."""
+        sql = "SELECT owners.id FROM characters JOIN owners ON owners.row = characters.owner WHERE characters.id = ?"
+        return next((owner for (owner,) in self._rows(sql, character_id)), None)
+
     def folder_choices(self, owner: str) -> Iterator[str]:
         """Folders that an owner may have, best first, without end: `alice`, `alice-2` … as far as no owner has them."""
         candidates = (naming.with_suffix(naming.slugify(owner), n) for n in count(1))

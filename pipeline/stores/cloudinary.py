@@ -103,6 +103,11 @@ class CloudinaryStore:
             if (asset := read_asset(resource, owner_slug, self._stored(resource))) is not None:
                 yield asset
 
+    async def elsewhere(self, prefix: str) -> AsyncIterator[Stored]:
+        """Go through everything under a prefix, whatever its names mean."""
+        async for resource in self.under(prefix):
+            yield self._stored(resource)
+
     async def under(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
         """Go through the raw records of all assets whose public id begins with `prefix`."""
         for delivery_type in TYPES:

@@ -1,0 +1,71 @@
+"""How a command has its order carried out: by the daemon that holds the state folder, or else by itself."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.errors import HeldElsewhere, PipelineError
+from pipeline.locks import hold, holder
+from pipeline.orders.desk import Desk
+from pipeline.orders.kinds import Order, Reply
+
+EVERY = 0.05  # seconds between two looks for the reply
+PATIENCE = 30.0
+LASTING_PATIENCE = 900.0
+
+
+class NoReply(PipelineError):
+    """Whoever holds the state folder has not carried the order out yet; it stays."""
+
+
+def deliver(
+    state: Path, order: Order, carry_out: Callable[[Order], Reply], *, process: str, patience: float | None = None
+) -> Reply:
+    """Return what became of an order.
+
+    Args:
+        state: the state folder.
+        order: what is asked.
+        carry_out: does it in this process, with the state folder held.
+        process: what others are told about this process while it holds the folder.
+        patience: seconds to wait for a daemon's reply.
+
+    Raises:
+        NoReply: none came in time; the order stays and is carried out.
+    """
+    try:
+        with hold(state, process=process):
+            return carry_out(order)
+    except HeldElsewhere:
+        pass
+    desk = Desk(state)
+    name = desk.leave(order)
+
+    def alone() -> Reply | None:
+        try:
+            with hold(state, process=process):
+                if not desk.lies_there(name):
+                    return desk.take_reply(name)
+                reply = carry_out(order)
+                desk.withdraw(name)
+                return reply
+        except HeldElsewhere:  # another was quicker
+            return None
+
+    if patience is None:
+        patience = LASTING_PATIENCE if order.lasting else PATIENCE
+    deadline = time.monotonic() + patience
+    try:
+        while time.monotonic() < deadline:
+            reply = desk.take_reply(name)
+            if reply is None and holder(state) is None:  # whoever held it has ended meanwhile
+                reply = alone()
+            if reply is not None:
+                return reply
+            time.sleep(EVERY)
+    except KeyboardInterrupt:
+        desk.withdraw(name)
+        raise
+    held_by = holder(state)
+    who = f"process {held_by.pid} ({held_by.process})" if held_by else "whoever held the state folder"
+    raise NoReply(f"{who} has not answered within {patience:g} s; the order stays in {desk.folder} and is carried out")

@@ -1,0 +1,86 @@
+"""Favourites, and images that are deleted for good."""
+
+import trio
+
+from pipeline.errors import StoreError, UserError
+from pipeline.ledger import Ledger
+from pipeline.lifecycle import Removed
+from pipeline.model import Image, State
+from pipeline.orders.kinds import Favorite, Remove, Reply
+from pipeline.stages import Parts
+
+STORE_SECONDS = 60.0  # a store that takes longer to delete one image is down
+
+
+async def favorite(order: Favorite, ledger: Ledger) -> Reply:
+    """Set or clear marks."""
+    images = _all_there(order, ledger)
+    for image in images:
+        await ledger.favorite(image, chosen=order.chosen)
+    verb = "is a favorite" if order.chosen else "is no favorite"
+    numbers = [image.number for image in images]
+    data = {"characterId": order.character, "numbers": numbers, "favorite": order.chosen}
+    return Reply(lines=tuple(f"{image.filename} {verb}" for image in images), data=data)
+
+
+async def remove(order: Remove, parts: Parts) -> Reply:
+    """Delete images, one after the other: first at the store, then in the index.
+
+    A crash in between leaves a row that still tells where to delete; the other way round the image would be left at the
+    store and nobody would know.
+    """
+    lines: list[str] = []
+    gone: list[int] = []
+    failed = False
+    for image in _all_there(order, parts.ledger):
+        trouble = await _delete(image, parts)
+        if trouble is None:
+            gone.append(image.number)
+            lines.append(f"{image.filename} is removed")
+        else:
+            failed = True
+            lines.append(f"{image.filename}: {trouble}")
+    return Reply(
+        exit_code=1 if failed else 0, lines=tuple(lines), data={"characterId": order.character, "removed": gone}
+    )
+
+
+async def _delete(image: Image, parts: Parts) -> str | None:
+    """Delete one image; return why not."""
+    if image.state is not State.REMOVED:
+        if image.state not in Removed.allowed:
+            return f"is {image.state}: only images, placeholders and failed ones that stand still can be removed"
+        trouble = await _delete_at_store(image, parts)
+        if trouble is not None:
+            return trouble
+        await parts.ledger.record(image, Removed())
+    for name in await parts.spool.kept():
+        if name.partition("-")[0] == str(image.row):
+            await parts.spool.discard(name)
+    return None
+
+
+async def _delete_at_store(image: Image, parts: Parts) -> str | None:
+    if image.stored is None or (image.fault is not None and image.fault.code == "conflict"):
+        return None  # what stands there, if anything, is not ours
+    try:
+        with trio.fail_after(STORE_SECONDS):
+            await parts.store.remove(image.stored)
+    except StoreError as error:
+        return f"not removed: {error}"
+    except trio.TooSlowError:
+        return f"not removed: the store gave no answer within {STORE_SECONDS:g} s; try again later"
+    return None
+
+
+def _all_there(order: Favorite | Remove, ledger: Ledger) -> list[Image]:
+    """Read the images before anything is done to one of them."""
+    images = []
+    for number in dict.fromkeys(order.numbers):
+        image = ledger.image_by_number(order.character, number)
+        if image is None:
+            raise UserError(
+                f"{order.character} has no image {number}; `pipeline gallery {order.character}` lists what there is"
+            )
+        images.append(image)
+    return images

@@ -1,0 +1,68 @@
+"""Pausing: nothing new starts; what is under way goes on. The index keeps it over restarts."""
+
+from pipeline.errors import UserError
+from pipeline.ledger import Pause as Held
+from pipeline.orders.kinds import Pause, Reply, Resume
+from pipeline.stages import Parts, Stages
+
+
+def put_in_force(what: Held, parts: Parts, stages: Stages) -> None:
+    """Hold what is paused; images under way are left alone."""
+    match what.kind:
+        case "all":
+            parts.brake.put("pause", what.reason)
+        case "backend":
+            if what.name in parts.lanes:
+                parts.lanes[what.name].pause(what.reason)
+        case "job":
+            stages.runner.rest(what.name)
+
+
+def _release(what: Held, parts: Parts, stages: Stages) -> None:
+    match what.kind:
+        case "all":
+            parts.brake.put("pause", None)
+        case "backend":
+            if what.name in parts.lanes:
+                parts.lanes[what.name].pause(None)
+        case "job":
+            stages.runner.wake(what.name)
+
+
+async def pause(order: Pause, parts: Parts, stages: Stages) -> Reply:
+    """Pause a job, a back end or everything, until it is resumed."""
+    what = _meant(order, parts)
+    fresh = await parts.ledger.pause(what)
+    put_in_force(what, parts, stages)
+    return Reply(lines=(f"{_named(what)} {'is paused' if fresh else 'was paused already'}",), data=_told([what]))
+
+
+async def resume(order: Resume, parts: Parts, stages: Stages) -> Reply:
+    """Undo one pause, or all of them."""
+    there = parts.ledger.pauses()
+    wanted = there if order.job is None and order.backend is None else [_meant(order, parts)]
+    lines = []
+    for what in wanted:
+        gone = await parts.ledger.resume(what)
+        _release(what, parts, stages)
+        lines.append(f"{_named(what)} {'goes on' if gone else 'was not paused'}")
+    lines += [f"but {what.reason}" for what in parts.ledger.pauses() if what.kind == "all"]
+    return Reply(lines=tuple(lines) or ("nothing is paused",), data=_told(wanted))
+
+
+def _meant(order: Pause | Resume, parts: Parts) -> Held:
+    if order.backend is not None:
+        return Held("backend", order.backend)
+    if order.job is None:
+        return Held("all")
+    if not parts.ledger.knows(order.job):
+        raise UserError(f'no job has the id "{order.job}"; `pipeline status` shows what is unfinished')
+    return Held("job", order.job)
+
+
+def _named(what: Held) -> str:
+    return {"all": "everything", "backend": f"back end {what.name}", "job": f"job {what.name}"}[what.kind]
+
+
+def _told(pauses: list[Held]) -> dict[str, object]:
+    return {"pauses": [{"kind": what.kind, "name": what.name or None} for what in pauses]}
