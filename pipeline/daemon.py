@@ -31,6 +31,9 @@ from pipeline.lane import Lane
 from pipeline.ledger import Ledger, open_ledger
 from pipeline.locks import hold, refuse_shared
 from pipeline.model import State
+from pipeline.orders.desk import Desk
+from pipeline.orders.stage import Orders
+from pipeline.orders.steward import Steward
 from pipeline.ports import Backend, Store
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
@@ -103,7 +106,7 @@ async def run(
     refuse_shared(config.state)
     try:
         with hold(config.state), hold(config.jobs):
-            async with _opened(config, openers or Openers()) as (parts, catalogue):
+            async with opened(config, openers or Openers()) as (parts, catalogue):
                 roof = _Roof(config, parts, catalogue, trio.Event() if stop is None else stop)
                 return await roof.work(once=once, patience=patience, started=started)
     except BaseExceptionGroup as group:
@@ -118,6 +121,7 @@ class _Roof:
         self._catalogue = catalogue
         self._stop = stop
         self._stages = Stages(parts)
+        self._orders = Orders(Desk(config.state), Steward(parts, self._stages).carry_out)
         self._inbox = Inbox(
             config.jobs,
             rules=config.rules(),
@@ -138,7 +142,10 @@ class _Roof:
                 await inner.start(self._stages.run, self._stop)
                 started(Started(port, tokens))
                 log.info("started", jobs=str(self._config.jobs), port=port)
-                dropped = await self._work_off(patience) if once else await self._take_files()
+                async with trio.open_nursery() as desk:
+                    await desk.start(self._orders.run)
+                    dropped = await self._work_off(patience) if once else await self._take_files()
+                    desk.cancel_scope.cancel()
                 self._stop.set()
             left = bool(dropped.left or dropped.stuck or dropped.trouble) or not self._stages.settled()
             outcome = Outcome(dict(self._stages.ended), self._inbox.totals.rejected, waiting=left)
@@ -187,7 +194,7 @@ class _Roof:
 
 
 @asynccontextmanager
-async def _opened(config: Config, openers: Openers) -> AsyncIterator[tuple[Parts, Catalogue]]:
+async def opened(config: Config, openers: Openers) -> AsyncIterator[tuple[Parts, Catalogue]]:
     """Open what the stages work with; closed in the opposite order."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     async with AsyncExitStack() as stack:

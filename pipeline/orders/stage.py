@@ -61,18 +61,22 @@ class Orders:
         """
         self._desk.open()
         self._desk.sweep()
-        task_status.started()
         pauses = Pauses(longest=30.0)
         async with trio.open_nursery() as nursery:
+            await self._try_to_look(nursery, pauses)
+            task_status.started()
             while True:
-                rest = EVERY
-                try:
-                    await self._look(nursery)
-                    pauses.reset()
-                except OSError as error:
-                    rest = pauses.next()
-                    log.warning("orders_stuck", folder=str(self._desk.folder), reason=error.strerror)
-                await trio.sleep(rest)
+                await trio.sleep(await self._try_to_look(nursery, pauses))
+
+    async def _try_to_look(self, nursery: trio.Nursery, pauses: Pauses) -> float:
+        """Carry out what is due, and return the seconds until the next look."""
+        try:
+            await self._look(nursery)
+        except OSError as error:
+            log.warning("orders_stuck", folder=str(self._desk.folder), reason=error.strerror)
+            return pauses.next()
+        pauses.reset()
+        return EVERY
 
     async def _look(self, nursery: trio.Nursery) -> None:
         for name in self._desk.waiting():
