@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from pipeline.catalogue import Catalogue
 from pipeline.clock import Clock, now
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.files import make_folder
+from pipeline.files import make_folder, sweep_drafts
 from pipeline.gallery.server import serve
 from pipeline.gallery.tokens import Tokens
 from pipeline.inbox import Inbox, Pass
@@ -106,11 +106,19 @@ async def run(
     refuse_shared(config.state)
     try:
         with hold(config.state), hold(config.jobs):
+            await trio.to_thread.run_sync(_sweep, config.jobs)
             async with opened(config, openers or Openers()) as (parts, catalogue):
                 roof = _Roof(config, parts, catalogue, trio.Event() if stop is None else stop)
                 return await roof.work(once=once, patience=patience, started=started)
     except BaseExceptionGroup as group:
         raise _the_one(group) or group from None
+
+
+def _sweep(jobs: Path) -> None:
+    """Remove what a crash left half-written; where that cannot be done, the stages will say what is wrong there."""
+    for name in ("done", "rejected"):
+        with suppress(OSError):
+            sweep_drafts(jobs / name)
 
 
 class _Roof:

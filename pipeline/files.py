@@ -8,12 +8,14 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import secrets
 from pathlib import Path
 
 _AT_FDCWD = -100  # linux/fcntl.h
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _NO_SUCH_RENAME = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}  # the kernel or the file system does not know it
+_DRAFT = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # glibc 2.28, musl 1.2.6
 
 
@@ -45,6 +47,18 @@ def write_durably(path: Path, data: bytes, *, replace: bool, mode: int = 0o666) 
             draft.unlink()
         raise
     fsync_folder(path.parent)
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Remove what a crash left half-written; only while nobody is writing there.
+
+    Raises:
+        OSError: the folder cannot be read, or a draft not removed; a missing folder holds none.
+    """
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _DRAFT.fullmatch(entry.name):
+                Path(entry.path).unlink()
 
 
 def rename_exclusive(src: Path, dst: Path) -> None:

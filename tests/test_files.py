@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import files
-from pipeline.files import fsync_folder, make_folder, move_exclusively, rename_exclusive, write_durably
+from pipeline.files import fsync_folder, make_folder, move_exclusively, rename_exclusive, sweep_drafts, write_durably
 
 
 def names(folder):
@@ -120,3 +120,11 @@ def test_only_a_folder_can_be_flushed_as_one(tmp_path):
     fsync_folder(tmp_path)
     with pytest.raises(NotADirectoryError):
         fsync_folder(tmp_path / "a")
+
+
+def test_only_drafts_that_this_program_left_are_swept(tmp_path):
+    for name in (".0123456789abcdef.tmp", ".mary.tmp", "0123456789abcdef.tmp", "mary.yaml"):
+        (tmp_path / name).write_bytes(b"half")
+    sweep_drafts(tmp_path)
+    sweep_drafts(tmp_path / "missing")
+    assert names(tmp_path) == [".mary.tmp", "0123456789abcdef.tmp", "mary.yaml"]

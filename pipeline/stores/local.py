@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +22,7 @@ import trio
 
 from pipeline import picture
 from pipeline.errors import AttemptFailed, StoreConflict, StoreRefused, StoreUnavailable
-from pipeline.files import fsync_folder, make_folder, write_durably
+from pipeline.files import fsync_folder, make_folder, sweep_drafts, write_durably
 from pipeline.model import Asset, Item, Stored
 from pipeline.naming import extension
 from pipeline.stores import label, shelf
@@ -45,6 +46,8 @@ class LocalStore:
         self.folder = folder.absolute()
         self._public_url = public_url
         self._run_sync = run_sync
+        self._swept: set[Path] = set()
+        self._sweeping = threading.Lock()
 
     async def put(self, item: Item, *, replace: bool = False) -> Stored:
         with self._telling():
@@ -87,7 +90,7 @@ class LocalStore:
             make_folder(path.parent)
             self._keep_inside(path.parent)
             try:
-                write_durably(path, data, replace=path in standing)
+                self._write(path, data, replace=path in standing)
             except FileExistsError:  # somebody was quicker: perhaps with the same image
                 return self._put(item, replace)
         self._accompany(path, item, said)
@@ -125,12 +128,18 @@ class LocalStore:
         if label.takes_label(item.data):
             beside.unlink(missing_ok=True)
         elif label.parsed(_text(beside)).get("pixels") != item.artifact.pixels:
-            make_folder(beside.parent)
-            write_durably(beside, said.encode(), replace=True)
+            self._write(beside, said.encode(), replace=True)
         with contextlib.suppress(AttemptFailed):  # what cannot be shrunk is shown as it is
-            tiny = picture.thumbnail(item.data)
-            make_folder(small.parent)
-            write_durably(small, tiny, replace=True)
+            self._write(small, picture.thumbnail(item.data), replace=True)
+
+    def _write(self, path: Path, data: bytes, *, replace: bool) -> None:
+        """Write durably; at the first time in a folder, what a crash left half-written there is removed."""
+        make_folder(path.parent)
+        with self._sweeping:
+            if path.parent not in self._swept:
+                sweep_drafts(path.parent)
+                self._swept.add(path.parent)
+        write_durably(path, data, replace=replace)
 
     def _stored(self, item: Item, path: Path, data: bytes) -> Stored:
         made = label.created_at(shelf.said_of(self.folder, item.public_id, data))

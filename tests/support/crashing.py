@@ -1,0 +1,206 @@
+"""A daemon that dies at its n-th durable step; run as a program: `python -m tests.support.crashing`.
+
+The program imports everything once and forks for each run it is asked for, so hundreds of deaths take seconds. A run
+is the whole daemon on real files. What it does to the disk is seen at the outermost edge, where Python hands it to the
+operating system or to SQLite, and at the two ports; each such call is a step before it and a step after it.
+"""
+
+import functools
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import trio
+
+from pipeline import daemon, files
+from pipeline.backends.opening import open_backend
+from pipeline.config import load_config
+from pipeline.daemon import Openers
+from pipeline.stores.opening import open_store
+
+DIED = 77  # exit code of a run that met its step
+TOO_LONG = 60  # seconds after which a run counts as hung
+_CALLS = ("fsync", "fdatasync", "rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "truncate")
+_NOTHING_KEPT = re.compile(
+    r"\s*(SELECT|WITH|BEGIN|SAVEPOINT|RELEASE|ROLLBACK|PRAGMA (?!journal_mode|wal_c|application))", re.IGNORECASE
+)
+
+
+class Steps:
+    """Counts, and ends the process at the chosen one as `kill -9` would: nothing is flushed, closed or cleaned up."""
+
+    def __init__(self, die_at, report):
+        self.names = []
+        self._die_at = die_at
+        self._report = report
+        self._lock = threading.Lock()
+
+    def __call__(self, name):
+        with self._lock:
+            self.names.append(name)
+            if len(self.names) == self._die_at:
+                self.tell()
+                os._exit(DIED)
+
+    def tell(self, **more):
+        os.write(self._report, json.dumps({"steps": self.names, **more}).encode())
+
+    def around(self, name, call):
+        def stepping(*args, **kwargs):
+            self(f"before {name}")
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self(f"after {name}")
+
+        return stepping
+
+    def watch_the_system(self):
+        """From here on this process counts what it does to the disk."""
+        for name in _CALLS:
+            setattr(os, name, self.around(name, getattr(os, name)))
+        if files._renameat2 is not None:
+            files._renameat2 = self.around("renameat2", files._renameat2)
+        sqlite3.connect = self._connect(sqlite3.connect)
+
+    def _connect(self, connect):
+        step = self
+
+        class Stepping(sqlite3.Connection):
+            def execute(self, sql, *args):
+                if _NOTHING_KEPT.match(sql) or (self.in_transaction and not sql.startswith("COMMIT")):
+                    return super().execute(sql, *args)
+                return step.around(" ".join(sql.split()[:3]), super().execute)(sql, *args)
+
+            def __exit__(self, *error):
+                return step.around("COMMIT", super().__exit__)(*error)
+
+        def connecting(path, *args, **kwargs):
+            factory = {} if path == ":memory:" else {"factory": Stepping}
+            return connect(path, *args, **kwargs, **factory)
+
+        return connecting
+
+    def openers(self):
+        """The real back ends and the real store, each answer of theirs between two steps."""
+
+        @asynccontextmanager
+        async def opening(name, settings, pace):
+            async with open_backend(name, settings, pace) as backend:
+                yield Stepping(backend, self, ("submit", "find", "collect", "cancel"))
+
+        def opened(settings, *, public_url):
+            return Stepping(open_store(settings, public_url=public_url), self, ("put", "remove"))
+
+        return Openers(backend=opening, store=opened)
+
+
+class Stepping:
+    """An adapter, with steps around some of its calls."""
+
+    def __init__(self, adapter, step, calls):
+        self._adapter = adapter
+        for name in calls:
+            setattr(self, name, self._around(getattr(adapter, name), name, step))
+
+    def __getattr__(self, name):
+        return getattr(self._adapter, name)
+
+    @staticmethod
+    def _around(call, name, step):
+        async def stepping(*args, **kwargs):
+            step(f"before {name}")
+            try:
+                return await call(*args, **kwargs)
+            finally:
+                step(f"after {name}")
+
+        return stepping
+
+
+def _run(folder, die_at, report):
+    """One life of the daemon, in a process of its own."""
+    log = os.open(folder / "daemon.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(folder)
+    signal.alarm(TOO_LONG)
+    step = Steps(die_at, report)
+    step.watch_the_system()
+    config = load_config(folder / "pipeline.yaml", environ={})
+    outcome = trio.run(functools.partial(daemon.run, config, once=True, patience=20.0, openers=step.openers()))
+    step.tell(waiting=outcome.waiting, ended={str(state): n for state, n in outcome.ended.items()})
+
+
+def _fork(folder, die_at):
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.close(read)
+            _run(folder, die_at, write)
+            code = 0
+        except BaseException:  # noqa: BLE001 - nothing of the parent may run in its child
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        told = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    return {"code": os.waitstatus_to_exitcode(status), **json.loads(told or b'{"steps": []}')}
+
+
+def serve():
+    """Answer each line of standard input, a folder and the step to die at, with what became of the run."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        sys.stdout.write(json.dumps(_fork(Path(asked["folder"]), asked["die_at"])) + "\n")
+        sys.stdout.flush()
+
+
+class Daemons:
+    """The program above, seen from the test."""
+
+    def __init__(self, process):
+        self._process = process
+
+    def run(self, folder, die_at=None):
+        """Let a daemon work off what is there, or die on the way; return what it told."""
+        self._process.stdin.write(json.dumps({"folder": str(folder), "die_at": die_at}) + "\n")
+        self._process.stdin.flush()
+        told = json.loads(self._process.stdout.readline())
+        assert told["code"] in {0, DIED}, (
+            told["code"],
+            told["steps"][-3:],
+            (folder / "daemon.log").read_text()[-3000:],
+        )
+        return told
+
+
+@contextmanager
+def daemons():
+    """Start the program; what it runs is not measured for coverage, since it ends without saying goodbye."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "COVERAGE"))}
+    command = [sys.executable, "-m", "tests.support.crashing"]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ, cwd=root
+    ) as process:
+        try:
+            yield Daemons(process)
+        finally:
+            process.stdin.close()
+            process.wait(TOO_LONG)
+
+
+if __name__ == "__main__":
+    serve()

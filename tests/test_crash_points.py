@@ -1,0 +1,197 @@
+"""The daemon dies before and after each thing it does to the disk, and is started again: nothing is lost or doubled."""
+
+import os
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from pipeline.ledger import open_ledger
+from pipeline.lifecycle import Retried
+from pipeline.model import State
+from tests.support.afterwards import Dropped, first_numbers, wrongs
+from tests.support.crashing import daemons
+from tests.support.pictures import plain
+
+CONFIG = """
+settle: 0
+scan_interval: 0.05
+gallery: {enabled: false}
+backends: {sketch: {type: sketch, concurrency: 2, attempts: 2, fail_seeds: [13]}}
+"""
+SMALL = "width: 64\nheight: 64\n"
+FILES = {
+    "a.yaml": f"character: Mary\nprompt: a\nquantity: 2\nseed: 1\n{SMALL}",
+    "b.json": '{"characterId": "123", "prompt": "b", "numImages": 1, "width": 64, "height": 64}',
+    "c.yaml": f"character: {{id: other-mary, name: Mary}}\nprompt: c\n{SMALL}",
+    "d.yaml": f"character: Mary\nprompt: d\nseed: 13\non_failure: fail\n{SMALL}",
+    "e.yaml": f"character: Mary\nprompt: e\nquantity: 2\nseed: 12\n{SMALL}",
+    "f.yaml": f"character: Mary\nowner: alice\nid: f\nprompt: f\n{SMALL}",
+    "g.yaml": f"character: Mary\nid: own\nprompt: g\n{SMALL}",
+    "h.yaml": f"character: Mary\nid: own\nprompt: g\n{SMALL}",
+    "i.yaml": "character: Mary\nid: own\nprompt: another\n",
+    "j.yaml": "character: Mary\nprompt: x\nquantty: 3\n",
+    "20250728-120000-k-ab12.yaml": f"character: Mary\nprompt: k\n{SMALL}",
+}
+DROPPED = Dropped(
+    {
+        "a": ("done", "done"),
+        "b": ("done",),
+        "c": ("done",),
+        "d": ("failed",),
+        "e": ("done", "placeholder"),
+        "f": ("done",),
+        "g": ("done",),
+        "k": ("done",),
+    },
+    rejected=2,
+    duplicates=1,
+)
+ALL_DONE = replace(DROPPED, jobs={prompt: ("done",) * len(ends) for prompt, ends in DROPPED.jobs.items()})
+NUMBERED = {  # by prompt: the character's id, and the job's first number
+    "a": ("mary", 1),
+    "b": ("123", 1),
+    "c": ("other-mary", 1),
+    "d": ("mary", 3),
+    "e": ("mary", 4),
+    "f": ("mary-2", 4),  # after the three numbers that the picture found in the store holds
+    "g": ("mary", 6),
+    "k": ("mary", 7),
+}
+PARTS = 8
+
+
+@pytest.fixture(scope="module")
+def died():
+    with daemons() as running:
+        yield running
+
+
+@pytest.fixture
+def place(tmp_path):
+    """In memory where there is such a place: what a dead process leaves does not depend on the disk's speed."""
+    shared = Path("/dev/shm")
+    folder = shared / f"{tmp_path.name}-{os.getpid()}" if os.access(shared, os.W_OK) else tmp_path / "work"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+def set_up(folder):
+    """Files that lay there before the start, and a picture that another tool made for one of the owners."""
+    (folder / "jobs").mkdir(parents=True)
+    (folder / "pipeline.yaml").write_text(CONFIG)
+    for n, (name, text) in enumerate(FILES.items()):
+        (folder / "jobs" / name).write_text(text)
+        os.utime(folder / "jobs" / name, (n, n))
+    there = folder / "images/alice/characters/mary/images"
+    there.mkdir(parents=True)
+    (there / "mary_image_3.png").write_bytes(plain(64, 64))
+
+
+def stretch(steps, share):
+    """Every `share`-th point, beginning with the first."""
+    return range(1, len(steps) + 1, share)
+
+
+def assert_all_is_well(folder, about):
+    assert wrongs(folder, DROPPED) == [], about
+    assert first_numbers(folder) == NUMBERED, about
+
+
+def die_and_go_on(died, folder, *points):
+    """Die at these points, one life after the other, then work off the rest; return what each life died of."""
+    shutil.rmtree(folder, ignore_errors=True)
+    set_up(folder)
+    causes = []
+    for point in points:
+        told = died.run(folder, point)
+        causes.append((point, told["steps"][-1] if told["code"] else "was done before"))
+    told = died.run(folder)
+    assert not told["waiting"], causes
+    assert_all_is_well(folder, causes)
+    return causes
+
+
+def count_steps(died, folder):
+    set_up(folder)
+    told = died.run(folder)
+    assert_all_is_well(folder, "nobody died")
+    return told["steps"]
+
+
+def test_a_run_that_nobody_disturbs_passes_the_same_checks_and_meets_every_kind_of_step(died, place):
+    steps = count_steps(died, place / "work")
+    kinds = {"COMMIT", "renameat2", "replace", "fsync", "unlink", "mkdir", "submit", "put"}
+    assert {f"{side} {kind}" for kind in kinds for side in ("before", "after")} <= set(steps)
+    assert len(steps) > 300
+
+
+def test_a_death_at_some_points_loses_and_doubles_nothing(died, place):
+    steps = count_steps(died, place / "work")
+    for point in stretch(steps, 67):
+        die_and_go_on(died, place / "work", point)
+
+
+def test_a_death_during_the_recovery_from_a_death_is_recovered_from_too(died, place):
+    for points in [(90, 40), (200, 150), (330, 60, 60)]:
+        causes = die_and_go_on(died, place / "work", *points)
+        assert causes[-1][1] != "was done before"
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_death_at_every_point(died, place, part):
+    steps = count_steps(died, place / "work")
+    for point in range(1 + part, len(steps) + 10, PARTS):
+        die_and_go_on(died, place / "work", point)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("part", range(PARTS))
+def test_several_deaths_in_a_row(died, place, part):
+    chance = random.Random(part)
+    for _ in range(12):
+        die_and_go_on(died, place / "work", *(chance.randint(1, 500) for _ in range(chance.randint(2, 5))))
+
+
+def set_up_retry(died, folder):
+    """Everything has ended; what became no picture is to be made again, and this time the back end can."""
+    set_up(folder)
+    died.run(folder)
+    (folder / "pipeline.yaml").write_text(CONFIG.replace("[13]", "[]"))
+    trio.run(_ask_for_a_retry, folder)
+
+
+async def _ask_for_a_retry(folder):
+    async with open_ledger(folder / ".pipeline/index.db") as ledger:
+        for image in ledger.images_where(states=(State.PLACEHOLDER, State.FAILED)):
+            await ledger.record(image, Retried())
+
+
+def die_and_go_on_retrying(died, place, points):
+    """An image's path is in the index, so what is tried again lies at the same place again."""
+    work, before = place / "work", place / "before"
+    set_up_retry(died, work)
+    shutil.copytree(work, before)
+    for point in points:
+        shutil.rmtree(work)
+        shutil.copytree(before, work)
+        told = died.run(work, point)
+        cause = (point, told["steps"][-1])
+        told = died.run(work)
+        assert wrongs(work, ALL_DONE) == [], cause
+        assert first_numbers(work) == NUMBERED, cause
+
+
+def test_a_death_while_images_are_made_again_spoils_neither_the_old_nor_the_new(died, place):
+    die_and_go_on_retrying(died, place, range(10, 150, 28))
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("part", range(2))
+def test_a_death_at_every_point_of_a_retry(died, place, part):
+    die_and_go_on_retrying(died, place, range(1 + part, 180, 2))
