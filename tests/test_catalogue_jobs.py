@@ -1,6 +1,8 @@
 """Jobs as the outside sees them, the summary, and the check of what must hold."""
 
+import re
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -383,3 +385,19 @@ async def test_the_gallery_view_shows_what_docs_promise(ledger, tmp_path, clock)
         "error_message": None,
         "job_id": "a",
     }
+
+
+async def test_the_documented_queries_run(ledger, tmp_path):
+    await ledger.accept([job("a", labels=("spring",)), job("b")])
+    await make(ledger, ledger.images_of("a")[0])
+    docs = (Path(__file__).parent.parent / "docs" / "index.md").read_text()
+    shell = re.findall(r'sqlite-utils query \S+ "(.+?)" --table', docs)
+    plain = re.findall(r"```sql\n(.+?)```", docs, re.DOTALL)
+    statements = [*shell, *(line for block in plain for line in block.strip().split("\n"))]
+    assert len(statements) >= 5
+    connection = sqlite3.connect(tmp_path / "index.db")
+    answers = {sql: connection.execute(sql).fetchall() for sql in statements}
+    columns = [column[0] for column in connection.execute("SELECT * FROM gallery").description]
+    connection.close()
+    assert next(rows for sql, rows in answers.items() if "spring" in sql)[0][0] == "mary_image_1"
+    assert set(columns) <= set(re.findall(r"`(\w+)`", docs))

@@ -283,7 +283,7 @@ ADOPTIONS = st.tuples(
 
 
 @hypothesis.settings(
-    max_examples=120, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
 @hypothesis.given(steps=st.lists(st.one_of(DROPS, DROPS, ADOPTIONS), max_size=14))
 def test_numbers_are_dense_contiguous_and_in_arrival_order(tmp_path_factory, steps):
