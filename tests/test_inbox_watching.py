@@ -243,10 +243,11 @@ async def test_a_deleted_folder_is_made_again_and_listened_to_again(tmp_path):
 
 async def test_a_flood_is_worked_off_without_listening_to_it(tmp_path):
     files = MOST_HEARD + 200
-    dropped = trio.Event()
+    looking, dropped = trio.Event(), trio.Event()
 
     async def gated(call, *args):
         if call.__name__ == "_look":
+            looking.set()
             await dropped.wait()
         return await trio.to_thread.run_sync(call, *args)
 
@@ -256,6 +257,8 @@ async def test_a_flood_is_worked_off_without_listening_to_it(tmp_path):
         ears = stand.inbox._ears
         for n in range(files):
             stand.put(f"{n}.yaml", spec(f"p{n}"))
+            if n == 0:
+                await looking.wait()
         await until(lambda: len(ears._heard) == MOST_HEARD)
         dropped.set()
         await until(lambda: len(stand.accepted) == files)
