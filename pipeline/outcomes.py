@@ -59,9 +59,10 @@ def request_for(image: Image, lane: Lane) -> Request:
 
 def lost(error: BackendError, lane: Lane, gpu_seconds: float = 0.0) -> Event:
     """The end of an accepted attempt: worth another one, or not."""
+    spent = gpu_seconds or error.gpu_seconds
     if isinstance(error, AttemptFailed):
-        return AttemptLost(fault_of(error), lane.attempts, gpu_seconds)
-    return GaveUp(fault_of(error), paid=True, gpu_seconds=gpu_seconds)
+        return AttemptLost(fault_of(error), lane.attempts, spent)
+    return GaveUp(fault_of(error), paid=True, gpu_seconds=spent)
 
 
 def fault_of(error: BackendError) -> Fault:

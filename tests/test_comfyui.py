@@ -17,7 +17,7 @@ from pipeline.errors import AcceptanceUnknown, AttemptFailed, InvalidRequest, No
 from pipeline.model import Lora, Recipe, Submission
 from pipeline.ports import NotThere
 from tests.support.comfyui_emulator import STOPPED_POD, Comfy, Reply, Weather
-from tests.support.comfyui_wires import transport
+from tests.support.loopback import transport
 from tests.support.pictures import TICKET, request
 
 WORKFLOWS = Path(__file__).parent / "workflows"

@@ -20,7 +20,7 @@ from pipeline.errors import AcceptanceUnknown, Unavailable
 from pipeline.model import Recipe, Submission
 from pipeline.ports import NotThere
 from tests.support.comfyui_emulator import STOPPED_POD, Comfy, Reply, Weather
-from tests.support.comfyui_wires import served
+from tests.support.loopback import served
 from tests.support.pictures import TICKET, request
 
 HTML = {"Content-Type": "text/html; charset=utf-8"}

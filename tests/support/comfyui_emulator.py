@@ -1,6 +1,6 @@
 """ComfyUI's HTTP API without a GPU: validation, one-by-one execution, history, files, restarts, and weather.
 
-`Comfy` answers requests; `comfyui_wires` puts it under httpx or on a real socket.
+`Comfy` answers requests; `loopback` puts it under httpx or on a real socket.
 """
 
 import hashlib
@@ -17,15 +17,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from PIL import Image
 
 from tests.support import comfyui_nodes
+from tests.support.loopback import Reply
 
 STOPPED_POD = b"<!DOCTYPE html><html><head><title>404</title></head><body>Pod not found</body></html>"
-
-
-@dataclass
-class Reply:
-    status: int = 200
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -121,6 +115,14 @@ class Comfy:
                         self.weather.remove(kind)
                     return kind
             return None
+
+    def reply_to(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[str, Reply]:
+        """Answer as the weather allows: its kind, and what is answered in the end."""
+        weather = self.weather_for(method, urlsplit(target).path)
+        kind = weather.kind if weather else ""
+        if weather and kind in ("page", "answer", "refuse", "reset"):
+            return kind, weather.reply
+        return kind, self.handle(method, target, headers, body)
 
     def handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Reply:
         with self._lock:

@@ -1,7 +1,7 @@
 """What our emulators of HTTP services share: weather, and two ways of being reached.
 
-An emulator answers `handle(method, target, headers, body)`. `transport()` puts it under httpx and trio's clock,
-`served()` on a real loopback socket; both let the weather of `emulator.weather` pass over it.
+An emulator answers `reply_to(method, target, headers, body)`. `transport()` puts it under httpx and trio's clock,
+`served()` on a real loopback socket.
 """
 
 import json
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httpx
@@ -60,6 +61,14 @@ class Weather:
         return self.method in ("", method) and there
 
 
+class Answers(Protocol):
+    """What can be put on a wire."""
+
+    def reply_to(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[str, Reply]:
+        """Return what the weather does to a request, and the reply to it."""
+        ...
+
+
 class Emulator:
     """A service; subclasses answer in `route`."""
 
@@ -101,7 +110,7 @@ class Emulator:
         return kind, weather.reply if weather and kind in ("page", "answer") else reply
 
 
-def transport(emulator: Emulator) -> httpx.MockTransport:
+def transport(emulator: Answers) -> httpx.MockTransport:
     """Put it directly under an httpx client."""
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -203,14 +212,14 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Answers) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.emulator = emulator
         self.over = threading.Event()
 
 
 @contextmanager
-def served(emulator: Emulator) -> Iterator[str]:
+def served(emulator: Answers) -> Iterator[str]:
     """Serve it on a loopback socket, in threads, and yield its origin."""
     with _Server(emulator) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))

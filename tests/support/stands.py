@@ -32,7 +32,6 @@ from pipeline.stores.local import LocalStore
 from tests.support import a1111_emulator, loopback, pictures
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator, failing
 from tests.support.comfyui_emulator import Comfy, Weather
-from tests.support.comfyui_wires import transport
 from tests.support.runpod_emulator import KEY as RUNPOD_KEY
 from tests.support.runpod_emulator import Plan, RunPod
 from tests.support.scripted import ScriptedBackend
@@ -183,7 +182,7 @@ async def comfyui(folder: Path) -> AsyncIterator[BackendStand]:
     comfy = Comfy(clock=time.monotonic, seconds=0.0)
     comfy.fail_seeds.append(13)
     recipe = Recipe(width=64, height=96, model="animagine.safetensors")
-    async with httpx.AsyncClient(transport=transport(comfy)) as client:
+    async with httpx.AsyncClient(transport=loopback.transport(comfy)) as client:
         yield BackendStand(
             backend=ComfyUI("http://comfy.test:8188", client, binding=bind(load_workflow(None)), pace=Pace(1000)),
             good=pictures.request(recipe=recipe),
