@@ -374,6 +374,12 @@ async def test_the_deepest_cause_is_named(error, kind, words):
     assert type(caught.value) is kind
 
 
+async def test_too_few_connections_of_ours_are_no_outage_of_theirs():
+    with pytest.raises(NotAccepted) as caught:
+        await service(None, client=raising(httpx.PoolTimeout("t"))).ask("health")
+    assert (type(caught.value), caught.value.code) == (NotAccepted, "busy")
+
+
 @pytest.mark.parametrize(
     ("host", "private"),
     [("127.0.0.1", True), ("::1", True), ("10.1.2.3", True), ("localhost", True), ("pod.local", True), ("nas", True),

@@ -92,7 +92,7 @@ class Service:
         Returns 2xx and those 4xx that are the service's own word (400, 404, 405, 409, 422 …).
 
         Raises:
-            NotAccepted: 429.
+            NotAccepted: 429, or all our connections are taken.
             Unavailable: no answer, none in time, or none that is the service's own; code `too_large` over `limit`.
         """
         base = base_url or self.url
@@ -103,6 +103,8 @@ class Service:
                 answer = await self._exchange(method, url, content, limit=limit, params=params)
         except _TooLargeError as error:
             raise Unavailable(f"{self.called} at {base} {error}", code="too_large") from None
+        except httpx.PoolTimeout as error:
+            raise self._crowded() from error
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise self._unreached(error, base) from error
         except trio.TooSlowError:
@@ -131,7 +133,7 @@ class Service:
         except _TooLargeError as error:
             raise AcceptanceUnknown(f"{at} {error}", code="too_large") from None
         except httpx.PoolTimeout as error:
-            raise NotAccepted(f"no connection to {at} was free", code="busy") from error
+            raise self._crowded() from error
         except _BEFORE as error:
             raise self._unreached(error, self.url) from error
         except (httpx.TransportError, httpx.DecodingError) as error:
@@ -198,6 +200,9 @@ class Service:
             with trio.move_on_after(1, shield=True):
                 await response.aclose()
         return Answer(response.status_code, body, response.headers)
+
+    def _crowded(self) -> NotAccepted:
+        return NotAccepted(f"no connection to {self.called} at {self.url} was free", code="busy")
 
     def _unreached(self, error: Exception, base: str) -> Unavailable:
         return Unavailable(f"{self.called} at {base} cannot be reached: {self._why(error)}", code="unreachable")
