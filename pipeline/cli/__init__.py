@@ -26,9 +26,20 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "verify": ("verify", "Check the index, the files and the numbers."),
         "schema": ("schema", "Print the JSON Schema of job files or of the configuration."),
     },
+    "Steer": {
+        "cancel": ("steer", "End a job, or all jobs with a label."),
+        "retry": ("steer", "Make placeholders and failed images again, in place."),
+        "pause": ("pausing", "Start nothing more: of a job, at a back end, or at all."),
+        "resume": ("pausing", "Let go on what was paused."),
+        "remove": ("keeping", "Delete images for good; their numbers stay held."),
+        "favorite": ("keeping", "Mark images as favorites."),
+        "unfavorite": ("keeping", "Take the marks away."),
+    },
     "Care": {
         "token": ("token", "Create, list and revoke the tokens that open galleries."),
         "serve": ("serve", "Serve the gallery alone, without working on jobs."),
+        "adopt": ("adopt", "Take over images that another tool left at Cloudinary."),
+        "export": ("export", "Copy a character's images into a folder, with a list."),
     },
 }
 

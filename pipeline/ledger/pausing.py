@@ -7,6 +7,7 @@ from pipeline.ledger.values import Pause
 
 PAUSES = "SELECT kind, name FROM pauses ORDER BY kind, name"
 _UNFINISHED = "status IN ('queued', 'running')"
+_PAUSED = "SELECT name FROM pauses WHERE kind = 'job'"
 
 
 def pause(connection: sqlite3.Connection, what: Pause, now: int) -> bool:
@@ -15,11 +16,14 @@ def pause(connection: sqlite3.Connection, what: Pause, now: int) -> bool:
         "INSERT INTO pauses (kind, name, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING 1",
         (what.kind, what.name, now),
     ).fetchall()
-    if what.kind != "backend":
+    if what.kind == "backend":
+        connection.execute("UPDATE lanes SET state = 'paused', reason = ? WHERE name = ?", (what.reason, what.name))
+    else:
         _tell(
             connection,
             "UPDATE jobs SET reason = ?1, version = version + 1, status = iif(running > 0, 'running', 'queued') "
-            f"WHERE {_UNFINISHED} AND (?2 = '' OR id = ?2) AND reason IS NOT ?1 RETURNING owner",
+            f"WHERE {_UNFINISHED} AND reason IS NOT ?1 AND iif(?2 = '', id NOT IN ({_PAUSED}), id = ?2) "
+            "RETURNING owner",
             (what.reason, what.name),
         )
     return bool(added)
@@ -30,16 +34,21 @@ def resume(connection: sqlite3.Connection, what: Pause) -> bool:
     gone = connection.execute(
         "DELETE FROM pauses WHERE kind = ? AND name = ? RETURNING 1", (what.kind, what.name)
     ).fetchall()
+    if what.kind == "backend":
+        connection.execute(
+            "UPDATE lanes SET state = 'ready', reason = NULL WHERE name = ? AND state = 'paused'", (what.name,)
+        )
+    everything = connection.execute("SELECT 1 FROM pauses WHERE kind = 'all'").fetchone()
     _tell(
         connection,
-        "UPDATE jobs SET reason = NULL, version = version + 1, "
-        "status = iif(running > 0 OR started_at IS NOT NULL, 'running', 'queued') "
-        f"WHERE {_UNFINISHED} AND reason = ? RETURNING owner",
-        (what.reason,),
+        "UPDATE jobs SET reason = ?1, version = version + 1, "
+        "status = iif(running > 0 OR (started_at IS NOT NULL AND ?1 IS NULL), 'running', 'queued') "
+        f"WHERE {_UNFINISHED} AND reason = ?2 RETURNING owner",
+        (Pause("all").reason if everything else None, what.reason),
     )
     return bool(gone)
 
 
-def _tell(connection: sqlite3.Connection, update: str, values: Sequence[str]) -> None:
+def _tell(connection: sqlite3.Connection, update: str, values: Sequence[str | None]) -> None:
     owners = set(connection.execute(update, values).fetchall())
     connection.executemany("UPDATE owners SET revision = revision + 1 WHERE row = ?", owners)
