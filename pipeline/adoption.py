@@ -12,7 +12,7 @@ import trio
 
 from pipeline.brake import Bell
 from pipeline.errors import IllegalStep, IndexTrouble, StoreError
-from pipeline.ledger import Ledger, OwnerToAdopt, Turn
+from pipeline.ledger import Ledger, OwnerToAdopt
 from pipeline.model import Asset
 from pipeline.pauses import Pauses
 from pipeline.ports import Store
@@ -26,7 +26,7 @@ class Adoption:
     """The stage: asks the index for owners never listed, lists each, and has their jobs numbered.
 
     Args:
-        numbered: told of each turn that an adopted owner's jobs may take now.
+        numbered: told of each owner whose jobs have numbers now.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Adoption:
         ledger: Ledger,
         store: Store,
         *,
-        numbered: Callable[[Turn], None],
+        numbered: Callable[[str], None],
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._ledger = ledger
@@ -114,8 +114,7 @@ class Adoption:
             if not any(_is_anothers(asset, owner) for asset in assets):
                 await self._ledger.adopt(owner, slug, assets)
                 log.info("owner_adopted", owner=owner, folder=slug, found=len(assets))
-                for turn in self._ledger.turns_of(owner):
-                    self._numbered(turn)
+                self._numbered(owner)
                 return
 
     async def _postpone(self, owner: str, trouble: str, retry_after: float | None) -> None:

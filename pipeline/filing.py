@@ -74,9 +74,7 @@ class Filing:
                 failed = [job for job in due if not await self._try(job)]
             except IndexTrouble as error:
                 self._say(str(error))
-                failed = due = []
-                await trio.sleep(pauses.next())
-                continue
+                due, failed = [], ["all that could not be read"]
             if failed:
                 await trio.sleep(pauses.next())
             elif due:

@@ -43,7 +43,7 @@ class Patience:
                 except (IndexTrouble, SpoolTrouble) as error:
                     if isinstance(error, SpoolTrouble) and error.lost:
                         raise
-                    self._stuck[me] = f"{what} cannot be written: {error}"
+                    self._stuck[me] = f"{what} cannot be used: {error}"
                     self._tell()
                 await trio.sleep(pauses.next())
         finally:

@@ -4,16 +4,17 @@ At start-up the images that are at a back end already go first: those whose resu
 whose acceptance is unknown. They hold their places in the lanes, so new ones start only where there is room.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 import trio
 
-from pipeline.brake import Brake
+from pipeline.brake import Bell, Brake
 from pipeline.checks import Checks
-from pipeline.errors import NotAccepted
+from pipeline.crew import Crew
+from pipeline.errors import IndexTrouble, NotAccepted
 from pipeline.lane import Lane, Slot
 from pipeline.ledger import Ledger, Turn
 from pipeline.lifecycle import ENDS
@@ -30,20 +31,6 @@ BATCH = 500  # images cancelled between two looks at the index
 SHUTDOWN = 10.0  # seconds that requests under way may still take when everything ends
 GRACE = 5.0  # seconds that a cancelled job's requests under way may still take
 RELEASED_AT = 0.9  # of the spool's limit: starting and stopping at the same mark would flutter
-
-_Start = tuple[Image, Lane | None, Slot]
-
-
-@dataclass(slots=True, eq=False)
-class Crew:
-    """One job's images at back ends; its nursery lives as long as there are any."""
-
-    send: trio.MemorySendChannel[_Start]
-    under_way: int = 0
-    unrecorded: set[int] = field(default_factory=set)  # rows that were taken, but the index does not say so yet
-    last_index: int = -1  # the farthest place in the job that was taken
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    gone: trio.Event = field(default_factory=trio.Event)
 
 
 @dataclass(slots=True)
@@ -84,6 +71,7 @@ class Runner:
         self._crews: dict[str, Crew] = {}
         self._nursery: trio.Nursery | None = None
         self._resting: set[str] = set()  # jobs that a person has paused
+        self._lost_track = Bell()
         self.turns = Turns()
         worker.recorded = self._recorded
 
@@ -105,14 +93,28 @@ class Runner:
                 nursery.start_soon(self._starts, lane)
             task_status.started()
             try:
-                await trio.sleep_forever()
+                await self._keep_track()
             finally:
                 self._worker.hurry(SHUTDOWN)
 
     def due(self, job_id: str) -> None:
         """Take note that a job has images to start: it was accepted, numbered, retried or resumed."""
-        turn = self._ledger.turn(job_id)
+        try:
+            turn = self._ledger.turn(job_id)
+        except IndexTrouble:
+            self._lost_track.ring()
+            return
         if turn is not None:
+            self.join(turn)
+
+    def owner_due(self, owner: str) -> None:
+        """Take note that an owner's waiting jobs were numbered."""
+        try:
+            turns = self._ledger.turns_of(owner)
+        except IndexTrouble:
+            self._lost_track.ring()
+            return
+        for turn in turns:
             self.join(turn)
 
     def join(self, turn: Turn) -> None:
@@ -175,6 +177,17 @@ class Runner:
         """How many images are in the hands of this stage."""
         return sum(crew.under_way for crew in self._crews.values())
 
+    async def _keep_track(self) -> None:
+        """Read all turns again whenever an index that could not be read has kept one from us."""
+        while True:
+            await self._lost_track.wait()
+            for turn in await self._patience.until_done("the index", self._all_turns):
+                self.join(turn)
+
+    async def _all_turns(self) -> list[Turn]:
+        await trio.lowlevel.checkpoint()
+        return self._ledger.turns()
+
     async def _starts(self, lane: Lane) -> None:
         while True:
             rest = lane.hindrance()
@@ -215,26 +228,19 @@ class Runner:
         crew = self._crews.get(image.job_id)
         if crew is None:
             assert self._nursery is not None
-            send, receive = trio.open_memory_channel[_Start](math.inf)
-            crew = self._crews[image.job_id] = Crew(send)
-            self._nursery.start_soon(self._hold, image.job_id, crew, receive)
-        crew.under_way += 1
-        if image.state is State.PLANNED:
-            crew.unrecorded.add(image.row)
-            crew.last_index = max(crew.last_index, image.index)
-        crew.send.send_nowait((image, lane, slot))
+            crew = self._crews[image.job_id] = Crew(self._carry)
+            self._nursery.start_soon(self._hold, image.job_id, crew)
+        crew.hand_over(image, lane, slot)
 
-    async def _hold(self, job_id: str, crew: Crew, receive: trio.MemoryReceiveChannel[_Start]) -> None:
-        with crew.scope:
-            async with trio.open_nursery() as nursery:
-                async for image, lane, slot in receive:
-                    nursery.start_soon(self._carry, crew, image, lane, slot)
-        while receive.statistics().current_buffer_used:  # handed over, but cancelled before they began
-            _, _, slot = receive.receive_nowait()
-            slot.release()
+    async def _hold(self, job_id: str, crew: Crew) -> None:
+        try:
+            await crew.work()
+        finally:
+            self._disband(job_id, crew)
+
+    def _disband(self, job_id: str, crew: Crew) -> None:
         if self._crews.get(job_id) is crew:
             del self._crews[job_id]
-        crew.gone.set()
 
     async def _carry(self, crew: Crew, image: Image, lane: Lane | None, slot: Slot) -> None:
         pauses = Pauses()
@@ -244,21 +250,24 @@ class Runner:
                     try:
                         image = await self._see_through(image, lane, slot)
                         break
+                    except IndexTrouble as error:
+                        log.warning("image_waits", job=image.job_id, image=image.filename, reason=str(error))
                     except Exception:  # a defect met by one image must not end the others' work
                         log.exception("image_stuck", job=image.job_id, image=image.filename)
                     await trio.sleep(pauses.next())
-                    image = self._ledger.image(image.row)
+                    image = await self._patience.until_done("the index", partial(self._read_again, image))
         finally:
-            crew.unrecorded.discard(image.row)
-            crew.under_way -= 1
-            if not crew.under_way and self._crews.get(image.job_id) is crew:
-                del self._crews[image.job_id]
-                crew.send.close()
+            if crew.let_go(image):
+                self._disband(image.job_id, crew)
         if image.state is State.PLANNED:
             self._return(image)
         self.turns.retire(image.job_id)
         self.weigh()
         self._at_rest(image)
+
+    async def _read_again(self, image: Image) -> Image:
+        await trio.lowlevel.checkpoint()
+        return self._ledger.image(image.row)
 
     async def _see_through(self, image: Image, lane: Lane | None, slot: Slot) -> Image:
         if lane is None:

@@ -16,6 +16,7 @@ from pipeline.adoption import Adoption
 from pipeline.board import Board
 from pipeline.brake import Brake
 from pipeline.clock import Clock, now
+from pipeline.errors import IndexTrouble
 from pipeline.filing import Filing, Results
 from pipeline.lane import Lane
 from pipeline.ledger import Ledger
@@ -79,7 +80,7 @@ class Stages:
             parallel=parts.uploads,
         )
         self.filing = Filing(parts.ledger, parts.results, parts.jobs, run_sync=parts.run_sync)
-        self.adoption = Adoption(parts.ledger, parts.store, numbered=self.runner.join, draw=parts.draw)
+        self.adoption = Adoption(parts.ledger, parts.store, numbered=self.runner.owner_due, draw=parts.draw)
         self.board = Board(parts.ledger, self.runner.turns, parts.lanes, parts.brake)
         self.ended: Counter[State] = Counter()  # how images ended since the start
         self._spool = parts.spool
@@ -112,8 +113,14 @@ class Stages:
         self.adoption.bell.ring()
 
     def settled(self) -> bool:
-        """Tell whether nothing at all is left to do for the jobs in the index."""
-        return not (
+        """Tell whether nothing at all is left to do for the jobs in the index, as far as it can be asked."""
+        try:
+            return not self._anything_left()
+        except IndexTrouble:
+            return False
+
+    def _anything_left(self) -> bool:
+        return bool(
             self.runner.under_way
             or self.runner.turns.pools()
             or self.runner.resting
@@ -124,7 +131,13 @@ class Stages:
         )
 
     def stuck(self) -> bool:
-        """Tell whether all that is left waits for something outside that is down."""
+        """Tell whether all that is left waits for something outside that is down, or for the index."""
+        try:
+            return self._all_wait()
+        except IndexTrouble:
+            return True
+
+    def _all_wait(self) -> bool:
         lanes = self._lanes.values()
         busy = self.runner.under_way > sum(lane.occupied for lane in lanes) or any(
             lane.occupied and lane.down is None for lane in lanes

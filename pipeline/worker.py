@@ -277,6 +277,8 @@ class Worker:
                 await lane.backend.cancel(submission)
             except BackendError as error:
                 log.info("cancel_failed", backend=lane.name, remote=submission.remote_id, reason=str(error))
+            except Exception:  # a defect of one adapter must not keep the image from going on
+                log.exception("cancel_broke", backend=lane.name, remote=submission.remote_id)
             else:
                 return True
         return False

@@ -2,7 +2,7 @@ from collections import deque
 
 import trio
 
-from pipeline.errors import StoreUnavailable
+from pipeline.errors import IndexTrouble, StoreUnavailable
 from pipeline.model import Asset, Status, Stored
 from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job
 
@@ -81,5 +81,53 @@ async def test_a_listing_that_breaks_is_tried_again(tmp_path, autojump_clock):
     store.on_listing.append(KeyError("resources"))
     async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
         await home.accept(job())
+        await home.settled()
+        assert home.states() == ["done"]
+
+
+async def test_an_index_that_cannot_be_written_is_waited_out(tmp_path, autojump_clock):
+    store = ScriptedStore()
+    async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
+        adopt, fails = home.ledger.adopt, [1, 2]
+
+        async def unwritable(*args):
+            if fails:
+                fails.pop()
+                raise IndexTrouble("database or disk is full")
+            await adopt(*args)
+
+        home.ledger.adopt = unwritable
+        await home.accept(job())
+        await home.settled()
+        assert home.states() == ["done"]
+    assert len(store.listings) == 3
+
+
+async def test_a_reason_that_cannot_be_noted_stops_nothing(tmp_path, autojump_clock):
+    store = ScriptedStore()
+    store.on_listing.append(away())
+    async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
+
+        async def unwritable(job_ids, reason):
+            await trio.lowlevel.checkpoint()
+            raise IndexTrouble("database or disk is full")
+
+        home.ledger.note = unwritable
+        await home.accept(job())
+        await home.settled()
+        assert home.states() == ["done"]
+
+
+async def test_a_folder_given_away_meanwhile_is_chosen_anew(tmp_path, autojump_clock):
+    store = ScriptedStore()
+    async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
+        choices = home.ledger.folder_choices
+        wrong = ["bob"]
+        home.ledger.folder_choices = lambda owner: iter(wrong) if wrong and owner == "alice" else choices(owner)
+        await home.accept(job("b", owner="bob", character="eve", seed=9))
+        await home.settled()
+        await home.accept(job())
+        await trio.sleep(0.5)
+        wrong.clear()
         await home.settled()
         assert home.states() == ["done"]

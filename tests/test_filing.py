@@ -2,6 +2,7 @@ import orjson
 import pytest
 import trio
 
+from pipeline.errors import IndexTrouble
 from pipeline.filing import Filing
 from pipeline.lifecycle import Removed
 from tests.support.scripted import LedgerResults, ScriptedBackend, ScriptedStore, house, inline, job
@@ -118,3 +119,31 @@ async def test_a_full_disk_is_waited_out_and_said_once(tmp_path, autojump_clock,
     assert filed(tmp_path, "a.result.json")["success"]
     assert filed(tmp_path, "b.result.json")["success"]
     assert capsys.readouterr().out.count("filing_stuck") == 1
+
+
+async def test_an_index_that_cannot_be_read_is_waited_out(tmp_path, autojump_clock):
+    async with house(tmp_path, {"pod": ScriptedBackend()}) as home:
+        to_file, fails = home.ledger.to_file, [1, 2]
+
+        def unreadable(limit):
+            if fails:
+                fails.pop()
+                raise IndexTrouble("disk I/O error")
+            return to_file(limit)
+
+        home.ledger.to_file = unreadable
+        await home.accept(job())
+        await trio.sleep(1.5)
+        assert home.stages.filing.trouble == "disk I/O error"
+        await home.settled()
+        assert home.stages.filing.trouble is None
+    assert filed(tmp_path)["success"]
+
+
+async def test_a_job_that_the_index_does_not_know_any_more_is_not_filed(tmp_path, autojump_clock):
+    async with house(tmp_path, {"pod": ScriptedBackend()}) as home:
+        filing = await ended(tmp_path, home)
+        filing._results.result = lambda job_id: None
+        with pytest.raises(IndexTrouble, match="pipeline verify"):
+            await filing.file("j1")
+    assert not (tmp_path / "jobs/done/j1.result.json").exists()

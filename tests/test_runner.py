@@ -6,6 +6,7 @@ import trio
 from pipeline.errors import (
     AcceptanceUnknown,
     AttemptFailed,
+    IndexTrouble,
     InvalidRequest,
     NotAccepted,
     NotWorthRepeating,
@@ -385,3 +386,46 @@ async def test_a_paused_lane_starts_nothing(tmp_path, autojump_clock):
         home.lanes["pod"].pause(None)
         await home.settled()
     assert pod.starts == [(5, 1)]
+
+
+async def test_a_job_that_could_not_be_read_when_it_was_accepted_is_found_later(tmp_path, autojump_clock):
+    pod = ScriptedBackend()
+    async with house(tmp_path, {"pod": pod}) as home:
+        await home.accept(job("first"))
+        await home.settled()
+        turn, turns, fails = home.ledger.turn, home.ledger.turns, [1, 2, 3]
+
+        def unreadable(read):
+            def attempt(*args):
+                if fails:
+                    fails.pop()
+                    raise IndexTrouble("disk I/O error")
+                return read(*args)
+
+            return attempt
+
+        home.ledger.turn, home.ledger.turns = unreadable(turn), unreadable(turns)
+        await home.accept(job(seed=9))
+        await home.settled()
+        await trio.sleep(10)
+        assert home.states() == ["done"]
+
+
+async def test_an_image_whose_row_cannot_be_read_waits(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=1.0)
+    async with house(tmp_path, {"pod": pod}) as home:
+        image, room, fails = home.ledger.image, home.spool.room, [1, 2, 3]
+
+        def unwell(read):
+            def attempt(*args):
+                if fails:
+                    fails.pop()
+                    raise IndexTrouble("disk I/O error")
+                return read(*args)
+
+            return attempt
+
+        home.spool.room, home.ledger.image = unwell(room), unwell(image)
+        await home.accept(job())
+        await home.settled()
+        assert home.states() == ["done"]

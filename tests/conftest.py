@@ -1,0 +1,23 @@
+"""What every test shares: a log that costs nothing to write and is easy to search."""
+
+import pytest
+import structlog
+
+from tests.support.deaths import died, place
+
+__all__ = ["died", "place"]
+
+
+@pytest.fixture(autouse=True)
+def _plain_log():
+    """Plain lines on stdout; the default draws each traceback with all local variables, which takes seconds."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
+        ]
+    )
+    yield
+    structlog.reset_defaults()

@@ -1,0 +1,78 @@
+import pytest
+import trio
+
+from pipeline.brake import Brake
+from pipeline.checks import KEPT_ANSWERS, Checks
+from pipeline.errors import InvalidRequest, Unavailable
+from pipeline.model import Image, OnFailure, Recipe, State
+from tests.support.scripted import ScriptedBackend, lane
+
+
+def image(*, model="y", quantity=5):
+    return Image(
+        row=1,
+        job_id="j1",
+        character_id="mary",
+        character_name="Mary",
+        owner="alice",
+        number=1,
+        index=0,
+        filename="mary_image_1",
+        public_id="alice/characters/mary/images/mary_image_1",
+        prompt="p",
+        seed=1,
+        recipe=Recipe(model=model),
+        labels=(),
+        on_failure=OnFailure.PLACEHOLDER,
+        quantity=quantity,
+        state=State.PLANNED,
+    )
+
+
+async def test_images_that_start_together_ask_once(autojump_clock):
+    pod = ScriptedBackend()
+    pod.on_check.append(2.0)
+    gate, checks = lane("pod", pod, Brake()), Checks()
+    async with trio.open_nursery() as nursery:
+        for _ in range(9):
+            nursery.start_soon(checks.obstacle, image(), gate)
+    assert pod.checks == [(0, 5)]
+
+
+async def test_other_models_and_single_images_are_other_questions(autojump_clock):
+    pod = ScriptedBackend()
+    gate, checks = lane("pod", pod, Brake()), Checks()
+    for asked in (image(), image(model="z"), image(quantity=1), image(quantity=7)):
+        await checks.obstacle(asked, gate)
+    assert [images for _, images in pod.checks] == [5, 5, 1]
+
+
+async def test_an_answer_is_kept_for_a_minute(autojump_clock):
+    pod = ScriptedBackend()
+    pod.on_check.append(InvalidRequest("no model y", code="model_missing"))
+    gate, checks = lane("pod", pod, Brake()), Checks()
+    assert (await checks.obstacle(image(), gate)).code == "model_missing"
+    await trio.sleep(59)
+    assert (await checks.obstacle(image(), gate)).code == "model_missing"
+    await trio.sleep(1)
+    assert await checks.obstacle(image(), gate) is None
+
+
+async def test_a_check_without_an_answer_is_an_outage(autojump_clock):
+    pod = ScriptedBackend()
+    pod.on_check.append("hang")
+    gate = lane("pod", pod, Brake(), timeout=60.0)
+    with pytest.raises(Unavailable, match="no answer to a check within 60 s"):
+        await Checks().obstacle(image(), gate)
+    assert trio.current_time() == 60
+
+
+async def test_old_answers_make_room(autojump_clock):
+    pod = ScriptedBackend()
+    gate, checks = lane("pod", pod, Brake()), Checks()
+    for n in range(KEPT_ANSWERS + 1):
+        await checks.obstacle(image(model=str(n)), gate)
+    await checks.obstacle(image(model="1"), gate)
+    assert len(pod.checks) == KEPT_ANSWERS + 1
+    await checks.obstacle(image(model="0"), gate)
+    assert len(pod.checks) == KEPT_ANSWERS + 2

@@ -1,0 +1,36 @@
+import pytest
+
+from pipeline.catalogue import Catalogue
+from pipeline.config import load_config
+from pipeline.errors import ConfigError
+from pipeline.gallery.app import Gallery
+from pipeline.gallery.tokens import Tokens
+from pipeline.windows import open_windows
+
+CLOUD = "store: {type: cloudinary, cloud_name: demo, api_key: '1', api_secret: s}"
+JWT = "gallery: {host: 0.0.0.0, jwt: {secret: 0123456789abcdef0123456789abcdef, audience: app}}"
+
+
+def opened(folder, text="", *, token=False):
+    (folder / "pipeline.yaml").write_text(text or "settle: 1")
+    config = load_config(folder / "pipeline.yaml", environ={})
+    config.state.mkdir()
+    tokens = Tokens(config.state / "tokens")
+    if token:
+        tokens.create("alice")
+    return open_windows(config, Catalogue(config.state / "index.db"), tokens)
+
+
+@pytest.mark.parametrize("text", ["", CLOUD, JWT, "gallery: {host: localhost}", "gallery: {host: '::1'}"])
+def test_the_gallery_can_be_built_for_every_store_and_way_of_logging_in(tmp_path, text):
+    assert isinstance(opened(tmp_path, text), Gallery)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "studio.example"])
+def test_beyond_this_machine_a_token_is_needed_first(tmp_path, host):
+    with pytest.raises(ConfigError, match="pipeline token create OWNER"):
+        opened(tmp_path, f"gallery: {{host: {host}}}")
+
+
+def test_with_a_token_it_may_be_reached_from_elsewhere(tmp_path):
+    assert opened(tmp_path, "gallery: {host: 0.0.0.0}", token=True) is not None

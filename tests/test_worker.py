@@ -1,0 +1,305 @@
+"""What befalls single images at odd moments: settling, addresses that changed, full disks, cancellations."""
+
+from collections import deque
+
+import pytest
+import trio
+
+from pipeline.brake import Brake
+from pipeline.errors import (
+    BackendError,
+    IndexTrouble,
+    NotAccepted,
+    SpoolTrouble,
+    Unavailable,
+)
+from pipeline.lifecycle import AcceptanceLost, Accepted, Cancelled, Submitting
+from pipeline.model import Fault, State, Submission
+from pipeline.patience import Patience
+from tests.support.scripted import EPOCH, ScriptedBackend, house, job, no_jitter
+
+TICKET = "0b8e6a1c-8c1e-4a53-9a3f-3f1d7f6d2a10"
+
+
+def down(**more):
+    return Unavailable("refused", code="unreachable", **more)
+
+
+async def left_behind(folder, pod, *events, images=1):
+    """A job whose first image was brought so far by an earlier run, by recording `events`."""
+    quiet = ScriptedBackend()
+    quiet.down = "not yet"
+    async with house(folder, {"pod": quiet}, timeout=60.0) as home:
+        home.lanes["pod"].pause("not yet")
+        await home.accept(job(images=images))
+        await trio.sleep(1)
+        (image, *_) = home.ledger.images_of("j1")
+        for event in events:
+            image = await home.ledger.record(image, event)
+    return image
+
+
+def submitted(pod, *, remote="r1", base_url=None, deadline=60.0):
+    return Accepted(Submission(remote, base_url or pod.base_url, EPOCH, EPOCH + round(deadline * 1000)))
+
+
+async def test_a_deadline_that_passed_while_the_daemon_was_down_still_gets_its_last_look(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=10.0)
+    async with house(tmp_path, {"pod": pod}) as home:
+        await home.accept(job())
+        await trio.sleep(5)
+    await trio.sleep(3600)
+    async with house(tmp_path, {"pod": pod}) as home:
+        began = trio.current_time()
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+        assert trio.current_time() - began < 1
+    assert (image.state, image.attempts, len(pod.starts)) == (State.DONE, 1, 1)
+
+
+async def test_what_a_restart_finds_under_way_goes_before_new_images_and_holds_places(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=20.0)
+    async with house(tmp_path, {"pod": pod}, concurrency=2) as home:
+        await home.accept(job(images=4))
+        await trio.sleep(5)
+    async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
+        assert home.lanes["pod"].occupied == 2
+        await home.settled()
+        assert [image.attempts for image in home.ledger.images_of("j1")] == [1] * 4
+    assert pod.starts == [(0, 1), (0, 2), (20, 3), (40, 4)]
+
+
+async def test_a_crash_in_the_window_of_a_blind_back_end_costs_no_attempt(tmp_path, autojump_clock):
+    pod = ScriptedBackend(blind=True)
+    await left_behind(tmp_path, pod, Submitting("pod", TICKET))
+    async with house(tmp_path, {"pod": pod}, attempts=1) as home:
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.attempts, image.failures, image.doubtful) == (State.DONE, 1, 0, 1)
+
+
+async def test_settling_waits_while_the_back_end_cannot_be_asked(tmp_path, autojump_clock):
+    pod = ScriptedBackend()
+    unclear = AcceptanceLost(Fault("reset", "connection reset"))
+    await left_behind(tmp_path, pod, Submitting("pod", TICKET), unclear)
+    pod.on_find = deque([down(), NotAccepted("too many", code="busy"), "hang"])
+    async with house(tmp_path, {"pod": pod}, timeout=60.0) as home:
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.attempts, image.doubtful) == (State.DONE, 1, 0)
+    assert len(pod.probes) == 2
+
+
+async def test_a_defect_while_settling_counts_as_not_knowing(tmp_path, autojump_clock):
+    pod = ScriptedBackend()
+    await left_behind(tmp_path, pod, Submitting("pod", TICKET))
+    pod.on_find.append(KeyError("queue_running"))
+    async with house(tmp_path, {"pod": pod}) as home:
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.doubtful) == (State.DONE, 1)
+
+
+async def test_an_address_that_changed_is_given_the_time_out_then_the_image_goes_to_the_new_one(
+    tmp_path, autojump_clock
+):
+    old, new = ScriptedBackend(base_url="http://old"), ScriptedBackend(base_url="http://new")
+    await left_behind(tmp_path, old, Submitting("pod", TICKET), submitted(old))
+    new.on_collect = deque([down()] * 3 + ["hang"])
+    new.remote["r1"] = type("Gone", (), {"cancelled": False})()
+    began = trio.current_time()
+    async with house(tmp_path, {"pod": new}, timeout=60.0) as home:
+        assert home.lanes["pod"].occupied == 0
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+        assert home.lanes["pod"].down is None
+    assert (image.state, image.attempts, image.failures) == (State.DONE, 2, 1)
+    assert [moment - began for moment, _ in new.starts] == [60]
+
+
+async def test_a_back_end_that_is_no_longer_configured_is_waited_for_until_the_deadline(tmp_path, autojump_clock):
+    pod, other = ScriptedBackend(), ScriptedBackend()
+    await left_behind(tmp_path, pod, Submitting("pod", TICKET), submitted(pod, deadline=100.0))
+    async with house(tmp_path, {"other": other}) as home:
+        await trio.sleep(90)
+        assert home.states() == ["submitted"]
+        assert not home.stages.stuck()
+        await trio.sleep(20)
+        (image,) = home.ledger.images_of("j1")
+        assert (image.state, image.fault.code) == (State.PLANNED, "lost")
+        assert home.stages.stuck()
+
+
+async def test_an_unclear_image_of_a_back_end_that_is_no_longer_configured_is_made_again(tmp_path, autojump_clock):
+    pod = ScriptedBackend()
+    await left_behind(tmp_path, pod, Submitting("pod", TICKET))
+    async with house(tmp_path, {"other": ScriptedBackend()}) as home:
+        await trio.sleep(1)
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.doubtful) == (State.PLANNED, 1)
+
+
+async def test_a_collect_that_is_refused_waits_for_the_back_end(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=5.0)
+    pod.on_collect = deque([down(), NotAccepted("429", code="busy", retry_after=7.0)])
+    async with house(tmp_path, {"pod": pod}, timeout=60.0) as home:
+        await home.accept(job())
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.attempts) == (State.DONE, 1)
+    assert [moment for moment, _ in pod.looks] == [0, 1, 8]
+
+
+async def test_a_cancel_that_the_back_end_refuses_does_not_hold_the_image(tmp_path, autojump_clock):
+    class Stubborn(ScriptedBackend):
+        async def cancel(self, submission):
+            await super().cancel(submission)
+            raise BackendError("405", code="http_405")
+
+    pod = Stubborn(takes=1000.0)
+    async with house(tmp_path, {"pod": pod}, timeout=60.0, attempts=1) as home:
+        await home.accept(job())
+        await home.settled()
+        assert home.states() == ["placeholder"]
+    assert len(pod.cancels) == 1
+
+
+async def test_cancelling_looks_for_what_may_have_been_accepted(tmp_path, autojump_clock):
+    class Reset(ScriptedBackend):
+        async def submit(self, request):
+            self.accept(request)
+            await trio.sleep_forever()
+
+    pod = Reset()
+    async with house(tmp_path, {"pod": pod}, timeout=600.0) as home:
+        await home.accept(job())
+        await trio.sleep(3)
+        assert home.states() == ["submitting"]
+        await home.stages.runner.cancel("j1")
+        assert home.states() == ["cancelled"]
+        assert trio.current_time() == pytest.approx(8)
+    assert [remote for _, remote in pod.cancels] == ["r1"]
+
+
+async def test_what_somebody_else_has_cancelled_is_left_alone(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=5.0)
+    async with house(tmp_path, {"pod": pod}) as home:
+        await home.accept(job(images=2))
+        await trio.sleep(1)
+        first, _ = home.ledger.images_of("j1")
+        await home.ledger.record(first, Cancelled())
+        await home.settled()
+        assert home.states() == ["cancelled", "done"]
+
+
+async def test_a_stop_lets_requests_under_way_be_answered_so_that_nothing_is_bought_twice(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=30.0, blind=True, answers_in=4.0)
+    async with house(tmp_path, {"pod": pod}) as home:
+        await home.accept(job(images=1))
+        await trio.sleep(1)
+        home.stop.set()
+        await home.gone.wait()
+        assert trio.current_time() == pytest.approx(4)
+        assert home.states() == ["submitted"]
+    async with house(tmp_path, {"pod": pod}) as home:
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.doubtful, len(pod.starts)) == (0, 1)
+
+
+async def test_a_stop_waits_ten_seconds_at_most_for_requests_under_way(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=300.0, at_once=True)
+    async with house(tmp_path, {"pod": pod}, timeout=600.0) as home:
+        await home.accept(job())
+        await trio.sleep(1)
+        home.stop.set()
+        await home.gone.wait()
+        assert trio.current_time() == pytest.approx(11)
+        assert home.states() == ["submitting"]
+
+
+async def test_a_full_disk_stops_new_images_and_is_waited_out(tmp_path, autojump_clock, capsys):
+    pod = ScriptedBackend(takes=1.0)
+    async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
+        write, tries = home.spool.write, []
+
+        async def full(name, data):
+            tries.append(trio.current_time())
+            if len(tries) <= 3:
+                raise SpoolTrouble("no space left")
+            await write(name, data)
+
+        home.spool.write = full
+        await home.accept(job(images=2))
+        await trio.sleep(5)
+        assert home.brake.reason == "the spool cannot be used: no space left"
+        await home.settled()
+        assert home.states() == ["done", "done"]
+        assert home.brake.reason is None
+    assert tries[:4] == [1, 2, 4, 8]
+    assert capsys.readouterr().out.count("no space left") == 1
+
+
+async def test_a_slot_is_free_before_the_picture_is_written(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=10.0)
+    async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
+        write = home.spool.write
+
+        async def slow(name, data):
+            await trio.sleep(5)
+            await write(name, data)
+
+        home.spool.write = slow
+        await home.accept(job(images=3))
+        await home.settled()
+    assert [moment for moment, _ in pod.starts] == [0, 10, 20]
+
+
+async def test_an_image_met_by_a_defect_of_ours_goes_on_later(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=1.0)
+    async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
+        room, broken = home.spool.room, [1]
+
+        def unwell(size):
+            if broken:
+                broken.pop()
+                raise RuntimeError("a defect")
+            return room(size)
+
+        home.spool.room = unwell
+        await home.accept(job(images=2))
+        await home.settled()
+        assert home.states() == ["done", "done"]
+        assert [image.attempts for image in home.ledger.images_of("j1")] == [1, 1]
+
+
+async def test_patience_holds_the_brake_until_the_last_trouble_is_over(autojump_clock):
+    brake = Brake()
+    patience = Patience(brake, draw=no_jitter)
+    fails = {"a": 2, "b": 4}
+
+    async def attempt(name):
+        await trio.lowlevel.checkpoint()
+        fails[name] -= 1
+        if fails[name] >= 0:
+            raise IndexTrouble(f"{name} is full")
+        return name
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(patience.until_done, "the index", lambda: attempt("a"))
+        nursery.start_soon(patience.until_done, "the index", lambda: attempt("b"))
+        await trio.sleep(0.5)
+        assert patience.trouble is not None
+        await trio.sleep(5)
+        assert brake.reason == "the index cannot be used: b is full"
+    assert brake.reason is None
+    assert trio.current_time() == 15
+
+
+async def test_patience_does_not_wait_for_what_is_lost(autojump_clock):
+    async def attempt():
+        await trio.lowlevel.checkpoint()
+        raise SpoolTrouble("gone", lost=True)
+
+    with pytest.raises(SpoolTrouble, match="gone"):
+        await Patience(Brake()).until_done("the spool", attempt)
