@@ -395,6 +395,21 @@ async def test_weather_that_stays_is_the_lanes_matter(autojump_clock, stage, ask
     assert trio.current_time() == pytest.approx(0.5 + 1 + 2 + 4, abs=1.0), "growing pauses, five looks"
 
 
+async def test_single_bad_looks_do_not_add_up(autojump_clock, ask):
+    stage = Stage(seconds=60)
+    submission = await stage.backend.submit(ask)
+    gusts = iter(range(100))
+
+    def handle(*request, calm=stage.comfy.handle):
+        if next(gusts) % 5 == 0:
+            stage.comfy.weather.append(Weather("refuse"))
+        return calm(*request)
+
+    stage.comfy.handle = handle
+    await stage.backend.collect(ask, submission)
+    assert next(gusts) > 30, "more than five looks were spoilt"
+
+
 async def test_a_spoilt_look_at_an_old_submission_is_made_again_soon(autojump_clock, stage, ask):
     submission = await stage.backend.submit(ask)
     await trio.sleep(3600)

@@ -434,6 +434,21 @@ def test_samplers_side_by_side_that_share_an_input_are_not_ambiguous_about_it():
     assert (found["prompt"], found["width"], found["seed"]) == (["6"], ["5"], ["3", "20"])
 
 
+def test_one_text_for_both_sides_is_the_prompt_alone():
+    raw = exported("sd15")
+    raw["3"]["inputs"]["negative"] = ["6", 0]
+    binding = bound(raw)
+    assert [slot.node.id for slot in binding.bound["prompt"].slots] == ["6"]
+    assert "negative_prompt" not in binding.bound
+
+
+def test_a_second_loader_of_the_same_model_changes_along_and_a_refiner_does_not():
+    raw = exported("sdxl_refiner")
+    assert [line.node for line in bound(raw).describe() if line.key == "model"] == ["4"]
+    raw["12"]["inputs"]["ckpt_name"] = raw["4"]["inputs"]["ckpt_name"]
+    assert [line.node for line in bound(raw).describe() if line.key == "model"] == ["4", "12"]
+
+
 def test_equal_texts_joined_into_one_are_one_prompt():
     raw = exported("concat")
     raw["10"]["inputs"]["text"] = raw["6"]["inputs"]["text"]

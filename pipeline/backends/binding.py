@@ -223,7 +223,7 @@ class _Chain:
             )
         first = self._slots_at(self._first[0], role)
         yield from first
-        if role in ("width", "height", "model"):
+        if role in ("width", "height"):
             return
         for sampler in self._samplers:
             further = [slot for slot in self._slots_at(sampler, role) if slot not in first]

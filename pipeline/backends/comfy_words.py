@@ -57,7 +57,7 @@ class Finished:
         return None if started is None or ended is None else max(ended - started, 0) / 1000
 
 
-def in_queue(told: object, *, prompt_id: str, prefix: str) -> tuple[str, bool] | None:
+def in_queue(told: object, *, prompt_id: str, prefix: str | None = None) -> tuple[str, bool] | None:
     """Look a submission up in an answer of `/queue`: its id there and whether it runs.
 
     Old servers give ids of their own; there it is known by the name it will be saved under.
@@ -161,6 +161,9 @@ def _files(output: object) -> Iterator[File]:
                 yield File(name, str(image.get("subfolder") or ""), str(image.get("type") or "output"))
 
 
-def _saves_under(graph: object, prefix: str) -> bool:
-    nodes = graph.values() if isinstance(graph, dict) else ()
-    return any(isinstance(node, dict) and node.get("inputs", {}).get("filename_prefix") == prefix for node in nodes)
+def _saves_under(graph: object, prefix: str | None) -> bool:
+    for node in graph.values() if isinstance(graph, dict) else ():
+        match node:
+            case {"inputs": {"filename_prefix": str(name)}} if name == prefix:
+                return True
+    return False

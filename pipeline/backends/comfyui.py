@@ -120,7 +120,7 @@ class ComfyUI:
             return
         # Servers before 0.26 have no such route: out of the queue, or, if it is the one that runs, interrupted.
         await self._service.ask("queue", method="POST", body={"delete": [remote_id]}, base_url=base)
-        found = comfy_words.in_queue(await self._json("queue", base), prompt_id=remote_id, prefix="")
+        found = comfy_words.in_queue(await self._json("queue", base), prompt_id=remote_id)
         if found is not None and found[1]:
             await self._service.ask("interrupt", method="POST", body={"prompt_id": remote_id}, base_url=base)
 
