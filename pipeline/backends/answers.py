@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 
 import orjson
+import trio
 
 from pipeline.backends.scrub import scrub
 
@@ -61,3 +62,18 @@ class Answer:
             except (ValueError, TypeError, OverflowError):
                 return None
         return min(max(seconds, 0.0), LONGEST_PAUSE) if math.isfinite(seconds) else None
+
+
+async def read_at_most(limit: int, chunks: AsyncIterator[bytes]) -> bytes | None:
+    """Join the chunks of a body; None as soon as they are more than `limit` bytes.
+
+    To leave the loop would leave a chain of async generators unfinished; a cancellation ends them from within.
+    """
+    body = bytearray()
+    with trio.CancelScope() as enough:
+        async for chunk in chunks:
+            if len(body) + len(chunk) > limit:
+                enough.cancel()
+            elif not enough.cancel_called:
+                body += chunk
+    return None if enough.cancel_called else bytes(body)

@@ -13,8 +13,9 @@ import httpcore
 import httpx
 import trio
 
+from pipeline.backends.answers import read_at_most
 from pipeline.backends.clients import quieten, tls
-from pipeline.backends.transport import CONNECT, LARGE, read_at_most
+from pipeline.backends.transport import CONNECT, LARGE
 from pipeline.errors import AttemptFailed, NotWorthRepeating, Unavailable
 
 DOWNLOAD = 120.0  # seconds for one image, redirects included

@@ -14,7 +14,7 @@ import base64
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -22,7 +22,7 @@ import httpx
 import trio
 
 from pipeline import clock as wall
-from pipeline.backends.answers import Answer
+from pipeline.backends.answers import Answer, read_at_most
 from pipeline.backends.scrub import scrub
 from pipeline.errors import AcceptanceUnknown, BackendError, ConfigError, InvalidRequest, NotAccepted, Unavailable
 
@@ -252,21 +252,6 @@ _KNOWN_CAUSES: Mapping[type[BaseException], str] = {
     httpx.ReadTimeout: "it fell silent",
     httpx.WriteTimeout: "it stopped reading",
 }
-
-
-async def read_at_most(limit: int, chunks: AsyncIterator[bytes]) -> bytes | None:
-    """Join the chunks of a body; None as soon as they are more than `limit` bytes.
-
-    To leave the loop would leave a chain of async generators unfinished; a cancellation ends them from within.
-    """
-    body = bytearray()
-    with trio.CancelScope() as enough:
-        async for chunk in chunks:
-            if len(body) + len(chunk) > limit:
-                enough.cancel()
-            elif not enough.cancel_called:
-                body += chunk
-    return None if enough.cancel_called else bytes(body)
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
