@@ -56,7 +56,7 @@ class Changes:
         self._waiting[waiter] = None
         try:
             while not (waiter.changed or self._closed):
-                if self._leader is None:
+                if self._leader is None or self._leader is waiter:
                     self._leader = waiter
                     await self._lead(waiter)
                 else:
@@ -65,10 +65,10 @@ class Changes:
         finally:
             del self._waiting[waiter]
             if self._leader is waiter:
-                self._leader = None
-                successor = next(iter(self._waiting), None)
-                if successor is not None:
-                    successor.call.set()
+                # Named here and now: were it to find out by itself, all who leave with the leader might be asked in vain.
+                self._leader = next((other for other in self._waiting if not other.changed), None)
+                if self._leader is not None:
+                    self._leader.call.set()
 
     async def _lead(self, leader: _Waiter) -> None:
         known: Hashable = object()  # so that the first look compares every revision: one may have moved unseen

@@ -34,13 +34,7 @@ export async function get(path, { etag = null, signal } = {}) {
   if (!token) throw new SignedOut();
   headers.authorization = `Bearer ${token.replace(/[^\x21-\x7e]/g, "")}`;
   if (etag) headers["if-none-match"] = etag;
-  let response;
-  try {
-    response = await fetch(path, { headers, signal, cache: "no-store", credentials: "omit", referrerPolicy: "no-referrer" });
-  } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new Unreachable();
-  }
+  const response = await ask(path, headers, signal);
   if (response.status === 304) return null;
   if (response.status === 401) throw new SignedOut();
   if (response.status === 404) throw new NotHere();
@@ -53,6 +47,23 @@ export async function get(path, { etag = null, signal } = {}) {
   }
   if (response.status >= 400) throw new Refused(body.error);
   return { data: body.data, etag: response.headers.get("etag") };
+}
+
+// A held request would hear of a lost network only when its time is over, so it is given up at once.
+async function ask(path, headers, signal) {
+  const request = new AbortController();
+  const stop = () => request.abort();
+  addEventListener("offline", stop);
+  signal?.addEventListener("abort", stop);
+  try {
+    return await fetch(path, { headers, signal: request.signal, cache: "no-store", credentials: "omit", referrerPolicy: "no-referrer" });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Unreachable();
+  } finally {
+    removeEventListener("offline", stop);
+    signal?.removeEventListener("abort", stop);
+  }
 }
 
 const pause = (milliseconds, signal) => new Promise((resolve) => {

@@ -16,7 +16,7 @@ function reached(since) {
 }
 
 function alone(...children) {
-  for (const id of ["find", "arrivals"]) byId(id).hidden = true;
+  for (const id of ["find", "arrivals", "title", "slash"]) byId(id).hidden = true;
   byId("summary").textContent = "";
   byId("main").replaceChildren(el("div", { class: "notice" }, ...children));
 }
@@ -30,7 +30,7 @@ function signIn(problem = "") {
     start();
   } }, field, el("button", { type: "submit" }, "Sign in"));
   alone(
-    el("strong", {}, "Signed out"),
+    el("h1", {}, "Signed out"),
     "This gallery opens with a token.",
     form,
     el("p", { class: "problem", role: "alert" }, problem),
@@ -40,7 +40,7 @@ function signIn(problem = "") {
 }
 
 function notHere() {
-  alone(el("strong", {}, "Not here"), "No character of yours has this id. ", el("a", { href: "/" }, el("u", {}, "All characters")));
+  alone(el("h1", {}, "Not here"), "No character of yours has this id. ", el("a", { href: "/" }, el("u", {}, "All characters")));
 }
 
 async function start() {
@@ -61,7 +61,7 @@ async function start() {
     } else if (error instanceof NotHere) {
       notHere();
     } else {
-      alone(el("strong", {}, "This page cannot go on"), error.message || "An answer could not be understood.");
+      alone(el("h1", {}, "This page cannot go on"), error.message || "An answer could not be understood.");
     }
   }
 }

@@ -42,7 +42,7 @@ export function showHome() {
       const main = byId("main");
       byId("summary").textContent = data.totalCount ? counted(data.totalCount, "character") : "";
       if (!characters.length) {
-        main.replaceChildren(el("p", { class: "notice" }, el("strong", {}, "Nothing here yet."), "Drop a file into ", el("code", {}, "jobs/"), "."));
+        main.replaceChildren(el("div", { class: "notice" }, el("h1", {}, "Nothing here yet."), "Drop a file into ", el("code", {}, "jobs/"), "."));
         return;
       }
       const focused = document.activeElement?.getAttribute("href");

@@ -2,6 +2,8 @@
 
 // Words that YAML readers of other programs would take for something else than text.
 const SPECIAL = /^(true|false|yes|no|on|off|null|~|[-+.]?[0-9].*)$/i;
+const LEAST = 64; // pixels that a job may ask for
+const MOST = 4096;
 const PLAIN = /^[A-Za-z0-9\u00c0-\u024f][A-Za-z0-9\u00c0-\u024f ,.'()/+_-]*$/;
 
 // A text as a YAML scalar: bare where no reader could mistake it, else quoted as JSON, which YAML reads alike.
@@ -23,8 +25,10 @@ export function jobFile(image, characterId, { quantity = 1, prompt = image.promp
   add("negative_prompt", image.negativePrompt);
   if (quantity !== 1) add("quantity", quantity);
   add("style", image.style);
-  add("width", image.width);
-  add("height", image.height);
+  if ([image.width, image.height].every((side) => side >= LEAST && side <= MOST)) {
+    add("width", image.width);
+    add("height", image.height);
+  }
   if (quantity === 1) add("seed", image.seed);
   add("model", image.model);
   add("steps", image.steps);

@@ -1,0 +1,331 @@
+"""The page in a real browser: what a person sees and does, by mouse, by keyboard and by ear."""
+
+import re
+import socket
+
+import pytest
+
+from pipeline.model import Fault, Recipe
+from pipeline.spec.job import parse_job
+from tests.support.browser import ARGUMENTS, CHROMIUM, MISSING, shown
+
+playwright = pytest.importorskip("playwright.sync_api", reason=MISSING)
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=MISSING)
+
+pytestmark = [pytest.mark.chromium, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
+expect = playwright.expect
+EVIL = '<img src=x onerror="document.title=1"> "quoted", & {braces}: #1'
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def fill(studio):
+    await studio.made("john", n=200, recipe=Recipe(width=32, height=48))
+    await studio.made("walter", n=70, recipe=Recipe(width=32, height=48))
+    await studio.made("eve", n=1, owner="bob")
+    studio.drawn = True
+    recipe = Recipe(
+        width=416, height=608, steps=28, model="animagine.safetensors", cfg_scale=6.5, negative_prompt="lowres"
+    )
+    await studio.made(
+        "mary",
+        prompts=["a portrait in a garden", EVIL, "at the harbour"],
+        display="Mary <b>",
+        recipe=recipe,
+        labels=["spring"],
+    )
+    studio.drawn = False
+    await studio.job("mary", prompts=["a lost one"])
+    await studio.give_up("mary", 4, Fault("timed_out", "it took longer than 600 s"))
+    await studio.job("mary", prompts=["still to come", "and another"], recipe=recipe)
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    with shown(tmp_path_factory.mktemp("page"), free_port(), fill) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def troubles():
+    return []
+
+
+@pytest.fixture
+def page(browser, gallery, troubles):
+    context = browser.new_context(
+        base_url=gallery.address,
+        viewport={"width": 1200, "height": 800},
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    made = context.new_page()
+    made.set_default_timeout(8000)
+    made.on("pageerror", lambda error: troubles.append(str(error)))
+    made.on(
+        "console", lambda message: troubles.append(message.text) if "Content Security Policy" in message.text else None
+    )
+    yield made
+    context.close()
+    assert troubles == []
+
+
+@pytest.fixture
+def signed_in(page, gallery):
+    page.goto(f"/#t={gallery.home.alice}")
+    page.locator(".card").first.wait_for()
+    return page
+
+
+def opened(page, character="mary"):
+    page.goto(f"/gallery/{character}")
+    page.locator(".tile img.seen").first.wait_for()
+    return page
+
+
+def test_signing_in_by_the_address_clears_it_and_lasts_for_the_tab(signed_in, gallery):
+    requests = []
+    signed_in.on("request", lambda request: requests.append((request.url, request.headers)))
+    assert "#" not in signed_in.url
+    signed_in.reload()
+    signed_in.locator(".card").first.wait_for()
+    assert all(gallery.home.alice not in url for url, _ in requests)
+    assert signed_in.context.cookies() == []
+    other = signed_in.context.new_page()
+    other.goto(gallery.address)
+    expect(other.get_by_text("Signed out")).to_be_visible()
+
+
+def test_signed_out_has_a_field_and_says_when_a_token_opens_nothing(page, gallery):
+    page.goto("/gallery/mary")
+    expect(page.get_by_text("pipeline gallery --open")).to_be_visible()
+    expect(page.get_by_label("Token")).to_be_focused()
+    page.keyboard.type("pl_wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("opens nothing here")
+    page.get_by_label("Token").fill(gallery.home.alice)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Mary <b>")).to_be_visible()
+
+
+def test_a_revoked_token_signs_out(signed_in, gallery):
+    token = gallery.home.tokens.create("alice")
+    signed_in.goto(f"/#t={token}")
+    signed_in.locator(".card").first.wait_for()
+    gallery.home.tokens.revoke(token)
+    signed_in.reload()
+    expect(signed_in.get_by_text("Signed out")).to_be_visible()
+
+
+def test_home_shows_the_owners_characters_and_leads_to_their_galleries(signed_in):
+    texts = "|".join(signed_in.locator(".card").all_inner_texts())
+    assert re.search(r"Mary <b>\s+4 images, 28 July 2025 .*\s+2 in the making", texts)
+    assert re.search(r"john\s+200 images", texts)
+    assert "eve" not in texts
+    signed_in.get_by_role("link", name="Mary <b>").click()
+    expect(signed_in.get_by_role("heading", name="Mary <b>")).to_be_visible()
+    expect(signed_in.locator("#summary")).to_have_text("4 images · 2 in the making")
+    assert signed_in.title() == "Mary <b> · Pipeline"
+
+
+def test_anothers_character_is_not_here(signed_in):
+    signed_in.goto("/gallery/eve")
+    expect(signed_in.get_by_text("Not here")).to_be_visible()
+
+
+def test_scrolling_loads_page_after_page_without_repeats(signed_in):
+    page = opened(signed_in, "john")
+    for _ in range(40):
+        if page.locator(".tiles a").count() == 200:
+            break
+        page.mouse.wheel(0, 4000)
+        page.wait_for_timeout(50)
+    numbers = [
+        int(href[1:])
+        for href in page.locator(".tiles a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    ]
+    assert numbers == list(range(200, 0, -1))
+
+
+def test_rows_are_justified_and_space_is_kept_before_pictures_come(signed_in):
+    signed_in.route("**/media/**", lambda route: None)
+    signed_in.goto("/gallery/john")
+    signed_in.locator(".tile").nth(20).wait_for()
+    boxes = [signed_in.locator(".frame").nth(i).bounding_box() for i in range(20)]
+    first = [box for box in boxes if abs(box["y"] - boxes[0]["y"]) < 1]
+    assert len(first) > 2
+    assert max(box["height"] for box in first) - min(box["height"] for box in first) < 1
+    assert 200 < first[0]["height"] < 300
+    end = signed_in.locator(".tiles:visible").first.bounding_box()
+    assert abs(first[-1]["x"] + first[-1]["width"] - end["x"] - end["width"]) < 1
+
+
+def test_the_lightbox_by_keyboard_alone(signed_in):
+    page = opened(signed_in)
+    page.locator('a[href="#3"]').focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    expect(dialog.get_by_role("heading", name="mary-b_image_3")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(dialog.get_by_role("heading", name="mary-b_image_2")).to_be_visible()
+    assert page.url.endswith("#2")
+    expect(dialog.get_by_text(EVIL)).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(dialog.get_by_role("heading", name="mary-b_image_4")).to_be_visible()
+    expect(dialog.get_by_role("button", name="Newer picture")).to_be_disabled()
+    page.keyboard.press("i")
+    expect(dialog.get_by_role("complementary")).to_be_hidden()
+    page.keyboard.press("?")
+    expect(dialog.get_by_text("fill the screen")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(page.locator('a[href="#4"]')).to_be_focused()
+    assert "#" not in page.url
+
+
+def test_an_address_opens_its_picture_even_from_a_later_page_and_back_closes_it(signed_in):
+    signed_in.goto("/gallery/john#5")
+    expect(signed_in.get_by_role("heading", name="john_image_5", exact=True)).to_be_visible()
+    page = opened(signed_in, "mary")
+    page.locator('a[href="#1"]').click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_a_placeholder_says_why_and_how_to_make_it_again(signed_in):
+    page = opened(signed_in)
+    tile = page.locator('a[href="#4"]')
+    expect(tile).to_contain_text("No picture")
+    expect(tile).to_contain_text("it took longer than 600 s")
+    expect(tile).to_contain_text("timed out")
+    tile.click()
+    expect(page.get_by_role("dialog").get_by_text("pipeline retry mary 4")).to_be_visible()
+    page.get_by_role("button", name="Copy the command").click()
+    assert page.evaluate("navigator.clipboard.readText()") == "pipeline retry mary 4"
+
+
+@pytest.mark.parametrize("amount", [1, 4])
+def test_copying_as_a_job_file_gives_one_that_is_taken(signed_in, amount):
+    page = opened(signed_in)
+    page.locator('a[href="#2"]').click()
+    page.get_by_label("How many images the job file asks for").select_option(str(amount))
+    page.get_by_role("button", name="Copy as job file").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    text = page.evaluate("navigator.clipboard.readText()")
+    spec = parse_job(text.encode(), file="copied.yaml")
+    assert spec.character.id == "mary"
+    assert spec.prompt == EVIL
+    assert (spec.quantity, spec.seed) == ((1, 2) if amount == 1 else (4, -1))
+    assert (spec.width, spec.height, spec.steps, spec.cfg_scale, spec.negative_prompt) == (416, 608, 28, 6.5, "lowres")
+
+
+def test_search_finds_by_words_and_says_when_there_are_none(signed_in):
+    page = opened(signed_in)
+    page.keyboard.press("/")
+    page.keyboard.type("harb")
+    expect(page.locator(".tiles a")).to_have_count(1)
+    expect(page.locator('a[href="#3"]')).to_be_visible()
+    page.get_by_label("Search prompts").fill("zeppelin")
+    expect(page.get_by_text("No prompt contains “zeppelin”")).to_be_visible()
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator('a[href="#1"]')).to_be_visible()
+    page.get_by_label("Show").select_option("No picture")
+    expect(page.locator(".tiles a")).to_have_count(1)
+    page.get_by_label("Show").select_option("Favourites")
+    expect(page.get_by_text("Nothing of this kind here.")).to_be_visible()
+
+
+def test_an_image_in_the_making_turns_into_its_picture_where_it_stands(signed_in, gallery):
+    gallery.do("job", "live", n=2)
+    signed_in.goto("/gallery/live")
+    tile = signed_in.locator('[data-number="1"]')
+    expect(tile).to_contain_text("waiting, 1st")
+    gallery.do("start", "live", 1)
+    expect(tile).to_contain_text(re.compile(r"drawing\s*\d+:\d\d"))
+    tile.evaluate("element => { element.marked = true }")
+    gallery.do("finish", "live", 1)
+    tile.locator("img.seen").wait_for()
+    assert tile.evaluate("element => element.marked") is True
+    expect(signed_in.locator("#summary")).to_have_text("1 image · 1 in the making")
+    gallery.do("give_up", "live", 2)
+    expect(signed_in.locator('[data-number="2"]')).to_contain_text("No picture")
+    expect(signed_in.get_by_text("In the making", exact=True)).to_be_hidden(timeout=9000)
+    assert [
+        int(n) for n in signed_in.locator(".tiles li").evaluate_all("all => all.map(one => one.dataset.number)")
+    ] == [2, 1]
+
+
+def test_arrivals_wait_while_somebody_reads_further_down(signed_in, gallery):
+    page = opened(signed_in, "walter")
+    page.evaluate("scrollTo(0, 1500)")
+    gallery.do("made", "walter", n=2, recipe=Recipe(width=32, height=48))
+    button = page.get_by_role("button", name="2 new ↑")
+    expect(button).to_be_visible()
+    expect(page.locator('a[href="#72"]')).to_have_count(0)
+    button.click()
+    expect(page.locator('a[href="#72"]')).to_be_visible()
+    assert page.locator(".tiles a").first.get_attribute("href") == "#72"
+
+
+def test_an_empty_gallery_says_what_to_do(page, gallery):
+    page.goto(f"/#t={gallery.home.tokens.create('nobody')}")
+    expect(page.get_by_text("Nothing here yet.")).to_be_visible()
+    expect(page.get_by_text("jobs/")).to_be_visible()
+
+
+def test_offline_is_said_and_the_pictures_stay(signed_in):
+    page = opened(signed_in)
+    page.context.set_offline(True)
+    expect(page.locator("#offline")).to_contain_text(re.compile(r"Not reached since \d\d:\d\d; trying again"))
+    expect(page.locator('a[href="#1"] img')).to_be_visible()
+    page.context.set_offline(False)
+    expect(page.locator("#offline")).to_be_hidden(timeout=20_000)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("place", ["home", "gallery", "lightbox", "placeholder", "signed out"])
+def test_axe_finds_nothing_to_mend(signed_in, gallery, scheme, place):
+    page = signed_in
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    if place == "signed out":
+        page.evaluate("sessionStorage.clear()")
+        page.reload()
+        page.get_by_text("Signed out").wait_for()
+    elif place != "home":
+        opened(page)
+    if place in {"lightbox", "placeholder"}:
+        page.locator('a[href="#4"]' if place == "placeholder" else 'a[href="#1"]').click()
+        page.get_by_role("dialog").wait_for()
+    found = axe.Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_on_a_phone_two_columns_and_nothing_sticks_out(browser, gallery):
+    context = browser.new_context(
+        base_url=gallery.address, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(f"/#t={gallery.home.alice}")
+    page.locator(".card").first.wait_for()
+    opened(page, "john")
+    boxes = [page.locator(".frame").nth(i).bounding_box() for i in range(3)]
+    assert boxes[0]["y"] == boxes[1]["y"] < boxes[2]["y"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator('a[href="#200"]').tap()
+    page.get_by_role("dialog").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
