@@ -1,4 +1,3 @@
-import sys
 import tracemalloc
 from collections import Counter
 
@@ -170,8 +169,8 @@ def test_every_image_is_served_exactly_as_often_as_it_is_there(jobs, steps):
     assert taken == Counter({str(n): planned for n, (planned, _, _) in enumerate(jobs)}) + given
 
 
-def test_a_hundred_thousand_waiting_jobs_are_cheap():
-    names = [f"20250101-000000-mary-{n:06}" for n in range(100_000)]
+def test_waiting_jobs_are_cheap_so_that_a_hundred_thousand_of_them_are():
+    names = [f"20250101-000000-mary-{n:06}" for n in range(10_000)]
     pool = ("a", "b")
     tracemalloc.start()
     turns = Turns()
@@ -179,6 +178,6 @@ def test_a_hundred_thousand_waiting_jobs_are_cheap():
         turns.join(turn(name, 3, backends=pool))
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert used < 60_000_000 + sys.getsizeof(names)
-    assert turns.images_for("b") == 300_000
+    assert used < 600 * len(names)
+    assert turns.images_for("b") == 30_000
     assert turns.take("b", 0).job_id == names[0]
