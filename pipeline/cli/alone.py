@@ -1,0 +1,58 @@
+"""An order carried out where no daemon runs, by the same steward over the same parts."""
+
+import logging
+from contextlib import suppress
+
+import trio
+
+from pipeline import daemon
+from pipeline.backends.pace import Pace
+from pipeline.config import BackendConfig, Config
+from pipeline.errors import ConfigError
+from pipeline.log import set_up_logging
+from pipeline.orders.kinds import Cancel, Order, Reply
+from pipeline.orders.stage import obeyed
+from pipeline.orders.steward import Steward
+from pipeline.stages import Stages
+
+FILED_AT_ONCE = 100
+
+
+def carry_out(config: Config, order: Order) -> Reply:
+    """Carry an order out in this process, which holds the state folder."""
+    set_up_logging(level=logging.ERROR)
+    return trio.run(carry_out_alone, config, order, daemon.Openers())
+
+
+async def carry_out_alone(config: Config, order: Order, openers: daemon.Openers) -> Reply:
+    """Carry an order out without a daemon; the caller holds the state folder.
+
+    Stages are put together and not run: what an order leaves to be made, uploaded or stored is found by the next start.
+
+    Raises:
+        ConfigError: the store cannot be used as it is configured.
+        IndexTrouble, SpoolTrouble: the index or the spool cannot be opened.
+    """
+    config.state.chmod(0o700)
+    backends = await _reachable(config, openers) if isinstance(order, Cancel) else {}
+    async with daemon.opened(config.model_copy(update={"backends": backends}), openers) as (parts, _):
+        stages = Stages(parts)
+        reply = await obeyed(Steward(parts, stages).carry_out, order)
+        while due := parts.ledger.to_file(FILED_AT_ONCE):
+            try:
+                for job in due:
+                    await stages.filing.file(job)
+            except OSError as error:
+                told = f"a result file could not be written ({error.strerror}); the next start does it"
+                return reply.model_copy(update={"lines": (*reply.lines, told)})
+        return reply
+
+
+async def _reachable(config: Config, openers: daemon.Openers) -> dict[str, BackendConfig]:
+    """Keep the back ends that can be opened at all: one that cannot must not stand in the way of cancelling elsewhere."""
+    found: dict[str, BackendConfig] = {}
+    for name, settings in config.backends.items():
+        with suppress(ConfigError):
+            async with openers.backend(name, settings, Pace(settings.poll_rate)):
+                found[name] = settings
+    return found
