@@ -87,6 +87,8 @@ class Ears:
         except OSError as error:
             if observer is not None:
                 _stop(observer)
+            if isinstance(error, FileNotFoundError):
+                return  # the folder has just gone; the next pass makes it anew
             self._tell(f"file notification cannot be had: {error.strerror or error}")
             return
         self._observer = observer
