@@ -24,6 +24,7 @@ from pipeline.clock import Clock, now
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.files import make_folder, sweep_drafts
+from pipeline.gallery.opening import open_gallery
 from pipeline.gallery.server import serve
 from pipeline.gallery.tokens import Tokens
 from pipeline.inbox import Inbox, Pass
@@ -38,7 +39,6 @@ from pipeline.ports import Backend, Store
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
 from pipeline.stores.opening import open_store
-from pipeline.windows import open_windows
 
 log = structlog.get_logger(__name__)
 
@@ -182,7 +182,7 @@ class _Roof:
         return dropped
 
     async def _serve(self, tokens: Tokens, *, task_status: trio.TaskStatus[int]) -> None:
-        app = open_windows(self._config, self._catalogue, tokens, intake_alive=lambda: self._inbox.trouble is None)
+        app = open_gallery(self._config, self._catalogue, tokens, intake_alive=lambda: self._inbox.trouble is None)
         gallery = self._config.gallery
         await serve(app, gallery.host, gallery.port, stop=self._stop, task_status=task_status)
 

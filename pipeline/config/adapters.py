@@ -160,7 +160,6 @@ class CloudinaryConfig(BaseModel):
     access: Literal["authenticated", "public"] = Field(
         default="authenticated", description="authenticated (signed delivery URLs) or public"
     )
-    delivery: WebAddress = Field(default="https://res.cloudinary.com", description="where images are delivered from")
     concurrency: int = Field(default=8, ge=1, le=64, description="uploads at once, 1 to 64")
     timeout: Duration = Field(default=60.0, gt=0, description='seconds an upload may take, or "2m"')
 

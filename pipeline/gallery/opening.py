@@ -5,6 +5,7 @@ from functools import partial
 
 from pipeline.catalogue import Catalogue
 from pipeline.config import CloudinaryConfig, Config, JwtConfig, LocalConfig
+from pipeline.gallery.addresses import check_exposure
 from pipeline.gallery.app import Gallery, make_app
 from pipeline.gallery.settings import GallerySettings, JwtSettings, LocalFiles
 from pipeline.gallery.tokens import Tokens
@@ -21,9 +22,10 @@ def open_gallery(
     """Build the gallery of this workspace; `/readyz` asks `intake_alive` where a daemon runs in this process.
 
     Raises:
-        ConfigError: a key of `gallery.jwt` cannot be used.
+        ConfigError: it would be open to the network while nobody has a token, or a key of `gallery.jwt` cannot be used.
         OSError: the state folder cannot be written.
     """
+    check_exposure(config.gallery.host, tokens, logins=config.gallery.jwt is not None)
     settings = GallerySettings(
         public_url=config.gallery.public_url,
         jobs_folder=str(config.jobs),

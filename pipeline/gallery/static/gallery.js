@@ -34,6 +34,8 @@ class Gallery {
     this.loading = false;
     this.drawn = false;
     this.held = [];
+    this.stale = false;
+    this.making.forget();
   }
 
   listen() {
@@ -66,6 +68,7 @@ class Gallery {
 
   // Called at the start and whenever the character's revision has moved.
   async changed(character) {
+    this.character = character;
     this.head(character);
     const turn = this.turn;
     const [page] = await Promise.all([get(address(this.path, this.parameters())), this.plain ? this.making.refresh(character.counts) : null]);
@@ -91,7 +94,8 @@ class Gallery {
     this.watcher.disconnect();
     const turn = this.turn;
     try {
-      const page = await get(address(this.path, this.parameters()));
+      const making = this.plain && this.character ? this.making.refresh(this.character.counts) : null;
+      const [page] = await Promise.all([get(address(this.path, this.parameters())), making]);
       if (turn === this.turn) this.draw(page.data);
     } catch (error) {
       if (turn === this.turn) this.instead(error instanceof Unreachable ? "Not reached" : "Nothing found", error.message);
@@ -179,8 +183,6 @@ class Gallery {
   // Moves what has arrived to its day, once nobody is looking elsewhere.
   settle() {
     if (this.stale) {
-      this.stale = false;
-      this.query = { ...this.query };
       this.reset();
       get(address(this.path, this.parameters())).then((page) => this.draw(page.data), () => this.pill());
       return;

@@ -83,10 +83,18 @@ export class Making {
     return all;
   }
 
+  // The grid is drawn anew, with what has arrived in it.
+  forget() {
+    for (const item of this.finished.values()) item.remove();
+    this.finished.clear();
+    this.show();
+  }
+
   drop(number) {
     this.tiles.get(number)?.remove();
     this.tiles.delete(number);
     this.show();
+    if (!this.tiles.size && this.finished.size) this.settled();
   }
 
   show() {

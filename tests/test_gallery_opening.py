@@ -4,8 +4,8 @@ from pipeline.catalogue import Catalogue
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
 from pipeline.gallery.app import Gallery
+from pipeline.gallery.opening import open_gallery
 from pipeline.gallery.tokens import Tokens
-from pipeline.windows import open_windows
 
 CLOUD = "store: {type: cloudinary, cloud_name: demo, api_key: '1', api_secret: s}"
 JWT = "gallery: {host: 0.0.0.0, jwt: {secret: 0123456789abcdef0123456789abcdef, audience: app}}"
@@ -18,7 +18,7 @@ def opened(folder, text="", *, token=False):
     tokens = Tokens(config.state / "tokens")
     if token:
         tokens.create("alice")
-    return open_windows(config, Catalogue(config.state / "index.db"), tokens)
+    return open_gallery(config, Catalogue(config.state / "index.db"), tokens)
 
 
 @pytest.mark.parametrize("text", ["", CLOUD, JWT, "gallery: {host: localhost}", "gallery: {host: '::1'}"])
