@@ -261,6 +261,11 @@ def test_an_image_in_the_making_turns_into_its_picture_where_it_stands(signed_in
     tile.locator("img.seen").wait_for()
     assert tile.evaluate("element => element.marked") is True
     expect(signed_in.locator("#summary")).to_have_text("1 image · 1 in the making")
+    signed_in.get_by_label("Show").select_option("Pictures")
+    expect(signed_in.locator(".tiles a:visible")).to_have_count(1)
+    signed_in.get_by_label("Show").select_option("All")
+    expect(signed_in.locator('[data-number="2"]')).to_contain_text("waiting, 1st")
+    expect(signed_in.locator('[data-number="1"]')).to_have_count(1)
     gallery.do("give_up", "live", 2)
     expect(signed_in.locator('[data-number="2"]')).to_contain_text("No picture")
     expect(signed_in.get_by_text("In the making", exact=True)).to_be_hidden(timeout=9000)
