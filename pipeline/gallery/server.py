@@ -157,11 +157,13 @@ class _Journal:
         """Take what hypercorn hands in; nothing of it is needed."""
 
     async def access(self, request: Mapping[str, Any], response: Mapping[str, Any] | None, request_time: float) -> None:
+        if response is None:  # hypercorn tells of a request that was closed early too, and again when it is answered
+            return
         _log.info(
             "request",
             method=request["method"],
             path=request["raw_path"].decode("ascii", "replace"),
-            status=response["status"] if response else None,
+            status=response["status"],
             seconds=round(request_time, 3),
             client=(request.get("client") or (None,))[0],
         )
