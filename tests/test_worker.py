@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from pipeline.brake import Brake
+from pipeline.crew import Crew
 from pipeline.errors import (
     BackendError,
     IndexTrouble,
@@ -303,3 +304,45 @@ async def test_patience_does_not_wait_for_what_is_lost(autojump_clock):
 
     with pytest.raises(SpoolTrouble, match="gone"):
         await Patience(Brake()).until_done("the spool", attempt)
+
+
+async def test_a_defect_while_submitting_leaves_the_acceptance_unknown(tmp_path, autojump_clock):
+    pod = ScriptedBackend(blind=True)
+    pod.on_submit.append(KeyError("id"))
+    async with house(tmp_path, {"pod": pod}) as home:
+        await home.accept(job())
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.doubtful) == (State.DONE, 1)
+
+
+async def test_a_defect_while_cancelling_does_not_hold_the_image(tmp_path, autojump_clock):
+    class Broken(ScriptedBackend):
+        async def cancel(self, submission):
+            await trio.lowlevel.checkpoint()
+            raise KeyError("status")
+
+    async with house(tmp_path, {"pod": Broken(takes=1000.0)}, timeout=60.0, attempts=1) as home:
+        await home.accept(job())
+        await home.settled()
+        assert home.states() == ["placeholder"]
+
+
+async def test_a_job_cancelled_before_its_image_began_gives_its_place_back(tmp_path, autojump_clock):
+    pod = ScriptedBackend()
+    async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
+        gate = home.lanes["pod"]
+        crew = Crew(home.stages.runner._carry)
+        crew.scope.cancel()
+        crew.hand_over(await left(home), gate, gate.start())
+        await crew.work()
+        assert gate.occupied == 0
+        assert crew.gone.is_set()
+
+
+async def left(home):
+    """An image that waits."""
+    home.lanes["pod"].pause("not yet")
+    await home.accept(job())
+    await trio.sleep(1)
+    return home.ledger.images_of("j1")[0]
