@@ -3,7 +3,9 @@
 import click
 
 from pipeline.catalogue import Catalogue, CharacterRow, Filter, GalleryRow
+from pipeline.cli.again import print_job
 from pipeline.cli.common import as_json, configured, refuse, say_json
+from pipeline.cli.opening import open_page
 from pipeline.clock import now, rfc3339
 from pipeline.config import Config
 from pipeline.gallery import views
@@ -16,9 +18,20 @@ SHOWN = 50
 @click.argument("character", required=False)
 @click.argument("number", required=False, type=click.IntRange(1))
 @click.option("--limit", type=click.IntRange(1, 1000), default=SHOWN, show_default=True)
+@click.option("--as-job", is_flag=True, help="Print the job file that makes this image again.")
+@click.option("--open", "in_browser", is_flag=True, help="Open the page in a browser, signed in for an hour.")
 @as_json
 @configured
-def gallery(config: Config, character: str | None, number: int | None, *, limit: int, as_json: bool) -> None:
+def gallery(
+    config: Config,
+    character: str | None,
+    number: int | None,
+    *,
+    limit: int,
+    as_job: bool,
+    in_browser: bool,
+    as_json: bool,
+) -> None:
     """List all characters, one CHARACTER's images, or one image by its NUMBER.
 
     \b
@@ -26,8 +39,32 @@ def gallery(config: Config, character: str | None, number: int | None, *, limit:
       pipeline gallery
       pipeline gallery mary
       pipeline gallery mary 5 --json
+      pipeline gallery mary 5 --as-job | pipeline submit -
+      pipeline gallery mary --open
     """
     catalogue = Catalogue(config.state / "index.db")
+    if as_job:
+        if character is None or number is None:
+            refuse("name an image: pipeline gallery CHARACTER NUMBER --as-job")
+        print_job(config, catalogue, _rows(catalogue, character, number, limit)[0])
+    elif in_browser:
+        open_page(config, _owner(catalogue, character), character)
+    else:
+        _list(config, catalogue, character, number, limit=limit, as_json=as_json)
+
+
+def _owner(catalogue: Catalogue, character: str | None) -> str | None:
+    if character is None:
+        return None
+    row = catalogue.character(character)
+    if row is None:
+        refuse(f'no character has the id "{character}"; `pipeline gallery` lists all')
+    return row.owner
+
+
+def _list(
+    config: Config, catalogue: Catalogue, character: str | None, number: int | None, *, limit: int, as_json: bool
+) -> None:
     if character is None:
         characters = catalogue.characters(None, limit=limit).rows
         if as_json:
