@@ -1,0 +1,105 @@
+"""What the gallery says of itself: its description, its metrics, and the headers of its page."""
+
+import jsonschema
+import pytest
+
+from pipeline.gallery.ready import Ready, Shelf
+from pipeline.gallery.settings import JwtSettings
+from pipeline.model import LaneState
+from tests.support.windows import house
+
+
+@pytest.fixture
+async def home(tmp_path):
+    async with house(tmp_path, settings={"image_sources": ("https://res.cloudinary.com",)}) as made:
+        await made.studio.made(n=2, labels=["spring"])
+        await made.studio.job(n=1)
+        await made.studio.give_up("mary", 3)
+        await made.studio.job(n=1)
+        yield made
+
+
+async def test_every_described_route_answers_as_it_is_described(home):
+    described = (await home.client.get("/openapi.json")).json()
+    assert described["openapi"].startswith("3.1")
+    assert len(described["paths"]) == 7
+    for path, item in described["paths"].items():
+        route = path.replace("{characterId}", "mary").replace("{jobId}", "job-1")
+        open_to_all = item["get"].get("security") == []
+        for status, answer in (
+            ("200", await home.get(route)),
+            ("401", None if open_to_all else await home.client.get(route)),
+        ):
+            if answer is None:
+                continue
+            assert answer.status_code == int(status), route
+            schema = item["get"]["responses"][status]["content"]["application/json"]["schema"]
+            jsonschema.validate(
+                answer.json(), {**schema, "components": described["components"]}, jsonschema.Draft202012Validator
+            )
+
+
+async def test_every_described_bound_is_the_one_that_is_kept(home):
+    described = (await home.client.get("/openapi.json")).json()
+    parameters = described["paths"]["/api/image-generation/character/{characterId}"]["get"]["parameters"]
+    names = {p["name"] for p in parameters if p["in"] == "query"}
+    assert names == {"limit", "cursor", "wait", "status", "job", "label", "since", "until", "seed", "q", "favorite"}
+    for name in ("limit", "wait", "seed"):
+        (schema,) = [p["schema"] for p in parameters if p["name"] == name]
+        for value, status in ((schema["maximum"], 200), (schema["maximum"] + 1, 400), (schema["minimum"] - 1, 400)):
+            assert (await home.get(f"{home.images()}?{name}={value:.0f}")).status_code == status, (name, value)
+
+
+async def test_logins_are_described_where_they_are_taken(tmp_path):
+    settings = {"jwt": JwtSettings(("HS256",), secret="s" * 32)}
+    async with house(tmp_path, settings=settings) as home:
+        assert "login" in (await home.client.get("/openapi.json")).json()["components"]["securitySchemes"]
+
+
+async def test_metrics_of_back_ends(home):
+    await home.studio.ledger.note_lane(LaneState("pod", "ready", 2, 1, 3, 11.5))
+    await home.studio.ledger.note_lane(LaneState("xl", "down", 60, 0, reason="proxy 404: pod stopped?"))
+    lines = (await home.client.get("/metrics")).text.splitlines()
+    for line in (
+        'pipeline_backend_ready{backend="pod"} 1.0', 'pipeline_backend_ready{backend="xl"} 0.0', 'pipeline_backend_typical_seconds{backend="pod"} 11.5',
+        'pipeline_backend_waiting{backend="pod"} 3.0', 'pipeline_today_images{backend="pod",status="done"} 2.0', 'pipeline_images{status="placeholder"} 1.0',
+        'pipeline_jobs_unfinished{status="queued"} 1.0', "pipeline_held_answers 0.0",
+    ):  # fmt: skip
+        assert line in lines, line
+
+
+async def test_the_page_and_its_files_hold_no_data_and_allow_nothing_from_elsewhere(home):
+    for path in ("/", "/gallery/mary", "/gallery/nobody", "/assets/app.js", "/assets/page.css", "/assets/icon.svg"):
+        answer = await home.client.get(path)
+        assert answer.status_code == 200
+        policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+        assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+        assert policy["img-src"] == "'self' http://testserver https://res.cloudinary.com"
+        assert "unsafe" not in str(policy)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert (await home.client.get(path, headers={"if-none-match": answer.headers["etag"]})).status_code == 304
+    assert (await home.client.get("/gallery/mary")).content == (await home.client.get("/gallery/nobody")).content
+    text = (await home.client.get("/")).text
+    assert "<style" not in text
+    assert " style=" not in text
+    assert "<script>" not in text
+    for missing in ("index.html", "../app.py", "%2e%2e%2fapp.py", "x.js", ""):
+        assert (await home.client.get("/assets/" + missing)).status_code == 404
+
+
+def test_the_shelf_keeps_what_was_asked_for_last_within_its_bound():
+    shelf = Shelf(10_000)
+    for key in range(20):
+        shelf.put(key, 1, Ready(bytes([key]) * 1000))
+        assert shelf.held <= 10_000
+        assert shelf.get(0, 1) is not None
+    kept = [key for key in range(20) if shelf.get(key, 1) is not None]
+    assert kept == [0, 16, 17, 18, 19]
+    assert shelf.get(19, 2) is None
+    held = shelf.held
+    shelf.put(19, 2, Ready(b"x" * 1000))
+    assert shelf.held == held
+    shelf.put("large", 1, Ready(b"x" * 5000))
+    assert shelf.get("large", 1) is None
