@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import HeldElsewhere, PipelineError
@@ -42,15 +43,12 @@ def deliver(
     name = desk.leave(order)
 
     def alone() -> Reply | None:
-        try:
-            with hold(state, process=process):
-                if not desk.lies_there(name):
-                    return desk.take_reply(name)
+        with suppress(HeldElsewhere), hold(state, process=process):  # another may be quicker
+            if desk.lies_there(name):  # else it was answered, which the next look finds
                 reply = carry_out(order)
                 desk.withdraw(name)
                 return reply
-        except HeldElsewhere:  # another was quicker
-            return None
+        return None
 
     if patience is None:
         patience = LASTING_PATIENCE if order.lasting else PATIENCE

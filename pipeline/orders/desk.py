@@ -104,10 +104,11 @@ class Desk:
             raise
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
+            os.close(handle)
+            raise UserError(f"{path}: is no order: not a regular file of at most {LARGEST} bytes")
         with os.fdopen(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
-                raise UserError(f"{path}: is no order: not a regular file of at most {LARGEST} bytes")
             return read_order(file.read(LARGEST))
 
     def answer(self, name: str, reply: Reply) -> None:

@@ -1,5 +1,6 @@
 """The stage: looks at the desk, has orders carried out, and leaves the replies."""
 
+import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -51,7 +52,6 @@ class Orders:
         self._carry_out = carry_out
         self._run_sync = run_sync
         self._in_hand: set[str] = set()
-        self._lasting = trio.Lock()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work for ever; what was left before a crash is found at the first look.
@@ -62,23 +62,25 @@ class Orders:
         self._desk.open()
         self._desk.sweep()
         pauses = Pauses(longest=30.0)
+        lasting, taken = trio.open_memory_channel[tuple[str, Order]](math.inf)
         async with trio.open_nursery() as nursery:
-            await self._try_to_look(nursery, pauses)
+            nursery.start_soon(self._work_through, taken)
+            await self._try_to_look(lasting, pauses)
             task_status.started()
             while True:
-                await trio.sleep(await self._try_to_look(nursery, pauses))
+                await trio.sleep(await self._try_to_look(lasting, pauses))
 
-    async def _try_to_look(self, nursery: trio.Nursery, pauses: Pauses) -> float:
+    async def _try_to_look(self, lasting: trio.MemorySendChannel[tuple[str, Order]], pauses: Pauses) -> float:
         """Carry out what is due, and return the seconds until the next look."""
         try:
-            await self._look(nursery)
+            await self._look(lasting)
         except OSError as error:
             log.warning("orders_stuck", folder=str(self._desk.folder), reason=error.strerror)
             return pauses.next()
         pauses.reset()
         return EVERY
 
-    async def _look(self, nursery: trio.Nursery) -> None:
+    async def _look(self, lasting: trio.MemorySendChannel[tuple[str, Order]]) -> None:
         for name in self._desk.waiting():
             if name in self._in_hand:
                 continue
@@ -92,12 +94,12 @@ class Orders:
                 continue
             self._in_hand.add(name)
             if order.lasting:
-                nursery.start_soon(self._in_turn, name, order)
+                lasting.send_nowait((name, order))
             else:
                 await self._one(name, order)
 
-    async def _in_turn(self, name: str, order: Order) -> None:
-        async with self._lasting:
+    async def _work_through(self, taken: trio.MemoryReceiveChannel[tuple[str, Order]]) -> None:
+        async for name, order in taken:
             try:
                 await self._one(name, order)
             except OSError as error:  # the reply could not be written: the order is found again at the next look

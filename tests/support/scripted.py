@@ -15,6 +15,7 @@ from pipeline.errors import StoreConflict, Unavailable
 from pipeline.lane import Lane
 from pipeline.ledger import open_ledger
 from pipeline.model import CharacterRef, Job, Picture, PlannedImage, Recipe, Stored, Submission
+from pipeline.orders.steward import Steward
 from pipeline.ports import CannotTell, NotThere
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
@@ -277,6 +278,8 @@ class House:
     lanes: dict
     brake: Brake
     jobs: Path
+    parts: Parts
+    steward: Steward
     stop: trio.Event = field(default_factory=trio.Event)
     gone: trio.Event = field(default_factory=trio.Event)
 
