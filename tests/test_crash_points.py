@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import trio
@@ -13,7 +12,6 @@ from pipeline.ledger import open_ledger
 from pipeline.lifecycle import Retried
 from pipeline.model import State
 from tests.support.afterwards import Dropped, first_numbers, wrongs
-from tests.support.crashing import daemons
 from tests.support.pictures import plain
 
 CONFIG = """
@@ -62,22 +60,7 @@ NUMBERED = {  # by prompt: the character's id, and the job's first number
     "k": ("mary", 7),
 }
 PARTS = 8
-
-
-@pytest.fixture(scope="module")
-def died():
-    with daemons() as running:
-        yield running
-
-
-@pytest.fixture
-def place(tmp_path):
-    """In memory where there is such a place: what a dead process leaves does not depend on the disk's speed."""
-    shared = Path("/dev/shm")
-    folder = shared / f"{tmp_path.name}-{os.getpid()}" if os.access(shared, os.W_OK) else tmp_path / "work"
-    folder.mkdir()
-    yield folder
-    shutil.rmtree(folder)
+AT_ONCE = 3  # folders in which daemons live at the same time: they wait for the disk, and now and then for a clock
 
 
 def set_up(folder):
@@ -92,28 +75,26 @@ def set_up(folder):
     (there / "mary_image_3.png").write_bytes(plain(64, 64))
 
 
-def stretch(steps, share):
-    """Every `share`-th point, beginning with the first."""
-    return range(1, len(steps) + 1, share)
-
-
 def assert_all_is_well(folder, about):
     assert wrongs(folder, DROPPED) == [], about
     assert first_numbers(folder) == NUMBERED, about
 
 
-def die_and_go_on(died, folder, *points):
-    """Die at these points, one life after the other, then work off the rest; return what each life died of."""
-    shutil.rmtree(folder, ignore_errors=True)
-    set_up(folder)
-    causes = []
-    for point in points:
-        told = died.run(folder, point)
-        causes.append((point, told["steps"][-1] if told["code"] else "was done before"))
-    told = died.run(folder)
-    assert not told["waiting"], causes
-    assert_all_is_well(folder, causes)
-    return causes
+def die_and_go_on(died, place, deaths):
+    """Die in a fresh folder for each of `deaths`, which are points in a row, a few at once; check what is left."""
+    for some in in_batches(deaths):
+        folders = {place / "-".join(map(str, points)): points for points in some}
+        for folder in folders:
+            set_up(folder)
+        for folder, (causes, told) in died.die_and_go_on(folders).items():
+            assert not told["waiting"], causes
+            assert_all_is_well(folder, causes)
+            shutil.rmtree(folder)
+
+
+def in_batches(deaths):
+    deaths = list(dict.fromkeys(deaths))
+    return [deaths[at : at + AT_ONCE] for at in range(0, len(deaths), AT_ONCE)]
 
 
 def count_steps(died, folder):
@@ -132,30 +113,26 @@ def test_a_run_that_nobody_disturbs_passes_the_same_checks_and_meets_every_kind_
 
 def test_a_death_at_some_points_loses_and_doubles_nothing(died, place):
     steps = count_steps(died, place / "work")
-    for point in stretch(steps, 67):
-        die_and_go_on(died, place / "work", point)
+    die_and_go_on(died, place, [(point,) for point in range(1, len(steps), 61)])
 
 
 def test_a_death_during_the_recovery_from_a_death_is_recovered_from_too(died, place):
-    for points in [(90, 40), (200, 150), (330, 60, 60)]:
-        causes = die_and_go_on(died, place / "work", *points)
-        assert causes[-1][1] != "was done before"
+    die_and_go_on(died, place, [(90, 40), (150, 30, 30), (200, 150), (330, 60, 60)])
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_death_at_every_point(died, place, part):
     steps = count_steps(died, place / "work")
-    for point in range(1 + part, len(steps) + 10, PARTS):
-        die_and_go_on(died, place / "work", point)
+    die_and_go_on(died, place, [(point,) for point in range(1 + part, len(steps) + 10, PARTS)])
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("part", range(PARTS))
 def test_several_deaths_in_a_row(died, place, part):
     chance = random.Random(part)
-    for _ in range(12):
-        die_and_go_on(died, place / "work", *(chance.randint(1, 500) for _ in range(chance.randint(2, 5))))
+    deaths = [tuple(chance.randint(1, 500) for _ in range(chance.randint(2, 5))) for _ in range(12)]
+    die_and_go_on(died, place, deaths)
 
 
 def set_up_retry(died, folder):

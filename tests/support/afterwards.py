@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +68,12 @@ def wrongs(folder, dropped, *, local=True):
 def _counts(folder, images, dropped):
     jobs = rows(folder, "SELECT id, prompt, status, quantity, first_number, filed FROM jobs")
     told = Counter(json.loads(job["prompt"]) for job in jobs)
-    if told != Counter(dropped.jobs.keys()):
-        yield f"jobs in the index: {told}"
+    expected = Counter(dropped.jobs.keys())
+    if told != expected:
+        yield f"jobs lost: {dict(expected - told)}, too many: {dict(told - expected)}"
+    by_job = _by_job(images)
     for job in jobs:
-        mine = [image for image in images if image["job"] == job["id"]]
+        mine = by_job[job["id"]]
         numbers = [image["number"] for image in mine]
         if numbers != list(range(job["first_number"], job["first_number"] + job["quantity"])):
             yield f"{job['id']}: numbers {numbers}"
@@ -82,6 +84,13 @@ def _counts(folder, images, dropped):
             yield f"{job['id']}: {job['prompt']} ended as {ends}"
         if (job["status"], job["filed"]) != ("done", 1):
             yield f"{job['id']}: is {job['status']}, filed {job['filed']}"
+
+
+def _by_job(images):
+    found = defaultdict(list)
+    for image in images:
+        found[image["job"]].append(image)
+    return found
 
 
 def _names(images):
@@ -133,12 +142,13 @@ def _litter(folder):
 
 def _results(folder):
     catalogue = Catalogue(folder / ".pipeline/index.db")
+    by_job = _by_job(rows(folder))
     try:
         for job in rows(folder, "SELECT id FROM jobs"):
             told = json.loads((folder / f"jobs/done/{job['id']}.result.json").read_bytes())
             if told["data"] != json.loads(json.dumps(catalogue.result(job["id"]))):
                 yield f"{job['id']}: the result file is not what the index tells"
-            mine = [row for row in rows(folder) if row["job"] == job["id"]]
+            mine = by_job[job["id"]]
             if [(image["number"], image["status"]) for image in told["data"]["images"]] != [
                 (row["number"], row["status"]) for row in mine
             ]:

@@ -11,10 +11,9 @@ import os
 import re
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -24,9 +23,8 @@ from pipeline.backends.opening import open_backend
 from pipeline.config import load_config
 from pipeline.daemon import Openers
 from pipeline.stores.opening import open_store
+from tests.support.deaths import DIED, TOO_LONG
 
-DIED = 77  # exit code of a run that met its step
-TOO_LONG = 60  # seconds after which a run counts as hung
 _CALLS = ("fsync", "fdatasync", "rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "truncate")
 _NOTHING_KEPT = re.compile(
     r"\s*(SELECT|WITH|BEGIN|SAVEPOINT|RELEASE|ROLLBACK|PRAGMA (?!journal_mode|wal_c|application))", re.IGNORECASE
@@ -126,12 +124,12 @@ class Stepping:
 
 
 def _run(folder, die_at, report):
-    """One life of the daemon, in a process of its own."""
+    """One life of the daemon, in a process of its own; it ends at a step, or, with a fraction, after so many seconds."""
     log = os.open(folder / "daemon.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.chdir(folder)
-    signal.alarm(TOO_LONG)
+    signal.setitimer(signal.ITIMER_REAL, die_at if isinstance(die_at, float) else TOO_LONG)  # nothing catches SIGALRM
     step = Steps(die_at, report)
     step.watch_the_system()
     config = load_config(folder / "pipeline.yaml", environ={})
@@ -153,6 +151,10 @@ def _fork(folder, die_at):
         finally:
             os._exit(code)
     os.close(write)
+    return pid, read
+
+
+def _see_end(pid, read):
     with os.fdopen(read, "rb") as pipe:
         told = pipe.read()
     _, status = os.waitpid(pid, 0)
@@ -160,46 +162,11 @@ def _fork(folder, die_at):
 
 
 def serve():
-    """Answer each line of standard input, a folder and the step to die at, with what became of the run."""
+    """Answer each line of standard input, lives as folder and step to die at, with what became of them all."""
     for line in sys.stdin:
-        asked = json.loads(line)
-        sys.stdout.write(json.dumps(_fork(Path(asked["folder"]), asked["die_at"])) + "\n")
+        running = [_fork(Path(folder), die_at) for folder, die_at in json.loads(line)]
+        sys.stdout.write(json.dumps([_see_end(*one) for one in running]) + "\n")
         sys.stdout.flush()
-
-
-class Daemons:
-    """The program above, seen from the test."""
-
-    def __init__(self, process):
-        self._process = process
-
-    def run(self, folder, die_at=None):
-        """Let a daemon work off what is there, or die on the way; return what it told."""
-        self._process.stdin.write(json.dumps({"folder": str(folder), "die_at": die_at}) + "\n")
-        self._process.stdin.flush()
-        told = json.loads(self._process.stdout.readline())
-        assert told["code"] in {0, DIED}, (
-            told["code"],
-            told["steps"][-3:],
-            (folder / "daemon.log").read_text()[-3000:],
-        )
-        return told
-
-
-@contextmanager
-def daemons():
-    """Start the program; what it runs is not measured for coverage, since it ends without saying goodbye."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "COVERAGE"))}
-    command = [sys.executable, "-m", "tests.support.crashing"]
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ, cwd=root
-    ) as process:
-        try:
-            yield Daemons(process)
-        finally:
-            process.stdin.close()
-            process.wait(TOO_LONG)
 
 
 if __name__ == "__main__":
