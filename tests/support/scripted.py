@@ -329,8 +329,9 @@ async def house(
         spool = Spool(folder / "spool", folder / "kept", limit=limit, run_sync=inline)
         results = LedgerResults(ledger)
         store = ScriptedStore() if store is None else store
-        stages = Stages(Parts(ledger, results, spool, store, lanes, brake, jobs, wall, inline, uploads, no_jitter))
-        made = House(ledger, spool, stages, lanes, brake, jobs)
+        parts = Parts(ledger, results, spool, store, lanes, brake, jobs, wall, inline, uploads, no_jitter)
+        stages = Stages(parts)
+        made = House(ledger, spool, stages, lanes, brake, jobs, parts, Steward(parts, stages))
         await nursery.start(made.run)
         try:
             yield made
