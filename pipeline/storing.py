@@ -96,7 +96,7 @@ class Storing:
                 try:
                     image = await self._step(image)
                 except StoreUnavailable as error:
-                    self._weather.turned(error)
+                    self._weather.failed(error)
                     break
                 except StaleImage:
                     break

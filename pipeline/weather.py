@@ -14,6 +14,7 @@ from pipeline.ports import Store
 log = structlog.get_logger(__name__)
 
 PROBE_SECONDS = 30.0
+FIRST_SECONDS = 5.0  # at the start: images that can be made meanwhile should not wait longer
 
 
 class Weather:
@@ -27,8 +28,15 @@ class Weather:
         self._up.set()
         self._down = trio.Event()
         self._ask_at = FOREVER
+        self._refused = False  # an upload was refused our credentials: only an upload that is taken disproves it
         self.reason: str | None = None
         self.since: float | None = None  # trio's clock
+
+    async def first_look(self) -> None:
+        """Ask the store once before anything is bought: what it would refuse must not cost GPU time."""
+        trouble = await self._probe(FIRST_SECONDS)
+        if trouble is not None:
+            self.turned(trouble)
 
     async def fine(self) -> None:
         """Wait until the store takes uploads."""
@@ -37,9 +45,17 @@ class Weather:
     def went_well(self) -> None:
         """Learn from a success."""
         self._pauses.reset()
+        if self._refused:
+            self._refused = False
+            self._brake.put("store", None)
+
+    def failed(self, error: StoreUnavailable) -> None:
+        """Learn from an upload that was not taken, which is not the image's fault."""
+        self._refused = self._refused or error.credentials
+        self.turned(error)
 
     def turned(self, error: StoreUnavailable) -> None:
-        """Learn from a failure that is not the image's fault: nothing is uploaded until the store answers again."""
+        """Upload nothing until the store answers again."""
         if self.reason is None:
             self._up, self.since = trio.Event(), trio.current_time()
             pause = self._next_pause(error)
@@ -57,8 +73,8 @@ class Weather:
             else:
                 self._next_pause(trouble)
 
-    async def _probe(self) -> StoreUnavailable | None:
-        with trio.move_on_after(PROBE_SECONDS):
+    async def _probe(self, seconds: float = PROBE_SECONDS) -> StoreUnavailable | None:
+        with trio.move_on_after(seconds):
             try:
                 await self._store.probe()
             except StoreUnavailable as error:
@@ -67,19 +83,22 @@ class Weather:
                 log.exception("probe_broke")
                 return StoreUnavailable(f"the probe broke with {type(error).__name__}", code="unexpected")
             return None
-        return StoreUnavailable(f"no answer to a probe within {PROBE_SECONDS:.0f} s", code="timed_out")
+        return StoreUnavailable(f"no answer to a probe within {seconds:.0f} s", code="timed_out")
 
     def _next_pause(self, error: StoreUnavailable) -> float:
         pause = self._pauses.next(error.retry_after)
         self.reason = str(error)
         self._ask_at = trio.current_time() + pause
-        held = f"the store refuses our credentials: {error}" if error.credentials else None
-        self._brake.put("store", held)
+        if error.credentials:
+            self._brake.put("store", f"the store refuses our credentials: {error}")
+        elif not self._refused:
+            self._brake.put("store", None)
         return pause
 
     def _clear(self) -> None:
         log.info("store_up")
         self.reason, self.since, self._ask_at = None, None, FOREVER
-        self._brake.put("store", None)
+        if not self._refused:
+            self._brake.put("store", None)
         self._down = trio.Event()
         self._up.set()

@@ -54,6 +54,31 @@ async def test_refused_credentials_stop_every_new_submission(tmp_path, autojump_
     assert [moment for moment, _ in pod.starts] == [0, 1, 16]
 
 
+async def test_what_refused_an_upload_is_believed_until_an_upload_is_taken(tmp_path, autojump_clock):
+    """A clock that is wrong shows in uploads alone: a probe that goes well must not start buying again."""
+    pod, store = ScriptedBackend(takes=1.0), ScriptedStore()
+    store.on_put = deque([away(credentials=True)] * 4)
+    async with house(tmp_path, {"pod": pod}, store, concurrency=1) as home:
+        await home.accept(job(images=3))
+        await home.settled()
+    refused = [moment for moment, *_ in store.puts[:4]]
+    assert [moment for moment, _ in pod.starts][:2] == [0, 1]
+    assert [moment for moment, _ in pod.starts][2] >= refused[-1]
+
+
+async def test_a_first_look_tells_of_refused_credentials_before_anything_is_bought(tmp_path, autojump_clock):
+    pod, store = ScriptedBackend(takes=1.0), ScriptedStore()
+    store.on_probe = deque([away(credentials=True)] * 2)
+    async with house(tmp_path, {"pod": pod}, store, concurrency=1) as home:
+        await home.stages.weather.first_look()
+        await home.accept(job(images=1))
+        await trio.sleep(0.5)
+        assert home.states() == ["planned"]
+        assert home.ledger._rows("SELECT reason FROM jobs") == [("the store refuses our credentials: 503",)]
+        await home.settled()
+    assert [moment for moment, _ in pod.starts] == [store.probes[-1]]
+
+
 async def test_a_probe_without_an_answer_or_that_breaks_is_none(tmp_path, autojump_clock):
     pod, store = ScriptedBackend(takes=1.0), ScriptedStore()
     store.on_put = deque([away()])
