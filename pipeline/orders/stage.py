@@ -16,6 +16,7 @@ from pipeline.spool import RunSync
 log = structlog.get_logger(__name__)
 
 EVERY = 0.25  # seconds between two looks at the desk: an empty folder costs microseconds
+UNANSWERED = 5.0  # seconds before a lasting order whose reply could not be written is carried out once more
 
 
 async def obeyed(carry_out: Callable[[Order], Awaitable[Reply]], order: Order) -> Reply:
@@ -68,7 +69,8 @@ class Orders:
             await self._try_to_look(lasting, pauses)
             task_status.started()
             while True:
-                await trio.sleep(await self._try_to_look(lasting, pauses))
+                rest = await self._try_to_look(lasting, pauses)
+                await trio.sleep(rest)
 
     async def _try_to_look(self, lasting: trio.MemorySendChannel[tuple[str, Order]], pauses: Pauses) -> float:
         """Carry out what is due, and return the seconds until the next look."""
@@ -104,6 +106,7 @@ class Orders:
                 await self._one(name, order)
             except OSError as error:  # the reply could not be written: the order is found again at the next look
                 log.warning("orders_stuck", folder=str(self._desk.folder), reason=error.strerror)
+                await trio.sleep(UNANSWERED)
 
     async def _one(self, name: str, order: Order) -> None:
         try:
