@@ -4,7 +4,7 @@ Adapters translate what their service says into the exceptions of `errors`, once
 tasks and no state of their own, and never see the index.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,6 +105,15 @@ class Store(Protocol):
 
         Raises:
             StoreUnavailable: wait and try again.
+        """
+        ...
+
+    def everything(self, after: str | None = None) -> AsyncIterator[tuple[Sequence[Asset], str]]:
+        """Go through all that the store holds, a page at a time, each with a bookmark to go on after it.
+
+        Raises:
+            StoreUnavailable: wait, and go on from the last bookmark.
+            StoreRefused: it does not know this bookmark any more.
         """
         ...
 

@@ -70,7 +70,7 @@ def claim_shelf(connection: sqlite3.Connection, character: Character, now: int) 
         return
     found: dict[int, Asset] = {}
     for _, number, text in shelved:
-        found.setdefault(number, _asset(text))
+        found.setdefault(number, read_asset(text))
     newest = 0
     for number in range(1, max(found) + 1):
         asset = found.get(number)
@@ -90,7 +90,8 @@ def claim_shelf(connection: sqlite3.Connection, character: Character, now: int) 
     touch(connection, character.row)
 
 
-def _asset(text: str) -> Asset:
+def read_asset(text: str) -> Asset:
+    """Read back an asset that was kept as JSON."""
     values = json.loads(text)
     return Asset(**{**values, "stored": Stored(**values["stored"]), "status": Status(values["status"])})
 

@@ -26,7 +26,9 @@ def record(connection: sqlite3.Connection, before: Image, after: Image, event: E
     changes = {name: value for name, value in new.items() if value != old[name]}
     if isinstance(event, StoredAt):
         if before.created_at is None:
-            after = dataclasses.replace(after, created_at=_first_stored(connection, before, now))
+            # What the store keeps beside the bytes counts, so that an index made anew from it tells the same.
+            moment = min(event.stored.created_at or now, now)
+            after = dataclasses.replace(after, created_at=_first_stored(connection, before, moment))
             changes["created_at"] = changes["shown_at"] = after.created_at
         changes["color"] = before.artifact.color if before.artifact else None
     job, character = _update(connection, before, changes | {"updated_at": now})

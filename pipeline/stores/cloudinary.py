@@ -7,7 +7,7 @@ Facts: `docs/cloudinary.md`.
 
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -108,23 +108,41 @@ class CloudinaryStore:
         async for resource in self.under(prefix):
             yield self._stored(resource)
 
+    async def everything(self, after: str | None = None) -> AsyncIterator[tuple[Sequence[Asset], str]]:
+        """Go through the whole account, a call for each 500 assets; the bookmark is a type and Cloudinary's cursor."""
+        first, _, cursor = (after or TYPES[0]).partition(" ")
+        for delivery_type in TYPES[TYPES.index(first) :]:
+            while True:
+                records, cursor = await self._page("", delivery_type, cursor)
+                assets = [self._asset(record) for record in records]
+                yield [asset for asset in assets if asset is not None], f"{delivery_type} {cursor}".rstrip()
+                if not cursor:
+                    break
+
+    def _asset(self, record: Mapping[str, Any]) -> Asset | None:
+        stored = self._stored(record)
+        return read_asset(record, stored.public_id.partition("/")[0], stored)
+
     async def under(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
         """Go through the raw records of all assets whose public id begins with `prefix`."""
         for delivery_type in TYPES:
-            cursor: str | None = None
+            cursor = ""
             while True:
-                page = await self._admin_api(
-                    ["resources", "image", delivery_type],
-                    prefix=prefix, max_results=PAGE, context="true", tags="true", next_cursor=cursor,
-                )  # fmt: skip
-                resources = page.get("resources")
-                if not isinstance(resources, list):
-                    raise StoreUnavailable("Cloudinary answered a listing without `resources`", code="bad_answer")
-                for resource in resources:
-                    yield resource
-                cursor = page.get("next_cursor")
+                records, cursor = await self._page(prefix, delivery_type, cursor)
+                for record in records:
+                    yield record
                 if not cursor:
                     break
+
+    async def _page(self, prefix: str, delivery_type: str, cursor: str) -> tuple[list[Mapping[str, Any]], str]:
+        page = await self._admin_api(
+            ["resources", "image", delivery_type],
+            prefix=prefix or None, max_results=PAGE, context="true", tags="true", next_cursor=cursor or None,
+        )  # fmt: skip
+        resources = page.get("resources")
+        if not isinstance(resources, list):
+            raise StoreUnavailable("Cloudinary answered a listing without `resources`", code="bad_answer")
+        return resources, str(page.get("next_cursor") or "")
 
     async def probe(self) -> None:
         """Ask the Admin API for one asset's record: the account and the clock are good if it answers."""
@@ -160,7 +178,8 @@ class CloudinaryStore:
         """Turn the SDK's message into ours; only the sentence is kept, cut short, with no secret in it."""
         if status is None and (found := re.search(r"(?:Error|response \()\s*(\d{3})", text)):
             status = int(found[1])
-        said = re.sub(r"\s+", " ", text.replace(self._account.api_secret, "***"))[:300]
+        # What follows "String to sign" is the request itself, the prompt included.
+        said = re.sub(r"\s+", " ", text.replace(self._account.api_secret, "***").partition(" String to sign")[0])[:300]
         if "Stale request" in text:
             return StoreUnavailable(
                 f"Cloudinary refuses requests as stale: this machine's clock says {rfc3339(self._clock())}; set it right",

@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,6 +66,16 @@ class LocalStore:
                 assets: list[Asset] = await self._run_sync(shelf.assets, self.folder, folder, self._public_url)
             for asset in assets:
                 yield asset
+
+    async def everything(self, after: str | None = None) -> AsyncIterator[tuple[Sequence[Asset], str]]:
+        """Go through the whole folder, a character at a time; the bookmark is the character's folder."""
+        with self._telling():
+            folders: list[Path] = await self._run_sync(shelf.all_character_folders, self.folder)
+        for folder in folders:
+            if after is None or folder > self.folder / after:
+                with self._telling():
+                    assets: list[Asset] = await self._run_sync(shelf.assets, self.folder, folder, self._public_url)
+                yield assets, folder.relative_to(self.folder).as_posix()
 
     async def probe(self) -> None:
         with self._telling():

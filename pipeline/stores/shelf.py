@@ -86,6 +86,16 @@ def character_folders(root: Path, owner_slug: str) -> list[Path]:
         return []
 
 
+def all_character_folders(root: Path) -> list[Path]:
+    """Return the folders of all owners' characters in the order of their paths."""
+    try:
+        with os.scandir(root) as entries:
+            owners = [e.name for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    return sorted(folder for owner in owners for folder in character_folders(root, owner))
+
+
 def assets(root: Path, folder: Path, public_url: str) -> list[Asset]:
     """Return a character's images in number order; of two files under one public id the image, not the placeholder."""
     found: dict[int, Asset] = {}
