@@ -146,6 +146,7 @@ class _Roof:
         async with trio.open_nursery() as outer:
             await outer.start(self._heed_signals, outer.cancel_scope)
             port = await outer.start(self._serve, tokens) if self._config.gallery.enabled and not once else None
+            await self._stages.weather.first_look()
             async with trio.open_nursery() as inner:
                 await inner.start(self._stages.run, self._stop)
                 started(Started(port, tokens))

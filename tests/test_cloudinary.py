@@ -150,6 +150,7 @@ async def test_credentials_and_clock_are_told_as_such(cloud):
         await store(cloud, secret="wrong-secret").put(item())
     assert raised.value.credentials
     assert "wrong-secret" not in str(raised.value)
+    assert item().prompt[:9] not in str(raised.value)
     with pytest.raises(StoreUnavailable, match="cloud 'nobody'"):
         await store(cloud, cloud_name="nobody").put(item())
     cloud.weather = [

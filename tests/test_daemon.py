@@ -118,6 +118,16 @@ async def test_once_gives_up_waiting_for_a_store_that_is_down(tmp_path):
     assert outcome.waiting
 
 
+async def test_credentials_that_a_store_refuses_cost_no_gpu_time(tmp_path):
+    store, backend = ScriptedStore(), ScriptedBackend(takes=0.1)
+    store.on_probe.extend([StoreUnavailable("401", code="credentials", credentials=True)] * 9)
+    drop(tmp_path)
+    with trio.fail_after(20):
+        outcome = await daemon.run(configured(tmp_path), once=True, patience=0.3, openers=scripted(backend, store))
+    assert outcome.waiting
+    assert backend.starts == []
+
+
 async def test_it_serves_and_takes_files_until_a_signal(tmp_path):
     config = configured(tmp_path)
     outcomes = []
