@@ -126,9 +126,11 @@ def _is_same(job: Job, made: Made) -> bool:
     recipe = job.recipe
     if not recipe.no_embedding and recipe.embedding is None:
         recipe = replace(recipe, embedding=made.character_embedding)
-    return job.images == (PlannedImage(made.prompt, made.seed),) and _bare(recipe) == _bare(made.recipe)
+    asked = [PlannedImage(image.prompt.strip(), image.seed) for image in job.images]
+    return asked == [PlannedImage(made.prompt.strip(), made.seed)] and _bare(recipe) == _bare(made.recipe)
 
 
 def _bare(recipe: Recipe) -> Recipe:
-    """What a back end is asked for: a style is only a name by then, and an empty negative prompt is none."""
-    return replace(recipe, style=None, no_embedding=False, negative_prompt=recipe.negative_prompt or None)
+    """What a back end is asked for: a style is only a name by then, blanks at the ends (a template's) say nothing."""
+    negative = (recipe.negative_prompt or "").strip() or None
+    return replace(recipe, style=None, no_embedding=False, negative_prompt=negative)

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500  # images cancelled between two looks at the index
 SHUTDOWN = 10.0  # seconds that requests under way may still take when everything ends
-GRACE = 5.0  # seconds that a cancelled job's requests under way may still take
+GRACE = 1.0  # seconds that a cancelled job's requests under way may still take: people wait for it
 RELEASED_AT = 0.9  # of the spool's limit: starting and stopping at the same mark would flutter
 
 

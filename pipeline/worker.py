@@ -49,6 +49,7 @@ log = structlog.get_logger(__name__)
 LAST_LOOK = 30.0  # seconds that the look after a time-out may take, its download included
 FORSAKEN = 3  # failures allowed where no lane says how many
 PARTING = 10.0  # seconds that cancelling at the back end may take
+SEARCH = 0.75  # seconds that looking for what is to be cancelled may take
 
 
 class Worker:
@@ -131,9 +132,11 @@ class Worker:
             return await self._close(image, Cancelled()), image.state not in AT_BACKEND
         submission, told = image.submission, True
         if image.state in {State.SUBMITTING, State.UNCLEAR}:
-            with trio.move_on_after(PARTING) as scope:
-                submission = await self._found(image, lane)
-            told = not scope.cancelled_caught
+            told = False
+            with trio.move_on_after(SEARCH):
+                found = await self._ask(image, lane)
+                submission = found if isinstance(found, Submission) else None
+                told = isinstance(found, NotThere)
         if submission is not None:
             told = await self._part(submission, lane)
         return await self._close(image, Cancelled()), told
@@ -261,10 +264,6 @@ class Worker:
                     await trio.sleep(pauses.next(error.retry_after))
                 await lane.up()
         return None
-
-    async def _found(self, image: Image, lane: Lane) -> Submission | None:
-        found = await self._ask(image, lane)
-        return found if isinstance(found, Submission) else None
 
     async def _part(self, submission: Submission, lane: Lane) -> bool:
         """Stop a submission at the back end as far as it can be: it costs money as long as it runs.

@@ -1,15 +1,16 @@
 """An order carried out where no daemon runs, by the same steward over the same parts."""
 
 import logging
+import sys
 from contextlib import suppress
 
+import structlog
 import trio
 
 from pipeline import daemon
 from pipeline.backends.pace import Pace
 from pipeline.config import BackendConfig, Config
 from pipeline.errors import ConfigError
-from pipeline.log import set_up_logging
 from pipeline.orders.kinds import Cancel, Order, Reply
 from pipeline.orders.stage import obeyed
 from pipeline.orders.steward import Steward
@@ -20,7 +21,10 @@ FILED_AT_ONCE = 100
 
 def carry_out(config: Config, order: Order) -> Reply:
     """Carry an order out in this process, which holds the state folder."""
-    set_up_logging(level=logging.ERROR)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     return trio.run(carry_out_alone, config, order, daemon.Openers())
 
 
