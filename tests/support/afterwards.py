@@ -18,13 +18,14 @@ SELECT jobs.id AS job, jobs.prompt AS said, images.number, images.public_id, ima
 FROM images JOIN characters ON characters.row = images.character JOIN owners ON owners.row = characters.owner
 LEFT JOIN jobs ON jobs.seq = images.job ORDER BY images.character, images.number
 """
+TERMINAL = frozenset({"done", "placeholder", "failed", "cancelled"})
 
 
 @dataclass(frozen=True)
 class Dropped:
     """What was put into `jobs/`, and what is to become of it."""
 
-    jobs: Mapping[str, tuple[str, ...]]  # by prompt: how its images end, in number order
+    jobs: Mapping[str, tuple[str, ...] | int]  # by prompt: how its images end, in number order; or how many there are
     rejected: int = 0
     duplicates: int = 0
 
@@ -74,15 +75,20 @@ def _counts(folder, images, dropped):
     by_job = _by_job(images)
     for job in jobs:
         mine = by_job[job["id"]]
+        if job["first_number"] is None and job["status"] == "cancelled" and not mine:
+            continue  # withdrawn before there were numbers
         numbers = [image["number"] for image in mine]
         if numbers != list(range(job["first_number"], job["first_number"] + job["quantity"])):
             yield f"{job['id']}: numbers {numbers}"
         if len({image["character"] for image in mine}) != 1:
             yield f"{job['id']}: images of several characters"
         ends = tuple(image["status"] for image in mine)
-        if ends != tuple(dropped.jobs.get(json.loads(job["prompt"]), ())):
-            yield f"{job['id']}: {job['prompt']} ended as {ends}"
-        if (job["status"], job["filed"]) != ("done", 1):
+        wanted = dropped.jobs.get(json.loads(job["prompt"]), ())
+        if wanted == len(ends):
+            wanted = tuple(status if status in TERMINAL else "ended" for status in ends)
+        if ends != wanted:
+            yield f"{job['id']}: {job['prompt']} ended as {ends}, not as {wanted}"
+        if (job["status"], job["filed"]) != ("cancelled" if "cancelled" in ends else "done", 1):
             yield f"{job['id']}: is {job['status']}, filed {job['filed']}"
 
 
