@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Care": {
         "token": ("token", "Create, list and revoke the tokens that open galleries."),
         "serve": ("serve", "Serve the gallery alone, without working on jobs."),
+        "doctor": ("doctor", "Check configuration, folders, back ends, store; name each remedy."),
         "backup": ("backup", "Copy the index into a file, also while the daemon works."),
         "reindex": ("reindex", "Make a lost index anew from the store and the jobs folder."),
         "adopt": ("adopt", "Take over images that another tool left at Cloudinary."),

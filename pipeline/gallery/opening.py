@@ -31,7 +31,7 @@ def open_gallery(
         jobs_folder=str(config.jobs),
         cors=config.gallery.cors,
         image_sources=(CLOUDINARY,) if isinstance(config.store, CloudinaryConfig) else (),
-        jwt=_logins(config.gallery.jwt) if config.gallery.jwt is not None else None,
+        jwt=login_settings(config.gallery.jwt) if config.gallery.jwt is not None else None,
     )
     delivery = open_delivery(config.store, public_url=config.gallery.public_url, state=config.state)
     files = None
@@ -40,7 +40,8 @@ def open_gallery(
     return make_app(catalogue, tokens, delivery, settings=settings, files=files, intake_alive=intake_alive)
 
 
-def _logins(jwt: JwtConfig) -> JwtSettings:
+def login_settings(jwt: JwtConfig) -> JwtSettings:
+    """Return how an app's own logins are checked."""
     return JwtSettings(
         algorithms=jwt.algorithms,
         secret=jwt.secret.get_secret_value() if jwt.secret is not None else None,
