@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
@@ -394,3 +396,27 @@ def test_an_adopted_image_has_no_job(tmp_path):
     space.drop()
     space.work_off()
     assert "was adopted from the store" in space.call("gallery", "mary", "1", "--as-job", code=2)
+
+
+PAGE = Path(__file__).parents[1] / "docs/howto-steer.md"
+SHOWN = [line for block in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL) for line in block.splitlines()]
+
+
+def test_every_command_of_the_how_to_does_what_it_says(tmp_path, monkeypatch):
+    space = Workspace(tmp_path, settings=SETTINGS.replace("sketch: {", "pod: {").replace("[2]", "[1, 9]") % 0)
+    space.drop("nightly-2025-07-28", quantity=12, labels=["spring"])
+    space.work_off()
+    monkeypatch.chdir(tmp_path)
+    refused = {"adopt": "the local store holds only", "--open": "nothing answers"}
+    assert len(SHOWN) == 17
+    for line in SHOWN:
+        words = shlex.split(line.partition("|")[0])[1:]
+        expected = next((told for word, told in refused.items() if word in words), "")
+        told = space.call(*words, code=2 if "adopt" in words else 1 if expected else 0)
+        assert expected in told
+        if words[0] == "retry":
+            space.work_off()
+        if "submit -" in line:
+            assert space.call("submit", "-", typed=told)
+    assert min(path.name for path in tmp_path.glob("backup/mary/*.png")) == "mary_image_1.png"
+    assert space.catalogue.image("mary", 9).status == "removed"

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 import trio
 
+from pipeline.audit import audit_store
 from pipeline.brake import Brake
+from pipeline.catalogue import Catalogue
 from pipeline.errors import AttemptFailed, StoreConflict, StoreRefused, StoreUnavailable, Unavailable, UserError
 from pipeline.ledger import open_ledger
 from pipeline.lifecycle import Retried
@@ -350,7 +352,7 @@ async def test_a_retried_placeholder_stands_until_its_replacement_is_stored(tmp_
         ]
         assert home.ledger._rows("SELECT status FROM jobs") == [("done",)]
         again = await home.steward.carry_out(Retry(character="mary", numbers=(2,)))
-        assert again.lines == ("mary_image_2 is being made again already",)
+        assert (again.exit_code, again.lines) == (0, ("mary_image_2 is being made again already",))
         await home.settled()
         assert home.states() == ["done"] * 3
         assert result.read_bytes() != before
@@ -698,3 +700,13 @@ async def test_the_adoption_stage_may_be_quicker_with_the_owners_folder(tmp_path
     async with idle(tmp_path, store) as (parts, steward):
         store.ledger = parts.ledger
         assert (await steward.carry_out(ADOPT)).data["numbers"] == [1]
+
+
+async def test_what_was_taken_over_from_elsewhere_is_not_missed_in_the_owners_folder(tmp_path, autojump_clock):
+    store = Account(elsewhere(1))
+    await made(tmp_path, store, images=2)
+    async with idle(tmp_path, store) as (_, steward):
+        await steward.carry_out(ADOPT)
+    catalogue = Catalogue(tmp_path / "index.db")
+    problems = [(one.kind, one.subject) async for one in audit_store(catalogue, store)]
+    assert problems == [("missing", f"alice/characters/mary/images/mary_image_{n}") for n in (1, 2)]

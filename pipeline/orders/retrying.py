@@ -28,21 +28,25 @@ async def retry(order: Retry, parts: Parts, stages: Stages) -> Reply:
     bought: list[str] = []
     uploaded: list[str] = []
     left: list[str] = []
+    under_way: list[str] = []
     jobs: set[str] = set()
 
     async def one(image: Image) -> None:
+        if image.standing is not None:
+            under_way.append(image.filename)
+            return
         why_not = _hindrance(image)
         if why_not is not None:
             left.append(f"{image.filename} {why_not}")
             return
         artifact = await _artifact(image, kept.get(image.row, []), parts)
         try:
-            again = await ledger.record(image, Retried(kept=artifact))
+            await ledger.record(image, Retried(kept=artifact))
         except (StaleImage, IllegalStep):  # somebody else's step came first
             return
         if artifact is None:
             bought.append(image.filename)
-            jobs.add(again.job_id)
+            jobs.add(image.job_id)
         else:
             uploaded.append(image.filename)
             # Should a crash come in between, or the storing stage be quicker, it fetches the file itself.
@@ -55,7 +59,10 @@ async def retry(order: Retry, parts: Parts, stages: Stages) -> Reply:
     for job in jobs:
         stages.runner.due(job)
     stages.storing.bell.ring()
-    return _told(order, bought, uploaded, left, _holds(jobs, ledger))
+    left += [f"{name} is being made again already" for name in under_way]
+    reply = _told(bought, uploaded, left, _holds(jobs, ledger))
+    # To ask again for what is under way is no failure; to name what cannot be made again is.
+    return reply.model_copy(update={"exit_code": 1 if order.numbers and len(left) > len(under_way) else 0})
 
 
 def _batches(order: Retry, ledger: Ledger) -> Iterator[list[Image]]:
@@ -88,8 +95,6 @@ def _numbered(ledger: Ledger, character: str, number: int) -> Image:
 
 
 def _hindrance(image: Image) -> str | None:
-    if image.standing is not None:
-        return "is being made again already"
     if image.state not in Retried.allowed:
         return f"is {image.state}: only placeholders and failed images are made again"
     if not image.job_id:
@@ -137,7 +142,7 @@ def _holds(jobs: set[str], ledger: Ledger) -> list[str]:
     return [what.reason for what in ledger.pauses() if what.kind == "all" or what.name in jobs]
 
 
-def _told(order: Retry, bought: list[str], uploaded: list[str], left: list[str], holds: list[str]) -> Reply:
+def _told(bought: list[str], uploaded: list[str], left: list[str], holds: list[str]) -> Reply:
     lines = []
     if bought:
         lines.append(f"{_images(bought)} made again: {_some(bought)}")
@@ -145,9 +150,8 @@ def _told(order: Retry, bought: list[str], uploaded: list[str], left: list[str],
         lines.append(f"{_images(uploaded)} uploaded again, without buying: {_some(uploaded)}")
     if not bought and not uploaded and not left:
         lines.append("nothing to retry: no placeholder or failed image is meant")
-    named = bool(order.numbers) and bool(left)
     data = {"retried": bought, "uploaded": uploaded, "left": left}
-    return Reply(exit_code=1 if named else 0, lines=(*lines, *left, *(f"but {hold}" for hold in holds)), data=data)
+    return Reply(lines=(*lines, *left, *(f"but {hold}" for hold in holds)), data=data)
 
 
 def _images(names: list[str]) -> str:
