@@ -1,13 +1,15 @@
 """What `pipeline verify` looks for beyond the index: files that are missing, changed or nobody's. Nothing is repaired."""
 
 import hashlib
+import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.catalogue import Catalogue, GalleryRow, Problem
+from pipeline.model import Asset
 from pipeline.ports import Store
-from pipeline.stores.shelf import BESIDE, FORMAT_OF, content
+from pipeline.stores.shelf import BESIDE, FORMAT_OF, content, said_of
 
 
 def audit_files(catalogue: Catalogue, *, images: Path | None, spool: Path, kept: Path, idle: bool) -> Iterator[Problem]:
@@ -24,7 +26,7 @@ def audit_files(catalogue: Catalogue, *, images: Path | None, spool: Path, kept:
     for row in catalogue.stored_images():
         if row.stored is not None and row.stored.path is not None:
             ours.add(os.fspath(row.stored.path))
-            yield from _file_problems(row)
+            yield from _file_problems(row, images)
     if images is not None:
         yield from _strangers(images, ours)
     if idle:
@@ -35,7 +37,7 @@ def audit_files(catalogue: Catalogue, *, images: Path | None, spool: Path, kept:
         )
 
 
-def _file_problems(row: GalleryRow) -> Iterator[Problem]:
+def _file_problems(row: GalleryRow, images: Path | None) -> Iterator[Problem]:
     assert row.stored is not None
     path = Path(row.stored.path or "")
     try:
@@ -49,6 +51,45 @@ def _file_problems(row: GalleryRow) -> Iterator[Problem]:
         )
     elif hashlib.md5(data, usedforsecurity=False).hexdigest() != row.stored.md5:
         yield Problem("changed", row.public_id, f"{path}: its bytes are not those that were stored")
+    elif images is not None:
+        yield from _contradictions(row, said_of(images, row.public_id, data), str(path))
+
+
+def _contradictions(row: GalleryRow, said: Mapping[str, object], place: str) -> Iterator[Problem]:
+    """An image says of itself how it was made; a row that was edited by hand says otherwise."""
+    told: dict[str, object] = {
+        "number": row.number,
+        "character": row.character_id,
+        "job": row.job_id,
+        "seed": row.seed,
+        "prompt": row.prompt,
+        "status": row.status,
+    }
+    for name, value in told.items():
+        own = said.get(name)
+        between = name == "status" and row.retrying  # its replacement may stand there, and not be recorded yet
+        if own is None or value is None or own == value or between:
+            continue
+        if name == "prompt" and str(value).startswith(str(own)):  # a store cuts it to what fits
+            continue
+        message = f"{place}: by its own label its {name} is {_short(own)}, the index tells {_short(value)}"
+        yield Problem("contradiction", row.public_id, message)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _said(asset: Asset) -> dict[str, object]:
+    return {
+        "number": asset.number,
+        "character": asset.character_id,
+        "job": asset.job_id,
+        "seed": asset.seed,
+        "prompt": asset.prompt,
+        "status": asset.status.value if asset.character_id is not None else None,  # else it says nothing of itself
+    }
 
 
 def _strangers(images: Path, ours: set[str]) -> Iterator[Problem]:
@@ -96,6 +137,9 @@ async def audit_store(catalogue: Catalogue, store: Store) -> AsyncIterator[Probl
                 yield Problem("extra", asset.stored.public_id, "the store holds it, the index does not know it")
             elif (asset.stored.version or "") != (row.stored.version or ""):
                 yield Problem("changed", row.public_id, "the store holds another version than the index tells")
+            else:
+                for problem in _contradictions(row, _said(asset), "the store"):
+                    yield problem
     ours = tuple(f"{slug}/characters/" for slug in folders)  # what was taken over from elsewhere is in no listing
     for public_id in sorted(name for name in known.keys() - seen if name.startswith(ours)):
         yield Problem("missing", public_id, "the index tells of it, the store does not list it")
