@@ -21,7 +21,7 @@ from pipeline.backends.pace import Pace
 from pipeline.brake import Brake
 from pipeline.catalogue import Catalogue
 from pipeline.clock import Clock, now
-from pipeline.config import Config
+from pipeline.config import Config, NotifyConfig
 from pipeline.errors import PipelineError
 from pipeline.files import make_folder, sweep_drafts
 from pipeline.gallery.opening import open_gallery
@@ -36,9 +36,11 @@ from pipeline.orders.desk import Desk
 from pipeline.orders.stage import Orders
 from pipeline.orders.steward import Steward
 from pipeline.ports import Backend, Store
+from pipeline.readiness import READY, STOPPING, tell
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
 from pipeline.stores.opening import open_store
+from pipeline.webhook import Poster
 
 log = structlog.get_logger(__name__)
 
@@ -150,12 +152,14 @@ class _Roof:
             async with trio.open_nursery() as inner:
                 await inner.start(self._stages.run, self._stop)
                 started(Started(port, tokens))
+                tell(READY, os.environ)
                 log.info("started", jobs=str(self._config.jobs), port=port)
                 async with trio.open_nursery() as desk:
                     await desk.start(self._orders.run)
                     dropped = await self._work_off(patience) if once else await self._take_files()
                     desk.cancel_scope.cancel()
                 self._stop.set()
+                tell(STOPPING, os.environ)
             left = bool(dropped.left or dropped.stuck or dropped.trouble) or not self._stages.settled()
             outcome = Outcome(dict(self._stages.ended), self._inbox.totals.rejected, waiting=left)
             outer.cancel_scope.cancel()
@@ -180,7 +184,15 @@ class _Roof:
                 break
             with trio.move_on_after(LOOKS):
                 await self._stop.wait()
+        with trio.move_on_after(patience):
+            await self._let_notify()
         return dropped
+
+    async def _let_notify(self) -> None:
+        """Return once everybody who is due to be told has been tried; what failed is left for the next start."""
+        while not self._stop.is_set() and not self._stages.notifying.at_rest():
+            with trio.move_on_after(LOOKS):
+                await self._stop.wait()
 
     async def _serve(self, tokens: Tokens, *, task_status: trio.TaskStatus[int]) -> None:
         app = open_gallery(self._config, self._catalogue, tokens, intake_alive=lambda: self._inbox.trouble is None)
@@ -240,9 +252,15 @@ async def opened(config: Config, openers: Openers) -> AsyncIterator[tuple[Parts,
                 clock=openers.clock,
                 run_sync=partial(trio.to_thread.run_sync, limiter=trio.CapacityLimiter(cores)),
                 uploads=config.store.concurrency,
+                post=_poster(config.notify).post,
+                keep_done=config.keep_done,
             ),
             catalogue,
         )
+
+
+def _poster(notify: NotifyConfig | None) -> Poster:
+    return Poster() if notify is None else Poster(notify.key, notify.allow_hosts)
 
 
 def _the_one(group: BaseExceptionGroup[BaseException]) -> PipelineError | None:

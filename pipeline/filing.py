@@ -132,7 +132,7 @@ class Filing:
         """Write the result, over an earlier one of this job; False where the name is somebody else's."""
         path = self._done / (stem + RESULT)
         if path.is_symlink() or path.exists():
-            if not _tells_of(path, job_id):
+            if not tells_of(path, job_id):
                 return False
             write_durably(path, text, replace=True)
             return True
@@ -151,7 +151,8 @@ class Filing:
         self.trouble = trouble
 
 
-def _tells_of(path: Path, job_id: str) -> bool:
+def tells_of(path: Path, job_id: str) -> bool:
+    """Tell whether a file is the result of that job."""
     if path.is_symlink() or not path.is_file():
         return False
     try:

@@ -6,7 +6,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -15,6 +15,7 @@ import trio
 from pipeline.adoption import Adoption
 from pipeline.board import Board
 from pipeline.brake import Brake
+from pipeline.clearing import Clearing
 from pipeline.clock import Clock, now
 from pipeline.errors import IndexTrouble
 from pipeline.filing import Filing, Results
@@ -22,12 +23,14 @@ from pipeline.lane import Lane
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import ENDS, TO_STORE
 from pipeline.model import Image, State
+from pipeline.notifying import Notifying, Post
 from pipeline.patience import Patience
 from pipeline.ports import Store
 from pipeline.runner import SHUTDOWN, Runner
 from pipeline.spool import RunSync, Spool
 from pipeline.storing import PARALLEL, Storing
 from pipeline.weather import Weather
+from pipeline.webhook import Poster
 from pipeline.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -48,6 +51,8 @@ class Parts:
     run_sync: RunSync = trio.to_thread.run_sync
     uploads: int = PARALLEL
     draw: Callable[[], float] = random.random  # in [0, 1), for jitter
+    post: Post = field(default_factory=lambda: Poster().post)
+    keep_done: float | None = None  # seconds that files of ended jobs are kept; None: for good
 
 
 class Stages:
@@ -79,7 +84,19 @@ class Stages:
             run_sync=parts.run_sync,
             parallel=parts.uploads,
         )
-        self.filing = Filing(parts.ledger, parts.results, parts.jobs, run_sync=parts.run_sync)
+        self.notifying = Notifying(parts.ledger, parts.results, parts.post, draw=parts.draw, clock=parts.clock)
+        self.filing = Filing(
+            parts.ledger,
+            parts.results,
+            parts.jobs,
+            filed=lambda _: self.notifying.bell.ring(),
+            run_sync=parts.run_sync,
+        )
+        self.clearing = (
+            Clearing(parts.ledger, parts.jobs, parts.keep_done, clock=parts.clock, run_sync=parts.run_sync)
+            if parts.keep_done is not None
+            else None
+        )
         self.adoption = Adoption(parts.ledger, parts.store, numbered=self.runner.owner_due, draw=parts.draw)
         self.board = Board(parts.ledger, self.runner.turns, parts.lanes, parts.brake)
         self.ended: Counter[State] = Counter()  # how images ended since the start
@@ -98,6 +115,9 @@ class Stages:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.storing.run)
             nursery.start_soon(self.filing.run)
+            nursery.start_soon(self.notifying.run)
+            if self.clearing is not None:
+                nursery.start_soon(self.clearing.run)
             nursery.start_soon(self.adoption.run)
             await nursery.start(self._start)
             nursery.start_soon(self.board.run)

@@ -6,8 +6,9 @@ import traceback
 import pytest
 import trio
 
-from pipeline.backends.fetch import Fetcher, is_public, resolve
+from pipeline.backends.fetch import Fetcher
 from pipeline.errors import AttemptFailed, BackendError, NotWorthRepeating, Unavailable
+from pipeline.guard import is_public, resolve
 from tests.support import pictures
 from tests.support.loopback import Emulator, Reply, Weather, page, served
 

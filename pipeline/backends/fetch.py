@@ -1,13 +1,10 @@
 """Downloads of images that an answer names by URL, from public addresses only.
 
-The URL was chosen by whatever runs behind a back end, so the address is checked where it counts: each connection, after
-each redirect too, is made to an address that was looked up and judged here, not to a name that may be looked up again.
-No credentials are sent. The URL, which may be presigned, stands in no message: only its host does.
+The URL was chosen by whatever runs behind a back end, so each connection, after each redirect too, goes through the
+guard. No credentials are sent. The URL, which may be presigned, stands in no message: only its host does.
 """
 
-import ipaddress
-import socket
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Collection
 
 import httpcore
 import httpx
@@ -17,42 +14,10 @@ from pipeline.backends.answers import read_at_most
 from pipeline.backends.clients import quieten, tls
 from pipeline.backends.transport import CONNECT, LARGE
 from pipeline.errors import AttemptFailed, NotWorthRepeating, Unavailable
+from pipeline.guard import FAILURES, Guard, PrivateAddress, Resolve, resolve
 
 DOWNLOAD = 120.0  # seconds for one image, redirects included
 _REDIRECTS = 5
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_TUNNELS = (  # hold or held addresses of other networks, and no service of today
-    ipaddress.ip_network("2002::/16"),
-    ipaddress.ip_network("2001::/32"),
-    ipaddress.ip_network("192.88.99.0/24"),
-    ipaddress.ip_network("fec0::/10"),
-)
-_FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError, UnicodeError)
-
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-
-
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """Look a host's addresses up.
-
-    Raises:
-        OSError: it has none.
-    """
-    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
-def is_public(address: str) -> bool:
-    """Tell whether an IP address is one of the public Internet, whatever it is wrapped in."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
-        elif ip in _NAT64:
-            ip = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
-    if any(ip in network for network in _TUNNELS):
-        return False
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved)
 
 
 class Fetcher:
@@ -60,8 +25,7 @@ class Fetcher:
 
     def __init__(self, allow_hosts: Collection[str] = (), *, resolve: Resolve = resolve, limit: int = LARGE) -> None:
         quieten()
-        self._allowed = frozenset(host.lower() for host in allow_hosts)
-        self._resolve = resolve
+        self._guard = Guard(allow_hosts, resolve=resolve)
         self._limit = limit
 
     async def fetch(self, url: str, *, timeout: float = DOWNLOAD) -> bytes:
@@ -85,11 +49,10 @@ class Fetcher:
         raise AttemptFailed(f"{place} redirects without end", code="bad_image_url")
 
     async def _get(self, place: "_Place") -> "bytes | _Place":
-        backend = _Guarded(self._addresses_of)
         seconds = {"connect": CONNECT, "read": DOWNLOAD, "write": CONNECT, "pool": CONNECT}
         try:
             async with (
-                httpcore.AsyncConnectionPool(ssl_context=tls(), network_backend=backend) as pool,
+                httpcore.AsyncConnectionPool(ssl_context=tls(), network_backend=self._guard) as pool,
                 pool.stream(
                     "GET",
                     place.target,
@@ -103,7 +66,13 @@ class Fetcher:
                 if response.status != 200:
                     raise _refusal(place, response.status)
                 return await self._whole(place, response, headers.get(b"content-length", b""))
-        except _FAILURES:
+        except PrivateAddress as error:
+            raise NotWorthRepeating(
+                f"the back end names an image at {error.host}, which is a private address: "
+                "list that host in the back end's allow_hosts if it may be fetched from",
+                code="forbidden_address",
+            ) from None
+        except FAILURES:
             # Not chained: the cause may quote the URL.
             raise Unavailable(f"{place} broke off or could not be reached", code="image_host") from None
 
@@ -113,43 +82,6 @@ class Fetcher:
         if body is None:
             raise AttemptFailed(f"{place} sends more than {self._limit / 1e6:.0f} MB", code="too_large")
         return body
-
-    async def _addresses_of(self, host: str, port: int) -> Sequence[str]:
-        addresses = await self._resolve(host, port)
-        if self._allowed & {host.lower(), f"{host.lower()}:{port}"}:
-            return addresses
-        public = [address for address in addresses if is_public(address)]
-        if addresses and not public:
-            raise NotWorthRepeating(
-                f"the back end names an image at {host}, which is a private address: "
-                "list that host in the back end's allow_hosts if it may be fetched from",
-                code="forbidden_address",
-            )
-        return public
-
-
-class _Guarded(httpcore.AsyncNetworkBackend):
-    """Connects to judged addresses alone; TLS still checks the name."""
-
-    def __init__(self, addresses_of: Resolve) -> None:
-        self._addresses_of = addresses_of
-        self._trio = httpcore.TrioBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        trouble: Exception = httpcore.ConnectError("no address")
-        for address in await self._addresses_of(host, port):
-            try:
-                return await self._trio.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.NetworkError, httpcore.TimeoutException) as error:
-                trouble = error
-        raise trouble
 
 
 class _Place:

@@ -18,6 +18,7 @@ from pipeline.catalogue.values import (
     JobRow,
     Lane,
     Media,
+    Notice,
     Page,
     Problem,
     Step,
@@ -171,6 +172,11 @@ class Catalogue:
         """Return a job's images in number order; none while it is not numbered."""
         with self._reading.snapshot() as connection:
             return list(jobs.images(connection, job))
+
+    def notices(self, job_id: str) -> list[Notice]:
+        """Tell whether, and when, the ends of a job were told to whom its `notify` names."""
+        with self._reading.snapshot() as connection:
+            return jobs.notices(connection, job_id)
 
     def result(self, job_id: str) -> dict[str, Any] | None:
         """Return the `data` of a job's result as files and answers show it; None: there is no such job."""

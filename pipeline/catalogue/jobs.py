@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.catalogue import cursor
 from pipeline.catalogue.gallery import SELECT as SELECT_IMAGE
 from pipeline.catalogue.gallery import gallery_row, recipe_of, words_of
-from pipeline.catalogue.values import GalleryRow, JobRow, Page
+from pipeline.catalogue.values import GalleryRow, JobRow, Notice, Page
 from pipeline.clock import rfc3339
 
 STATUSES = ("queued", "running", "done", "placeholder", "failed", "cancelled", "removed")
@@ -77,6 +77,18 @@ def images(connection: sqlite3.Connection, job: JobRow) -> Iterator[GalleryRow]:
     last = job.first_number + job.quantity - 1
     for row in connection.execute(_OF_JOB, (character, job.first_number, last, job.seq)):
         yield gallery_row(row)
+
+
+def notices(connection: sqlite3.Connection, job_id: str) -> list[Notice]:
+    """Return whom each end of a job was to be told to, in order; an index of an older version tells of none."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'notices'").fetchall():
+        return []
+    found = connection.execute(
+        "SELECT receiver, attempts, next_at, delivered_at, trouble FROM notices "
+        "WHERE job = (SELECT seq FROM jobs WHERE id = ?) ORDER BY seq",
+        (job_id,),
+    )
+    return [Notice(*row) for row in found]
 
 
 def overview(job: JobRow) -> dict[str, Any]:

@@ -101,6 +101,17 @@ class JobRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """An end of a job that somebody was, or is, to be told of."""
+
+    receiver: str  # host and port; the address itself may hold a key
+    attempts: int
+    next_at: int | None  # None: delivered, or given up
+    delivered_at: int | None
+    trouble: str | None  # why the last try failed
+
+
+@dataclass(frozen=True, slots=True)
 class Page(Generic[R]):
     """Some rows of an answer, how many there are in all, and the cursor of the next page."""
 

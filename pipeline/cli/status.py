@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.catalogue import Catalogue, JobRow, Lane, Summary
+from pipeline.catalogue import Catalogue, JobRow, Lane, Notice, Summary
 from pipeline.cli.common import as_json, configured, refuse, say_json
 from pipeline.cli.words import ago, span
 from pipeline.clock import now, rfc3339
@@ -238,6 +238,15 @@ def _told(picture: Picture) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _notified(notice: Notice) -> str:
+    if notice.delivered_at is not None:
+        return f"notified {notice.receiver} {rfc3339(notice.delivered_at)}"
+    why = f": {notice.trouble}" if notice.trouble else ""
+    if notice.next_at is None:
+        return f"not notified {notice.receiver}: given up{why}"
+    return f"not yet notified {notice.receiver}: next try {rfc3339(notice.next_at)}{why}"
+
+
 def _one_job(catalogue: Catalogue, job_id: str, *, as_json: bool) -> None:
     row, data = catalogue.job(job_id), catalogue.result(job_id)
     if row is None or data is None:
@@ -249,6 +258,8 @@ def _one_job(catalogue: Catalogue, job_id: str, *, as_json: bool) -> None:
     click.echo(
         f"accepted {data['createdAt']}  started {data['startedAt'] or '-'}  finished {data['finishedAt'] or '-'}"
     )
+    for notice in catalogue.notices(row.id):
+        click.echo(_notified(notice))
     for image in catalogue.images_of(row):
         where = (image.stored.path or image.stored.url) if image.stored else ""
         fault = f"{image.fault.code}: {image.fault.message}" if image.fault else where

@@ -1,5 +1,6 @@
 """The configuration as a whole, frozen; paths are absolute, secrets are `SecretStr`."""
 
+from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -21,6 +22,7 @@ from pipeline.plan import Rules
 from pipeline.spec.job import JobKeys
 from pipeline.spec.types import Duration, Names, Owner, ShortText, Size, WebAddress, one_or_several, without_repeats
 
+_WHSEC = "whsec_"  # how Standard Webhooks marks a secret written in base64
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  # what a browser can open instead
 
 
@@ -101,6 +103,28 @@ class NotifyConfig(BaseModel):
     allow_hosts: Annotated[tuple[Host, ...], BeforeValidator(one_or_several), AfterValidator(without_repeats)] = Field(
         default=(), description="a list of host names or addresses that may be private"
     )
+
+    @property
+    def key(self) -> bytes | None:
+        """The bytes that sign: those that a secret `whsec_…` holds in base64, or else the secret itself.
+
+        Raises:
+            ValueError: what follows `whsec_` is no base64.
+        """
+        if self.secret is None:
+            return None
+        said = self.secret.get_secret_value()
+        return b64decode(said.removeprefix(_WHSEC), validate=True) if said.startswith(_WHSEC) else said.encode()
+
+    @model_validator(mode="after")
+    def _one_that_signs(self) -> Self:
+        try:
+            empty = self.key == b""
+        except ValueError:
+            empty = True
+        if empty:
+            raise fault("`secret` cannot sign", key="secret", expected="any text, or `whsec_` and base64")
+        return self
 
 
 class StyleKeys(JobKeys):

@@ -1,6 +1,17 @@
 """The strong-room: the only writer of the SQLite index. Numbers are given out here."""
 
 from pipeline.ledger.ledger import Ledger, open_ledger
-from pipeline.ledger.values import Declined, Duplicate, OwnerToAdopt, Pause, Taken, Turn, Verdict
+from pipeline.ledger.values import Declined, Duplicate, Notice, OwnerToAdopt, Pause, Taken, Turn, Verdict
 
-__all__ = ["Declined", "Duplicate", "Ledger", "OwnerToAdopt", "Pause", "Taken", "Turn", "Verdict", "open_ledger"]
+__all__ = [
+    "Declined",
+    "Duplicate",
+    "Ledger",
+    "Notice",
+    "OwnerToAdopt",
+    "Pause",
+    "Taken",
+    "Turn",
+    "Verdict",
+    "open_ledger",
+]

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 
+from pipeline.ledger import outbox
 from pipeline.ledger.numbering import touch
 from pipeline.ledger.rows import SELECT_IMAGE, Row
 from pipeline.ledger.values import Turn
@@ -33,6 +34,9 @@ SELECT spool_file FROM images WHERE state IN ('fetched', 'given_up', 'drawn') AN
 AND spool_file IS NOT NULL"""
 TO_FILE = """
 SELECT id FROM jobs WHERE filed = 0 AND status IN ('done', 'cancelled') ORDER BY finished_at LIMIT ?"""
+ENDED_AT = """
+SELECT file, finished_at FROM jobs WHERE id = ? AND status IN ('done', 'cancelled')
+AND filed = 1 AND planned = 0 AND finished_at IS NOT NULL"""
 OF_JOB = f"""{SELECT_IMAGE}
 JOIN jobs AS wanted ON wanted.id = ? AND images.character = wanted.character AND images.job = wanted.seq
 AND images.number BETWEEN wanted.first_number AND wanted.first_number + wanted.quantity - 1 ORDER BY images.number"""
@@ -118,9 +122,10 @@ def withdraw(connection: sqlite3.Connection, job_id: str, now: int) -> bool:
     """Cancel a job without numbers: there is no row to hold, so only the job tells of it."""
     changed = connection.execute(
         "UPDATE jobs SET status = 'cancelled', plan = NULL, queued = 0, cancelled = quantity, reason = NULL, "
-        "finished_at = ?, version = version + 1 WHERE id = ? AND plan IS NOT NULL RETURNING owner",
+        "finished_at = ?, version = version + 1 WHERE id = ? AND plan IS NOT NULL RETURNING owner, seq",
         (now, job_id),
     ).fetchall()
-    for (owner,) in changed:
+    for owner, job in changed:
+        outbox.ended(connection, job, now)
         connection.execute("UPDATE owners SET revision = revision + 1 WHERE row = ?", (owner,))
     return bool(changed)

@@ -16,6 +16,7 @@ from pipeline.ledger import due, pausing, trouble
 from pipeline.ledger.adopting import adopt
 from pipeline.ledger.intake import accept
 from pipeline.ledger.opening import open_for_reading, open_for_writing
+from pipeline.ledger.outbox import Outbox
 from pipeline.ledger.rows import SELECT_IMAGE, Reader
 from pipeline.ledger.steps import record
 from pipeline.ledger.taking_over import Newcomer, take_over
@@ -70,6 +71,7 @@ class Ledger:
         self._path = path
         self._clock = clock
         self._reader = Reader()
+        self.outbox = Outbox(writer, self._rows)
 
     # -- intake and adoption
 
@@ -84,6 +86,10 @@ class Ledger:
     def job_ended(self, job_id: str) -> bool:
         """Tell whether nothing of a known job is left to do, images being made again aside."""
         return bool(self._rows("SELECT 1 FROM jobs WHERE id = ? AND status IN ('done', 'cancelled')", job_id))
+
+    def ended_at(self, job_id: str) -> tuple[str, int] | None:
+        """The file's name and the moment of the end, of a job with nothing left to do or to file; else None."""
+        return next(iter(self._rows(due.ENDED_AT, job_id)), None)
 
     def knows(self, job_id: str) -> bool:
         """Tell whether a job of this id was ever accepted."""

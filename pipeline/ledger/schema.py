@@ -248,3 +248,24 @@ def m002_pauses(db: Database) -> None:
             PRIMARY KEY (kind, name)
         ) STRICT, WITHOUT ROWID"""
     )
+
+
+@migrations()
+def m003_notices(db: Database) -> None:
+    """Who is to be told of each end of a job, and what has come of it."""
+    db.conn.execute(
+        """CREATE TABLE notices (
+            seq INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,            -- what the receiver knows it by, the same at every try
+            job INTEGER NOT NULL REFERENCES jobs(seq),
+            receiver TEXT NOT NULL,             -- host and port; the address itself is the job's
+            ended_at INTEGER NOT NULL,
+            attempts INTEGER NOT NULL DEFAULT 0,
+            tried_at INTEGER,                   -- when it was tried for the first time
+            next_at INTEGER,                    -- NULL: it was delivered, or given up
+            delivered_at INTEGER,
+            trouble TEXT                        -- why the last try failed
+        ) STRICT"""
+    )
+    db.conn.execute("CREATE INDEX notices_due ON notices (receiver, next_at) WHERE next_at IS NOT NULL")
+    db.conn.execute("CREATE INDEX notices_of_job ON notices (job)")

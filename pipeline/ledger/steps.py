@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.errors import RepeatedOutput, StaleImage
+from pipeline.ledger import outbox
 from pipeline.ledger.numbering import tally, touch
 from pipeline.ledger.rows import columns
 from pipeline.lifecycle import ENDS, Event, Fetched, StoredAt, Submitting
@@ -113,6 +114,10 @@ def _count(connection: sqlite3.Connection, job: int, step: _Step, now: int) -> N
             "UPDATE jobs SET status = ?, finished_at = ?, filed = 0 WHERE seq = ?",
             (now_is, (finished or now) if ended else None, job),
         )
+    if ended and now_is != status:
+        outbox.ended(connection, job, now)
+    elif ended and step.reached in ENDS and step.left not in ENDS:
+        outbox.made_again(connection, job, now)
 
 
 def _count_day(connection: sqlite3.Connection, before: Image, after: Image, now: int) -> None:

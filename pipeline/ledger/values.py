@@ -1,6 +1,6 @@
 """What the ledger answers with, where it is no Image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -47,6 +47,17 @@ class Turn:
     backends: tuple[str, ...]
     stagger: float
     planned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An end of a job that somebody is to be told of."""
+
+    id: str
+    job_id: str
+    url: str = field(repr=False)  # may hold a key of the receiver's
+    attempts: int
+    tried_at: int | None  # when it was tried for the first time
 
 
 @dataclass(frozen=True, slots=True)
