@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 from pipeline.errors import ConfigError
 from pipeline.gallery.addresses import check_exposure, is_loopback
-from pipeline.gallery.server import Patience, PortTaken, serve
+from pipeline.gallery.listening import Patience, PortTaken
+from pipeline.gallery.server import serve
 from pipeline.gallery.tokens import Tokens
 from tests.support.windows import house
 

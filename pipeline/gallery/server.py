@@ -6,11 +6,9 @@ the one that generates. So every connection gets a stream with a deadline on eac
 grace is over, and keeps its troubles to itself.
 """
 
-import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import structlog
 import trio
@@ -19,34 +17,10 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 from hypercorn.utils import wrap_app
-from starlette.types import Receive, Scope, Send
 
-from pipeline.errors import ConfigError
+from pipeline.gallery.listening import CHUNK, UNHURRIED, Patience, Windows, not_ours
 
 _log = structlog.get_logger("pipeline.gallery")
-
-_CHUNK = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long clients are waited for, in seconds."""
-
-    grace: float = 3.0  # for answers under way when a stop is asked for
-    idle: float = 15.0  # a connection may stay without a complete request
-    send: float = 20.0  # in which a client must take the next chunk of its answer
-
-
-class Windows(Protocol):
-    """What is served: an ASGI app that can be asked to let its held answers go."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class PortTaken(ConfigError):
-    """Another program listens at this address."""
 
 
 async def serve(
@@ -55,7 +29,7 @@ async def serve(
     port: int,
     *,
     stop: trio.Event | None = None,
-    patience: Patience = Patience(),
+    patience: Patience = UNHURRIED,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `stop` is set or the caller is cancelled; reports the port once it listens.
@@ -130,10 +104,10 @@ class _Patient:
         self.socket = stream.socket
 
     async def send_all(self, data: bytes) -> None:
-        for start in range(0, len(data), _CHUNK):
+        for start in range(0, len(data), CHUNK):
             try:
                 with trio.fail_after(self._seconds):
-                    await self._stream.send_all(memoryview(data)[start : start + _CHUNK])
+                    await self._stream.send_all(memoryview(data)[start : start + CHUNK])
             except trio.TooSlowError as error:
                 self.socket.close()
                 raise trio.BrokenResourceError("the client takes nothing any more") from error
@@ -181,10 +155,7 @@ async def _listen(host: str, port: int) -> list[trio.SocketListener]:
     try:
         listeners = await trio.open_tcp_listeners(port, host=host)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE or isinstance(error.__cause__, BaseExceptionGroup):
-            raise PortTaken(f"gallery.port: {host}:{port} is taken by another program; choose another port") from error
-        reason = error.strerror or str(error)
-        raise ConfigError(f"gallery.host: cannot listen on {host}:{port} ({reason}); see `gallery:`") from error
+        raise not_ours(host, port, error) from error
     if port == 0:  # each family would get a port of its own; one address is what people are told
         for listener in listeners[1:]:
             listener.socket.close()

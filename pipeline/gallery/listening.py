@@ -1,0 +1,42 @@
+"""What both of the gallery's servers have in common: what they serve, whom they wait for, where they listen."""
+
+import errno
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.types import Receive, Scope, Send
+
+from pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long clients are waited for, in seconds."""
+
+    grace: float = 3.0  # for answers under way when a stop is asked for
+    idle: float = 15.0  # a connection may stay without a complete request
+    send: float = 20.0  # in which a client must take the next chunk of its answer
+
+
+UNHURRIED = Patience()
+CHUNK = 64 * 1024  # bytes: what `Patience.send` is about
+
+
+class Windows(Protocol):
+    """What is served: an ASGI app that can be asked to let its held answers go."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class PortTaken(ConfigError):
+    """Another program listens at this address."""
+
+
+def not_ours(host: str, port: int, error: OSError) -> ConfigError:
+    """Return in words why there is no listening at this address."""
+    if error.errno == errno.EADDRINUSE or isinstance(error.__cause__, BaseExceptionGroup):
+        return PortTaken(f"gallery.port: {host}:{port} is taken by another program; choose another port")
+    reason = error.strerror or str(error)
+    return ConfigError(f"gallery.host: cannot listen on {host}:{port} ({reason}); see `gallery:`")
