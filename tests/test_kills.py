@@ -32,20 +32,22 @@ def set_up(folder, delay=0.02):
 def program(folder, *words):
     """The real program; it is dead when the block is left."""
     command = [sys.executable, "-m", "pipeline", "run", *words]
+    before = len(said(folder))
     with (folder / "daemon.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=log, text=True, env=ENVIRON)
+        process = subprocess.Popen(command, cwd=folder, stderr=log, stdout=log, env=ENVIRON)
     try:
-        for line in process.stderr:
-            if line.startswith("Watching"):
-                break
-        rest = threading.Thread(target=process.stderr.read)
-        rest.start()
+        while "Watching" not in said(folder)[before:] and process.poll() is None:
+            time.sleep(0.01)
         yield process
     finally:
         process.kill()
         process.wait()
-        rest.join()
-        process.stderr.close()
+
+
+def said(folder):
+    """What the daemons of this workspace have logged so far."""
+    log = folder / "daemon.log"
+    return log.read_text() if log.exists() else ""
 
 
 class Dropping:
