@@ -27,6 +27,10 @@ fix:
 cover:
     PYTEST_ADDOPTS="--cov --cov-report=term-missing:skip-covered" uv run pytest
 
+# the generated parts of the reference, from the code
+docs:
+    uv run python docs/generate.py
+
 # the main job on this machine, in ./pipeline-demo
 demo:
     uv run pipeline demo
@@ -34,3 +38,7 @@ demo:
 # the figures of benchmarks/README.md
 bench:
     uv run python -m benchmarks
+
+# the long half of the proof that nothing is lost: every crash point, hundreds of kills, thousands of stories (docs/reliability.md)
+torture *args:
+    uv run pytest -m torture {{args}}

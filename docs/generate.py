@@ -208,7 +208,9 @@ PARTS: dict[str, Callable[[], str]] = {
 
 def rewritten(text: str) -> str:
     """Return a page with every generated part as the code would have it now."""
-    return _PART.sub(lambda found: f"<!-- generated: {found[1]} -->\n{PARTS[found[1]]()}\n<!-- end of {found[1]} -->", text)
+    return _PART.sub(
+        lambda found: f"<!-- generated: {found[1]} -->\n{PARTS[found[1]]()}\n<!-- end of {found[1]} -->", text
+    )
 
 
 def stale() -> Iterator[tuple[Path, str]]:

@@ -86,7 +86,10 @@ def test_without_a_file_there_are_defaults(tmp_path, monkeypatch):
     assert config.rules() == Rules(default_owner="me", backends=("sketch",))
 
 
-@pytest.mark.parametrize("text", [INIT_TEMPLATE, "", "\n\n", "# nothing\n", "\ufeff# nothing\n", "jobs: jobs\n"])
+@pytest.mark.parametrize(
+    "text",
+    [INIT_TEMPLATE, f"{INIT_TEMPLATE}jobs: jobs\n", "", "\n\n", "# nothing\n", "\ufeff# nothing\n", "jobs: jobs\n"],
+)
 def test_what_init_writes_changes_nothing(load, text, tmp_path):
     config = load(text)
     assert config.source == tmp_path / "pipeline.yaml"

@@ -21,7 +21,9 @@ from pipeline.spec.yamltext import read_yaml
 
 DEFAULT_FILE = "pipeline.yaml"
 VARIABLE = "PIPELINE_CONFIG"
-_ONLY_COMMENTS = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s|#[^\r\n]*)*")
+_ONLY_COMMENTS = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:\s++|#[^\r\n]*+)*+"
+)  # possessive: it must not try every cut of a comment
 
 
 def load_config(path: Path | None, *, environ: Environ[str, str]) -> Config:

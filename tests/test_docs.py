@@ -1,0 +1,313 @@
+"""The documentation is held to the code: what it shows is parsed, run or followed here."""
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import click
+import httpx
+import pytest
+import trio
+import yaml
+from click.testing import CliRunner
+from pydantic import TypeAdapter
+
+from docs import generate
+from pipeline import daemon
+from pipeline.cli import main
+from pipeline.config import Config, load_config
+from pipeline.gallery.answers import ErrorAnswer
+from pipeline.plan import make_job
+from pipeline.spec.job import parse_job
+from pipeline.spec.shapes import record_of
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+SECRETS = {
+    "RUNPOD_API_KEY": "k",
+    "CLOUDINARY_API_KEY": "1",
+    "CLOUDINARY_API_SECRET": "s",
+    "A1111_USER": "u",
+    "A1111_PASSWORD": "p",
+    "GALLERY_JWT_SECRET": "s" * 32,
+    "NOTIFY_SECRET": "n",
+}
+
+
+def blocks(*languages: str, pages: list[Path] = PAGES) -> Iterator[tuple[str, str]]:
+    for page in pages:
+        text = page.read_text()
+        for found in FENCE.finditer(text):
+            if found[1] in languages:
+                yield f"{page.name}:{text.count(chr(10), 0, found.start()) + 1}", found[2]
+
+
+def code(page: str, language: str) -> list[str]:
+    return [text for _, text in blocks(language, pages=[ROOT / "docs" / page])]
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty working directory, without the environment's accounts."""
+    for name in ("CLOUDINARY_URL", "PIPELINE_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# -- generated parts
+
+
+def test_the_generated_parts_are_current():
+    stale = [page.name for page, _ in generate.stale()]
+    assert not stale, f"`just docs` writes {', '.join(stale)} anew"
+
+
+def test_every_part_that_can_be_generated_stands_on_a_page():
+    pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    assert {name for name in generate.PARTS if f"<!-- generated: {name} -->" in pages} == set(generate.PARTS)
+
+
+def test_a_change_in_the_code_makes_a_page_stale():
+    text = (ROOT / "docs" / "job-file.md").read_text()
+    assert generate.rewritten(text.replace("pixels, 64 to 4096", "pixels")) == text
+
+
+# -- files shown
+
+
+@pytest.mark.parametrize(("place", "text"), list(blocks("yaml")), ids=lambda value: value if "\n" not in value else "")
+def test_every_yaml_block_is_a_job_or_a_configuration(elsewhere, place, text):
+    said = yaml.safe_load(text)
+    if said.keys() & {"character", "characterId", "prompt"}:
+        rules = load_config(None, environ={}).rules()
+        spec = parse_job(text.encode(), file="shown.yaml")
+        assert make_job(spec, job_id="j", own_id=False, file="shown.yaml", rules=rules, draw_seed=lambda: 1).images
+        return
+    assert said.keys() <= record_of(Config).keys.keys()
+    (elsewhere / "pipeline.yaml").write_text(text)
+    assert load_config(None, environ=SECRETS).source == elsewhere / "pipeline.yaml"
+
+
+@pytest.mark.parametrize(("place", "text"), list(blocks("json")), ids=lambda value: value if "{" not in value else "")
+def test_every_json_block_is_a_job_or_an_answer(place, text):
+    if "success" in json.loads(text):
+        TypeAdapter(ErrorAnswer).validate_json(text)
+    else:
+        assert parse_job(text.encode(), file="shown.json").prompt
+
+
+def test_the_back_ends_are_all_shown(elsewhere):
+    kinds = set()
+    for text in code("back-ends.md", "yaml"):
+        (elsewhere / "pipeline.yaml").write_text(text)
+        for backend in load_config(None, environ=SECRETS).backends.values():
+            kinds.add((backend.type, getattr(backend, "worker", None)))
+    assert kinds == {
+        ("sketch", None),
+        ("comfyui", None),
+        ("a1111", None),
+        *(("runpod", worker) for worker in ("sdxl", "comfyui", "custom")),
+    }
+
+
+# -- commands shown
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        text = page.read_text()
+        for place, block in blocks("sh", "console", "cron", pages=[page]):
+            for line in block.splitlines():
+                for part in re.split(r"&&|\||;", line.partition(" # ")[0]):
+                    yield place, part.strip().removeprefix("$ ").removeprefix("uv run ")
+        for inline in re.findall(r"`([^`]+)`", FENCE.sub("", text)):
+            yield page.name, " ".join(inline.split()).removeprefix("uv run ")
+
+
+SHOWN = sorted({(place, text) for place, text in commands() if re.match(r"pipeline(?: |$)", text)})
+
+
+def parsed(words: list[str]) -> None:
+    """Parse a command line as click would, without asking whether every value is there."""
+    command: click.Command = main
+    context = click.Context(main, info_name="pipeline", **main.context_settings)
+    while True:
+        _, rest, _ = command.make_parser(context).parse_args(list(words))
+        if not isinstance(command, click.Group) or not rest:
+            return
+        name, *words = rest
+        inner = command.get_command(context, name)
+        if inner is None:
+            raise click.UsageError(f"no command {name}")
+        command, context = inner, click.Context(inner, info_name=name, parent=context)
+
+
+@pytest.mark.parametrize(("place", "line"), SHOWN, ids=[f"{place} {line}" for place, line in SHOWN])
+def test_every_command_shown_exists_with_its_options(place, line):
+    words = shlex.split(re.sub(r"\s>.*", "", line))
+    parsed([word for word in words[1:] if word != "…"])
+
+
+@pytest.mark.parametrize("line", ["pipeline rnu", "pipeline run --onec", "pipeline token make alice"])
+def test_a_command_that_does_not_exist_would_be_found(line):
+    with pytest.raises(click.UsageError):
+        parsed(line.split()[1:])
+
+
+def test_commands_are_found_in_blocks_and_in_sentences():
+    lines = {line for _, line in SHOWN}
+    assert {"pipeline demo", "pipeline token create alice", "pipeline verify --store"} <= lines
+
+
+# -- links
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+LINKS = [
+    (page, target)
+    for page in PAGES
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text()))
+    if not re.match(r"https?:", target)
+]
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS, ids=[f"{page.name} {target}" for page, target in LINKS])
+def test_every_link_leads_somewhere(page, target):
+    path, _, anchor = target.partition("#")
+    there = (page.parent / path).resolve() if path else page
+    assert there.exists()
+    if anchor:
+        assert anchor in anchors(there)
+
+
+def test_every_page_is_linked_from_the_readme():
+    linked = {target.partition("#")[0] for page, target in LINKS if page.name == "README.md"}
+    assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= linked
+
+
+# -- the tutorial, done; the snippets, called
+
+
+class Reader:
+    """Does what the tutorial says, line by line, in one folder."""
+
+    def __init__(self, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._nursery = nursery
+        self._monkeypatch = monkeypatch
+        self.stop = trio.Event()
+        self.address = ""
+        self.token = ""
+        self.said = ""
+
+    async def do(self, line: str) -> None:
+        match shlex.split(line):
+            case ["pip", *_] | ["uv", "run", "pipeline", "demo"]:
+                return  # tests/test_demo.py does that
+            case ["pipeline", "run"]:
+                await self._run()
+            case ["pipeline", *rest]:
+                self.said = await self._call(rest)
+                if rest[:2] == ["token", "create"]:
+                    self.token = self.said.strip()
+            case ["curl", "-H", header, address]:
+                name, value = header.replace("$TOKEN", self.token).split(": ")
+                address = address.replace("http://127.0.0.1:8787", self.address)
+                async with httpx.AsyncClient() as client:
+                    self.said = (await client.get(address, headers={name: value})).text
+            case words:
+                self._shell(words)
+
+    def _shell(self, words: list[str]) -> None:
+        match words:
+            case ["mkdir", name, "&&", "cd", _]:
+                Path(name).mkdir()
+                self._monkeypatch.chdir(name)
+            case ["cp", source, folder]:
+                shutil.copy(source, folder)
+            case ["echo", text, ">", file]:
+                Path(file).write_text(f"{text}\n")
+            case _:
+                pytest.fail(f"this test cannot do {words}")
+
+    async def _call(self, words: list[str]) -> str:
+        called = partial(CliRunner().invoke, main, words, prog_name="pipeline")
+        answer = await trio.to_thread.run_sync(called)
+        assert answer.exit_code == 0, answer.output
+        return answer.stdout
+
+    def _quicken(self, file: Path) -> None:
+        file.write_text(f"{file.read_text()}gallery: {{port: 0}}\nsettle: 0.05\nscan_interval: 0.2\n")
+
+    async def _run(self) -> None:
+        self._quicken(Path("pipeline.yaml"))
+        config = load_config(None, environ={})
+        up = trio.Event()
+
+        def started(told: daemon.Started) -> None:
+            self.address = f"http://127.0.0.1:{told.port}"
+            up.set()
+
+        self._nursery.start_soon(partial(daemon.run, config, started=started, stop=self.stop))
+        await up.wait()
+
+
+async def test_the_tutorial_and_the_snippets_do_what_they_say(elsewhere, monkeypatch):
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            reader = Reader(nursery, monkeypatch)
+            for line in "".join(code("tutorial.md", "sh")).splitlines():
+                await reader.do(line)
+            while (gallery := json.loads(reader.said)["data"])["totalCount"] < 7 or not _refused():
+                await trio.sleep(0.05)
+                await reader.do(line)
+            assert sorted(image["number"] for image in gallery["images"]) == [1, 2, 3, 4, 5, 6, 7]
+            job = next(image["jobId"] for image in gallery["images"] if image["number"] == 7)
+            await trio.to_thread.run_sync(_try_snippets, reader.address, reader.token, job)
+            reader.stop.set()
+    assert "oops.yaml:1:1: `prompt` is missing" in _refused()
+    assert (elsewhere / "studio/images/me/characters/mary/images/mary_image_1.png").exists()
+
+
+def _refused() -> str:
+    return "".join(file.read_text() for file in Path("jobs/rejected").glob("oops.error.txt"))
+
+
+def _try_snippets(address: str, token: str, job: str) -> None:
+    told: dict = {}
+    exec(code("http.md", "python")[0], told)
+    with told["client"](address, token) as client:
+        assert len(list(told["images"](client, "mary"))) == 7
+        ended = told["ended"](client, job)
+    assert (ended["generatedCount"], ended["jobId"]) == (2, job)
+
+
+async def test_the_route_of_the_migration_page_leaves_a_job(elsewhere, monkeypatch):
+    (elsewhere / "jobs").mkdir()
+    monkeypatch.setenv("PIPELINE_JOBS", str(elsewhere / "jobs"))
+    told: dict = {}
+    exec(code("migrating.md", "python")[0], told)
+    body = json.loads(code("migrating.md", "json")[0]) | {"owner": "mallory", "priority": 100}
+    transport = httpx.ASGITransport(told["app"])
+    async with httpx.AsyncClient(transport=transport, base_url="http://app", headers={"x-user": "alice"}) as client:
+        path, key = "/api/image-generation/generate", {"idempotency-key": "order-1234567890abcdef"}
+        answers = [await client.post(path, json=body, headers=key) for _ in range(2)]
+        answers.append(await client.post(path, json=body))
+    assert [answer.status_code for answer in answers] == [202, 202, 202]
+    ids = [answer.json()["data"]["jobId"] for answer in answers]
+    assert ids[0] == ids[1] == "order-1234567890abcdef"
+    files = {file.name for file in (elsewhere / "jobs").iterdir()}
+    assert files == {f"{ids[0]}.json", f"{ids[2]}.json"}
+    spec = parse_job((elsewhere / "jobs" / f"{ids[2]}.json").read_bytes(), file="x.json")
+    assert (spec.owner, spec.id, spec.quantity, spec.priority) == ("alice", ids[2], 5, 0)
+    assert spec.character is not None
+    assert spec.character.id == "123"
