@@ -1,6 +1,7 @@
 """What `jobs/done` and `jobs/active` still tell of jobs when the index is lost."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -138,7 +139,7 @@ def retold(ended: Ended, rules: Rules, seq: int, *, numbers: tuple[int, ...], fi
     if data is not None:
         images = {image.number: _image(image, data, first=n == 0) for n, image in enumerate(data.images)}
     unknown = ImageTold(Status.DONE, None, None)
-    cancelled = data.status == "cancelled" if data is not None else not numbers
+    cancelled = not numbers or (data is not None and data.status == "cancelled")
     return JobTold(
         seq=seq,
         job=job,
@@ -155,23 +156,20 @@ def retold(ended: Ended, rules: Rules, seq: int, *, numbers: tuple[int, ...], fi
 def job_of(ended: Ended, rules: Rules, data: _Data | None = None) -> Job:
     """Read a job's file as it is read at acceptance; what the configuration no longer knows is let pass."""
     if ended.spec is not None:
-        try:
+        with suppress(SpecError, OSError):  # edited since: then the result, or the store, tells enough
             spec = parse_job(ended.spec.read_bytes(), file=ended.spec.name)
             return _with_rules(spec, ended, rules)
-        except (SpecError, OSError):
-            pass  # it was edited since: the result, or the store, tells enough
-    said = data or None
     return Job(
         id=ended.job_id,
         own_id=True,
         character=CharacterRef(ended.character_id, None),
         owner=None,
         default_owner=rules.default_owner,
-        prompt=said.prompt if said is not None else "",
+        prompt=data.prompt if data is not None else "",
         images=(PlannedImage("", 0),),
-        recipe=Recipe(style=said.style if said is not None else None),
+        recipe=Recipe(style=data.style if data is not None else None),
         backends=rules.default_backend or rules.backends,
-        labels=said.labels if said is not None else (),
+        labels=data.labels if data is not None else (),
         file=ended.spec.name if ended.spec is not None else f"{ended.job_id}.yaml",
     )
 

@@ -145,7 +145,8 @@ def _publish(state: Path, moment: int) -> Path | None:
 
     A write-ahead log left beside a new database would be played into it; spool files are named by rows that are gone.
     """
-    left = [state / name for name in (INDEX, f"{INDEX}-wal", f"{INDEX}-shm") if (state / name).exists()]
+    log = state / f"{INDEX}-wal"
+    left = [path for path in (state / INDEX, log) if path.exists() and path.stat().st_size]
     left += [state / name for name in ("spool", "kept") if _holds_files(state / name)]
     aside = None
     if left:
@@ -154,6 +155,8 @@ def _publish(state: Path, moment: int) -> Path | None:
         make_folder(aside, mode=0o700)
         for path in left:
             rename_exclusive(path, aside / path.name)
+    for empty in (state / INDEX, log, state / f"{INDEX}-shm"):
+        empty.unlink(missing_ok=True)
     rename_exclusive(state / DRAFT, state / INDEX)
     fsync_folder(state)
     return aside

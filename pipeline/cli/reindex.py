@@ -35,7 +35,7 @@ def reindex(config: Config, *, as_json: bool) -> None:
     """
     store = open_store(config.store, public_url=config.gallery.public_url)
     try:
-        with _Shown() as shown:
+        with Shown() as shown:
             report = trio.run(lambda: make_anew(config, store, told=shown.step))
     except (IndexTrouble, StoreError) as error:
         click.echo(f"{error}\nwhat was listed so far is kept; call `pipeline reindex` again", err=True)
@@ -49,7 +49,7 @@ def reindex(config: Config, *, as_json: bool) -> None:
         _say(report)
 
 
-class _Shown:
+class Shown:
     """A bar in a terminal; elsewhere a line to stderr for each wait, which is what a log wants to tell."""
 
     def __init__(self) -> None:
