@@ -1,8 +1,9 @@
-"""`${NAME}` and `${NAME:-default}` in values, and what CLOUDINARY_URL says."""
+"""`${NAME}` and `${NAME:-default}` in values, secrets that stand in files, and what CLOUDINARY_URL says."""
 
 import re
 from collections.abc import Iterator
 from collections.abc import Mapping as Environ
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pipeline.errors import ConfigError
@@ -10,7 +11,30 @@ from pipeline.spec.complaint import Complaint, Source, meant
 from pipeline.spec.nodes import Mapping, Node, Scalar, Sequence
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FORM = "${NAME} or ${NAME:-default}; $${ for the characters themselves"
+
+
+def with_credentials(environ: Environ[str, str]) -> Environ[str, str]:
+    """Return the environment and, for names that it lacks, the files in CREDENTIALS_DIRECTORY: systemd's, a container's.
+
+    Raises:
+        ConfigError: a file there cannot be read.
+    """
+    folder = Path(environ.get("CREDENTIALS_DIRECTORY", ""))
+    if not folder.is_absolute() or not folder.is_dir():
+        return environ
+    try:
+        found = {
+            file.name: file.read_text().removesuffix("\n")
+            for file in sorted(folder.iterdir())
+            if _NAME.fullmatch(file.name) and file.name not in environ and file.is_file()
+        }
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{folder}: a credential cannot be read ({type(error).__name__}); each file there is one text, readable for this user"
+        ) from None
+    return {**found, **environ}
 
 
 def fill_in(node: Node, source: Source, environ: Environ[str, str], key: str = "") -> Iterator[Complaint]:

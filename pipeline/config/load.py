@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.adapters import CloudinaryConfig, LocalConfig
-from pipeline.config.environment import cloudinary_url, fill_in
+from pipeline.config.environment import cloudinary_url, fill_in, with_credentials
 from pipeline.config.model import Config
 from pipeline.config.values import Surroundings
 from pipeline.errors import ConfigError, SpecError
@@ -30,8 +30,9 @@ def load_config(path: Path | None, *, environ: Environ[str, str]) -> Config:
     """Read the configuration at `path`, else where $PIPELINE_CONFIG says, else ./pipeline.yaml, else the defaults.
 
     Raises:
-        ConfigError: the file named cannot be read, or says something that cannot be used.
+        ConfigError: the file named, or a credential, cannot be read, or says something that cannot be used.
     """
+    environ = with_credentials(environ)
     file = _found(path, environ)
     if file is None:
         return _checked(Mapping(1, 1), Source(DEFAULT_FILE, ""), None, environ)
