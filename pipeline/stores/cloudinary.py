@@ -209,6 +209,8 @@ class CloudinaryStore:
             raise StoreUnavailable(f"Cloudinary's answer names no size for {item.public_id}", code="bad_answer")
         if answer.get("existing") and stored.md5 != md5(item.data, usedforsecurity=False).hexdigest():
             raise StoreConflict(f"a different image stands at {item.public_id} in this account", code="conflict")
+        if not answer.get("existing"):  # the moment as our context tells it, also where the answer leaves that out
+            return replace(stored, created_at=item.created_at)
         return stored
 
     def _stored(self, answer: Mapping[str, Any]) -> Stored:
