@@ -20,6 +20,7 @@ from pipeline.cli import main
 from pipeline.clock import rfc3339
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, IndexTrouble
+from pipeline.ledger.outbox import _STILL_MADE_AGAIN
 from pipeline.model import Fault
 from pipeline.notifying import AT_A_RECEIVER, GIVE_UP, Notifying
 from pipeline.webhook import NotDelivered, Poster, signature
@@ -209,6 +210,12 @@ async def test_the_receivers_wishes_are_read(receiver, origin):
     assert caught.value.for_good
 
 
+async def test_an_answer_without_end_is_not_read(receiver, origin):
+    receiver.weather.append(Weather("answer", reply=Reply(200, zeros=1 << 40)))
+    with trio.fail_after(10):
+        await poster().post(f"{origin}/hook", "msg_1", b"{}")
+
+
 async def test_what_is_no_address_is_given_up(receiver):
     with pytest.raises(NotDelivered, match="is no web address") as caught:
         await poster().post("http://a\x00b/", "msg_1", b"{}")
@@ -230,6 +237,9 @@ async def test_each_end_of_a_job_is_one_notice(tmp_path):
         two, three = await ledger.record(two, law.Retried()), await ledger.record(three, law.Retried())
         await make(ledger, two)
         assert len(here.notices()) == 1
+        with closing(sqlite3.connect(here.path)) as index:
+            ((_, _, _, plan),) = index.execute(f"EXPLAIN QUERY PLAN {_STILL_MADE_AGAIN}", (1,)).fetchall()
+        assert "images_made_again" in plan
         await ledger.record(three, law.GaveUp(Fault("timed_out", "again")))
         assert len(here.notices()) == 2
         await ledger.record(ledger.image(one.row), law.Removed())

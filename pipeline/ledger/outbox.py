@@ -23,10 +23,7 @@ WITH RECURSIVE known (receiver) AS (
     SELECT (SELECT min(receiver) FROM notices WHERE next_at IS NOT NULL AND notices.receiver > known.receiver)
     FROM known WHERE known.receiver IS NOT NULL
 ) SELECT receiver FROM known WHERE receiver IS NOT NULL"""
-_UNENDED = """
-SELECT 1 FROM jobs JOIN images ON images.character = jobs.character AND images.job = jobs.seq
-AND images.number BETWEEN jobs.first_number AND jobs.first_number + jobs.quantity - 1
-WHERE jobs.seq = ? AND images.state NOT IN ('done', 'placeholder', 'failed', 'cancelled', 'removed') LIMIT 1"""
+_STILL_MADE_AGAIN = "SELECT 1 FROM images WHERE job = ? AND standing IS NOT NULL LIMIT 1"
 
 
 def ended(connection: sqlite3.Connection, job: int, now: int) -> None:
@@ -41,7 +38,7 @@ def ended(connection: sqlite3.Connection, job: int, now: int) -> None:
 
 def made_again(connection: sqlite3.Connection, job: int, now: int) -> None:
     """Note the end of a retry: once nothing of an ended job is being made again any more."""
-    if not connection.execute(_UNENDED, (job,)).fetchall():
+    if not connection.execute(_STILL_MADE_AGAIN, (job,)).fetchall():
         ended(connection, job, now)
 
 

@@ -269,3 +269,4 @@ def m003_notices(db: Database) -> None:
     )
     db.conn.execute("CREATE INDEX notices_due ON notices (receiver, next_at) WHERE next_at IS NOT NULL")
     db.conn.execute("CREATE INDEX notices_of_job ON notices (job)")
+    db.conn.execute("CREATE INDEX images_made_again ON images (job) WHERE standing IS NOT NULL")
