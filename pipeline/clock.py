@@ -15,4 +15,4 @@ def now() -> int:
 
 def rfc3339(moment: int) -> str:
     """Write a moment as the outside sees it: `2025-07-28T10:00:00.123Z`."""
-    return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -1,5 +1,7 @@
 """What the gallery says of itself: its description, its metrics, and the headers of its page."""
 
+import random
+
 import jsonschema
 import pytest
 
@@ -92,14 +94,33 @@ async def test_the_page_and_its_files_hold_no_data_and_allow_nothing_from_elsewh
 def test_the_shelf_keeps_what_was_asked_for_last_within_its_bound():
     shelf = Shelf(10_000)
     for key in range(20):
-        shelf.put(key, 1, Ready(bytes([key]) * 1000))
+        shelf.put(key, 1, Ready(random.Random(key).randbytes(1000)))
         assert shelf.held <= 10_000
         assert shelf.get(0, 1) is not None
     kept = [key for key in range(20) if shelf.get(key, 1) is not None]
-    assert kept == [0, 16, 17, 18, 19]
+    assert kept == [0, *range(20 - len(kept) + 1, 20)]
+    assert 5 <= len(kept) <= 8
     assert shelf.get(19, 2) is None
     held = shelf.held
     shelf.put(19, 2, Ready(b"x" * 1000))
     assert shelf.held == held
     shelf.put("large", 1, Ready(b"x" * 5000))
     assert shelf.get("large", 1) is None
+
+
+def test_what_leaves_the_front_of_the_shelf_goes_on_folded_and_is_the_same_still():
+    shelf = Shelf(20_000)
+    bodies = {key: f'{{"image": {key}}}'.encode() * 200 for key in range(15)}
+    made = {key: Ready(body, following="on") for key, body in bodies.items()}
+    tags = {key: (ready.tag, ready.packed_tag, ready.packed()) for key, ready in made.items()}
+    for key, ready in made.items():
+        shelf.put(key, 1, ready)
+    assert sum(len(body) for body in bodies.values()) > 2 * shelf.held
+    for key, body in bodies.items():
+        found = shelf.get(key, 1)
+        assert found is not None, key
+        assert (found.body, found.next) == (body, "on")
+        assert (found.tag, found.packed_tag, found.packed()) == tags[key]
+    shelf.put(0, 2, Ready(b"another"))
+    assert shelf.get(0, 1) is None
+    assert shelf.get(0, 2).body == b"another"

@@ -1,9 +1,11 @@
 """Rows of the catalogue as the answers show them."""
 
+from typing import cast
+
 from pipeline.catalogue import CharacterRow, GalleryRow, JobRow, overview
 from pipeline.clock import rfc3339
 from pipeline.gallery import answers
-from pipeline.model import Fault, Status
+from pipeline.model import Fault
 from pipeline.ports import Delivery
 
 
@@ -17,7 +19,7 @@ def image(row: GalleryRow, delivery: Delivery, now: int) -> answers.ImageAnswer:
         "createdAt": _moment(row.created_at),
         "filename": row.filename,
         "number": row.number,
-        "status": Status(row.status).value,
+        "status": cast("answers.StatusWord", row.status),
         "updatedAt": rfc3339(row.updated_at),
         "thumbnailUrl": links.thumbnail_url if links else None,
         "width": row.width,
