@@ -103,13 +103,14 @@ def _tallies(connection: sqlite3.Connection) -> Iterator[Problem]:
 
 
 def _jobs(connection: sqlite3.Connection) -> Iterator[Problem]:
-    counts = ", ".join(f"sum(images.status = '{status}')" for status in STATUSES)
+    counts = ", ".join(f"sum(status = '{status}') AS {status}" for status in STATUSES)
     rows = connection.execute(
-        f"SELECT jobs.id, jobs.status, quantity, first_number, plan IS NOT NULL, planned, "
-        f"{', '.join(f'jobs.{status}' for status in STATUSES)}, "
-        f"count(images.id), min(number), max(number), sum(images.state = 'planned'), {counts} "
-        "FROM jobs LEFT JOIN images ON images.job = jobs.seq AND images.character = jobs.character "
-        "GROUP BY jobs.seq"
+        f"SELECT jobs.id, jobs.status, quantity, first_number, plan IS NOT NULL, jobs.planned, "
+        f"{', '.join(f'jobs.{status}' for status in STATUSES)}, coalesce(n, 0), least, most, in_plan, "
+        f"{', '.join(f'made.{status}' for status in STATUSES)} FROM jobs LEFT JOIN (SELECT job, character, "
+        f"count(*) AS n, min(number) AS least, max(number) AS most, sum(state = 'planned') AS in_plan, {counts} "
+        "FROM images WHERE job IS NOT NULL GROUP BY job, character) AS made "
+        "ON made.job = jobs.seq AND made.character = jobs.character"
     )
     for job, status, quantity, first, waits, planned, *rest in rows:
         told, (n, least, most, in_plan), counted = rest[:7], rest[7:11], rest[11:]

@@ -7,7 +7,9 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+import orjson
 
 from pipeline.ledger.adopting import LARGEST_NUMBER, read_asset
 from pipeline.model import Asset, Status
@@ -177,4 +179,4 @@ def _found(asset: Asset) -> tuple[object, ...]:
     stored = asset.stored
     folder = stored.public_id.partition("/")[0]
     about = (asset.owner, asset.character_id, asset.character_name, asset.job_id, stored.created_at)
-    return (stored.public_id, folder, asset.slug, asset.number, *about, json.dumps(asdict(asset)))
+    return (stored.public_id, folder, asset.slug, asset.number, *about, orjson.dumps(asset).decode())
