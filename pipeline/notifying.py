@@ -137,6 +137,6 @@ class Notifying:
         last = (present if notice.tried_at is None else notice.tried_at) + round(GIVE_UP * 1000)
         if present >= last:
             return None
-        span = min(FIRST * 2 ** min(notice.attempts, 20), LONGEST)
+        span = min(FIRST * (1 << min(notice.attempts, 20)), LONGEST)
         pause = max(span * (1 + self._draw()) / 2, min(asked or 0.0, LONGEST_ASKED))
         return min(present + round(pause * 1000), last)
