@@ -148,6 +148,7 @@ class Stages:
             or self._ledger.to_store(1)
             or self._ledger.to_file(1)
             or self._ledger.at_backends()
+            or self._ledger.turns()  # numbered just now, and its turn not taken yet
         )
 
     def stuck(self) -> bool:

@@ -116,6 +116,11 @@ def test_a_death_at_some_points_loses_and_doubles_nothing(died, place):
     die_and_go_on(died, place, [(point,) for point in range(1, len(steps), 61)])
 
 
+def test_a_power_cut_at_some_points_loses_and_doubles_nothing(died, place):
+    steps = count_steps(died, place / "work")
+    die_and_go_on(died, place, [(-point,) for point in range(30, len(steps), 97)])
+
+
 def test_a_death_during_the_recovery_from_a_death_is_recovered_from_too(died, place):
     die_and_go_on(died, place, [(90, 40), (150, 30, 30), (200, 150), (330, 60, 60)])
 
@@ -125,6 +130,13 @@ def test_a_death_during_the_recovery_from_a_death_is_recovered_from_too(died, pl
 def test_a_death_at_every_point(died, place, part):
     steps = count_steps(died, place / "work")
     die_and_go_on(died, place, [(point,) for point in range(1 + part, len(steps) + 10, PARTS)])
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_power_cut_at_every_other_point(died, place, part):
+    steps = count_steps(died, place / "work")
+    die_and_go_on(died, place, [(-point,) for point in range(1 + 2 * part, len(steps), 2 * PARTS)])
 
 
 @pytest.mark.torture

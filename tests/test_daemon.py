@@ -14,6 +14,7 @@ from pipeline.catalogue import Catalogue
 from pipeline.config import load_config
 from pipeline.daemon import Openers, Outcome
 from pipeline.errors import ConfigError, HeldElsewhere, StoreUnavailable
+from pipeline.ledger import open_ledger
 from pipeline.model import State
 from tests.support.scripted import ScriptedBackend, ScriptedStore
 
@@ -74,6 +75,32 @@ async def test_once_works_off_what_is_there(tmp_path):
 async def test_once_with_nothing_to_do_ends_at_once(tmp_path):
     with trio.fail_after(5):
         assert (await daemon.run(configured(tmp_path), once=True)).exit_code == 0
+
+
+class SlowToTell:
+    """An index that has numbered jobs for a while before it says so."""
+
+    def __init__(self, ledger):
+        self._ledger = ledger
+
+    def __getattr__(self, name):
+        return getattr(self._ledger, name)
+
+    async def adopt(self, *args):
+        await self._ledger.adopt(*args)
+        await trio.sleep(0.5)
+
+
+async def test_once_does_not_end_between_numbering_a_job_and_starting_it(tmp_path):
+    @asynccontextmanager
+    async def slow(index):
+        async with open_ledger(index) as ledger:
+            yield SlowToTell(ledger)
+
+    drop(tmp_path)
+    with trio.fail_after(20):
+        outcome = await daemon.run(configured(tmp_path), once=True, openers=Openers(ledger=slow))
+    assert outcome == Outcome({State.DONE: 1}, rejected=0, waiting=False)
 
 
 async def test_once_tells_of_rejected_files_and_of_placeholders(tmp_path):

@@ -31,12 +31,49 @@ _NOTHING_KEPT = re.compile(
 )
 
 
+class Disk:
+    """What a power cut would leave: names whose folder was not flushed yet are as they were before."""
+
+    def __init__(self):
+        self._unflushed = []  # the folder, and how to undo
+        self._rename, self._unlink = os.replace, os.unlink
+
+    def about_to(self, name, args):
+        """Take note, before it happens, of what a call does to names."""
+        if name == "renameat2":
+            args = (os.fsdecode(args[1]), os.fsdecode(args[3]))
+        if name in {"rename", "replace", "renameat2"}:
+            source, target = map(Path, args)
+            before = target.read_bytes() if target.is_file() else None
+            self._unflushed.append((target.parent, lambda: self._put_back(source, target, before)))
+        elif name == "unlink" and Path(args[0]).is_file():
+            path, data = Path(args[0]), Path(args[0]).read_bytes()
+            self._unflushed.append((path.parent, lambda: path.exists() or path.write_bytes(data)))
+        elif name == "fsync":
+            flushed = Path(f"/proc/self/fd/{args[0]}").readlink()
+            self._unflushed = [one for one in self._unflushed if one[0] != flushed]
+
+    def lose_power(self):
+        for _, undo in reversed(self._unflushed):
+            undo()
+
+    def _put_back(self, source, target, before):
+        if target.exists() and not source.exists():
+            self._rename(target, source)
+            if before is not None:
+                target.write_bytes(before)
+
+
 class Steps:
-    """Counts, and ends the process at the chosen one as `kill -9` would: nothing is flushed, closed or cleaned up."""
+    """Counts, and ends the process at the chosen one as `kill -9` would: nothing is flushed, closed or cleaned up.
+
+    At a negative one the power fails as well.
+    """
 
     def __init__(self, die_at, report):
         self.names = []
-        self._die_at = die_at
+        self._die_at = None if die_at is None else abs(die_at)
+        self._disk = Disk() if die_at is not None and die_at < 0 else None
         self._report = report
         self._lock = threading.Lock()
 
@@ -45,6 +82,8 @@ class Steps:
             self.names.append(name)
             if len(self.names) == self._die_at:
                 self.tell()
+                if self._disk is not None:
+                    self._disk.lose_power()
                 os._exit(DIED)
 
     def tell(self, **more):
@@ -53,6 +92,8 @@ class Steps:
     def around(self, name, call):
         def stepping(*args, **kwargs):
             self(f"before {name}")
+            if self._disk is not None:
+                self._disk.about_to(name, args)
             try:
                 return call(*args, **kwargs)
             finally:
