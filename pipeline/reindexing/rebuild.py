@@ -23,8 +23,8 @@ from pipeline.ledger.opening import open_for_reading
 from pipeline.ledger.rebuilding import open_rebuild
 from pipeline.locks import hold, refuse_shared
 from pipeline.pauses import Pauses
-from pipeline.piecing import Pieced, piece_together
 from pipeline.ports import Store
+from pipeline.reindexing.piecing import Pieced, piece_together
 
 INDEX, DRAFT = "index.db", "reindex.db"  # in the state folder
 TRIES = 5  # in a row that a store may fail, its rate limit aside

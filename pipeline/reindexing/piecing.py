@@ -7,10 +7,10 @@ from itertools import count
 from pathlib import Path
 
 from pipeline import naming
-from pipeline.ended import Ended, Place, arrival, ended_jobs, job_of, retold, spec_files, unresolved
 from pipeline.ledger.collecting import Folder, Traces
 from pipeline.ledger.rebuilding import CharacterTold, JobTold, Rebuild
 from pipeline.plan import Rules
+from pipeline.reindexing.ended import Ended, Place, arrival, ended_jobs, job_of, retold, spec_files, unresolved
 
 
 @dataclass(slots=True)
