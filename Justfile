@@ -35,6 +35,14 @@ docs:
 demo:
     uv run pipeline demo
 
+# docs/gallery.png anew: the demo's workspace in Debian's chromium
+screenshot:
+    uv run --group browser python docs/screenshot.py
+
+# the gallery against its yardstick; `--images 1000000 --characters 10000` for the figures of benchmarks/README.md
+bench-gallery *args="--images 200000 --characters 2000":
+    uv run python -m benchmarks.gallery {{args}}
+
 # the figures of benchmarks/README.md
 bench:
     uv run python -m benchmarks

@@ -12,6 +12,8 @@ Schema = dict[str, Any]
 
 _ID = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"}
 _WORDS = {"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT}
+_STATUS = f"({'|'.join(Status)})"
+_STATUSES = {"type": "string", "default": "done,placeholder", "pattern": f"^ *{_STATUS} *(, *{_STATUS} *)*$"}
 _ANSWERS = {
     "Gallery": answers.GalleryAnswer,
     "Characters": answers.CharactersAnswer,
@@ -71,13 +73,13 @@ def _paths(longest_wait: float) -> Schema:
     words = ", ".join(f"`{word}`" for word in Status)
     gallery = [
         *page,
-        _query("status", {"type": "string", "default": "done,placeholder"}, f"One or several of {words}, with commas between."),
+        _query("status", _STATUSES, f"One or several of {words}, with commas between."),
         _query("job", _WORDS, "Images of this job alone."),
         _query("label", _WORDS, "Images whose job carries this label."),
         _query("since", moment, "First stored at this moment or later."),
         _query("until", moment, "First stored before this moment."),
         _query("seed", {"type": "integer", "minimum": 0, "maximum": LARGEST_SEED}, "Images of this seed."),
-        _query("q", _WORDS, "Images whose prompt contains these words."),
+        _query("q", {**_WORDS, "pattern": r"\w"}, "Images whose prompt contains these words."),
         _query("favorite", {"type": "boolean"}, "Favourites alone, or all others."),
     ]  # fmt: skip
     character, job = _path("characterId"), _path("jobId")

@@ -19,6 +19,7 @@ LARGEST_SEED = 2**32 - 1
 _SHOWN = (Status.DONE, Status.PLACEHOLDER)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?", re.ASCII | re.IGNORECASE)
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -85,7 +86,7 @@ def _whole(text: str, least: int, most: int) -> int:
 
 
 def _seconds(text: str, most: float) -> float:
-    value = float(text) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) else math.nan
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not 0 <= value <= most:
         raise ValueError(text)
     return value
