@@ -36,7 +36,7 @@ def set_up_logging(*, level: int = logging.INFO, stream: TextIO | None = None) -
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(out),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # a program that runs twice in one process (the tests do) is heard both times
     )
     logging.basicConfig(level=logging.WARNING, stream=out, format="%(levelname)s %(name)s %(message)s")
 

@@ -2,10 +2,14 @@
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from tests.support.deaths import died, place
 
 __all__ = ["died", "place"]
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no defect
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

@@ -200,3 +200,10 @@ def test_a_spec_is_frozen():
     with pytest.raises(ValueError, match="frozen"):
         job("character: M\n").quantity = 3
     assert dataclasses.is_dataclass(type(job("character: M\n").complaint(message="x")))
+
+
+def test_a_choice_said_twice_is_compared_by_its_meaning():
+    said = b"character: Mary\nprompt: x\non_failure: fail\nonFailure: %s\n"
+    assert parse_job(said % b"fail", file="m.yaml").on_failure == "fail"
+    with pytest.raises(SpecError, match="differently"):
+        parse_job(said % b"placeholder", file="m.yaml")

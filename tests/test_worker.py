@@ -17,6 +17,7 @@ from pipeline.errors import (
 from pipeline.lifecycle import AcceptanceLost, Accepted, Cancelled, Submitting
 from pipeline.model import Fault, State, Submission
 from pipeline.patience import Patience
+from pipeline.runner import GRACE
 from tests.support.scripted import EPOCH, ScriptedBackend, house, job, no_jitter
 
 TICKET = "0b8e6a1c-8c1e-4a53-9a3f-3f1d7f6d2a10"
@@ -178,7 +179,7 @@ async def test_cancelling_looks_for_what_may_have_been_accepted(tmp_path, autoju
         assert home.states() == ["submitting"]
         await home.stages.runner.cancel("j1")
         assert home.states() == ["cancelled"]
-        assert trio.current_time() == pytest.approx(8)
+        assert trio.current_time() == pytest.approx(3 + GRACE)
     assert [remote for _, remote in pod.cancels] == ["r1"]
 
 

@@ -161,7 +161,8 @@ def differ(model: type[BaseModel], name: str, one: object, other: object) -> boo
     if one == other:
         return False
     info = model.model_fields[name]
-    adapter = TypeAdapter[object](Annotated[info.annotation, *info.metadata])  # type: ignore[arg-type]  # built at run time
+    kind = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+    adapter = TypeAdapter[object](kind)  # type: ignore[arg-type]  # built at run time
     try:
         return bool(adapter.validate_python(one) != adapter.validate_python(other))
     except ValidationError:
