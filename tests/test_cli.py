@@ -118,6 +118,21 @@ def test_tokens_are_made_listed_and_revoked(workspace):
     assert call("token", "create", "bob", "--expires", "soon").exit_code == 2
 
 
+@pytest.mark.parametrize("owner", ["bad/owner", "", "-x", "a" * 129])
+def test_a_token_for_what_no_owner_is_called_is_not_made(workspace, owner):
+    assert call("token", "create", "--", owner).exit_code == 2
+    assert json.loads(call("token", "list", "--json").output) == []
+
+
+def test_an_unreadable_account_in_the_environment_is_no_matter_of_a_local_store(workspace):
+    """In a process of its own: the SDK reads its environment once, when it is imported."""
+    environ = {"PATH": "/usr/bin:/bin", "CLOUDINARY_URL": "garbage"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline", "run", "--once"], env=environ, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False), ended.stderr
+
+
 def test_validate_prints_the_plan(workspace):
     drop(workspace, "m.yaml", f"character: Mary\nprompt: [in a garden, at sea]\nquantity: 2\nseed: 7\n{SMALL}")
     answer = call("validate", "jobs/m.yaml", "--plan")

@@ -1,11 +1,15 @@
 """`pipeline token`: who may look at whose gallery."""
 
+import re
+
 import click
 
 from pipeline.cli.common import DURATION, as_json, configured, refuse, say_json
 from pipeline.clock import rfc3339
 from pipeline.config import Config
 from pipeline.gallery.tokens import Tokens
+
+OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@|:+-]{0,127}")
 
 
 @click.group(short_help="Create, list and revoke the tokens that open galleries.")
@@ -29,6 +33,10 @@ def create(config: Config, owner: str | None, *, everyone: bool, expires: float 
     """
     if everyone == (owner is not None):
         refuse("name one owner, or --all for every owner: pipeline token create alice")
+    if owner is not None and not OWNER.fullmatch(owner):
+        refuse(
+            f'"{owner}" is no owner: ASCII letters, digits, `. _ - @ | : +`, the first a letter or digit, at most 128'
+        )
     click.echo(_tokens(config).create(owner, seconds=expires, name=name))
 
 
