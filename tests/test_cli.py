@@ -197,7 +197,11 @@ def test_submit_takes_the_body_of_the_old_request_from_stdin(workspace):
 
 def test_submit_refuses_what_would_be_rejected(workspace):
     assert call("submit").exit_code == 2
-    assert call("submit", "--character", "Mary").exit_code == 0  # a style may bring the prompt; the daemon decides
+    without_prompt = call("submit", "--character", "Mary")
+    assert without_prompt.exit_code == 2
+    assert "`prompt` is missing" in without_prompt.output
+    assert call("submit", "--character", "Mary", "--prompt", "x", "--backend", "nowhere").exit_code == 2
+    assert not list((workspace / "jobs").glob("*.json"))
     assert call("submit", "--character", "Mary", "--prompt", "x", "-n", "0").exit_code == 2
     assert call("submit", "nowhere.yaml").exit_code == 2
     drop(workspace, "two.txt", "character: Mary\nprompt: x\n")

@@ -11,7 +11,7 @@ import click
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import Config, load_config
-from pipeline.errors import UserError
+from pipeline.errors import HeldElsewhere, UserError
 from pipeline.spec.types import Duration
 
 FAILED = 1
@@ -35,13 +35,16 @@ def loaded(path: str | None) -> Config:
 
 
 class complaints:  # noqa: N801  # reads as a sentence: with complaints()
-    """Print what a user can mend to stderr, without a traceback, and leave with exit code 2."""
+    """Print what a user can mend to stderr, without a traceback, and leave with its exit code."""
 
     def __enter__(self) -> None:
         """Begin."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        """Turn a UserError into a message."""
+        """Turn a UserError into a message; that somebody else holds a folder is no fault of the call."""
+        if isinstance(error, HeldElsewhere):
+            click.echo(str(error), err=True)
+            raise SystemExit(FAILED)
         if isinstance(error, UserError):
             refuse(str(error))
 

@@ -80,6 +80,8 @@ def _list(
         shown = [views.image(row, delivery, now()) for row in rows]
         say_json(shown if number is None else shown[0])
         return
+    if not rows:
+        click.echo(f"{character} has no images to show; what was cancelled or removed only holds its number")
     for row in rows:
         place = row.stored.path or row.stored.url if row.stored else ""
         click.echo(f"{row.filename}  {row.status}  {_moment(row.created_at)}  {place}".rstrip())

@@ -130,7 +130,8 @@ def _lanes(picture: Picture) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_row("BACK ENDS", "", "slots", "typical", "waiting", "")
     for lane in picture.lanes:
-        next_try = f" next try {span(max(0, lane.next_try - picture.at) / 1000)}" if lane.next_try else ""
+        soon = lane.next_try is not None and lane.next_try > picture.at
+        next_try = f" next try {span((lane.next_try - picture.at) / 1000)}" if soon and lane.next_try else ""
         table.add_row(
             lane.name,
             Text(lane.state, style="red" if lane.state == "down" else ""),

@@ -8,9 +8,11 @@ import click
 import orjson
 
 from pipeline.cli.common import DURATION, configured, refuse, say_json
+from pipeline.cli.planning import planned
 from pipeline.cli.waiting import follow
 from pipeline.config import Config
-from pipeline.submit import Dropped, drop
+from pipeline.inbox.names import EXTENSIONS
+from pipeline.submit import drop
 
 # click option -> key of a job file
 KEYS = {
@@ -77,11 +79,11 @@ def submit(
     if bool(files) == bool(said):
         refuse("name job files, or describe one job: pipeline submit --character Mary --prompt 'in a garden' -n 5")
     try:
-        if files:
-            dropped = [_drop_file(config, file) for file in files]
-        else:
-            name = f"{character or character_id or 'job'}.json"
-            dropped = [drop(config.jobs, orjson.dumps(said), _file_name(name))]
+        name = _file_name(f"{character or character_id or 'job'}.json")
+        texts = [_read(file) for file in files] or [(name, orjson.dumps(said))]
+        for name, data in texts:
+            planned(config, data, file=name)
+        dropped = [drop(config.jobs, data, name) for name, data in texts]
     except OSError as error:
         refuse(f"{error.filename}: {error.strerror}; the job was not submitted")
     ids = [one.job_id for one in dropped]
@@ -105,10 +107,12 @@ def _spec(character: str | None, character_id: str | None, options: dict[str, An
     return said
 
 
-def _drop_file(config: Config, file: Path) -> Dropped:
+def _read(file: Path) -> tuple[str, bytes]:
+    """Return the name a file is dropped under, and its bytes."""
     if str(file) == "-":
-        return drop(config.jobs, sys.stdin.buffer.read(), "stdin.yaml")
-    return drop(config.jobs, file.read_bytes(), file.name)
+        return "stdin.yaml", sys.stdin.buffer.read()
+    name = file.name if file.suffix in EXTENSIONS else f"{file.name}.yaml"
+    return name, file.read_bytes()
 
 
 def _file_name(name: str) -> str:

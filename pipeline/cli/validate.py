@@ -1,6 +1,5 @@
 """`pipeline validate`: what a job file would do, without doing it."""
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +11,11 @@ from pipeline.backends.filling import notes, objections
 from pipeline.backends.graph import read_workflow
 from pipeline.catalogue import Catalogue
 from pipeline.cli.common import INVALID, as_json, configured, say_json
+from pipeline.cli.planning import planned
 from pipeline.config import ComfyuiConfig, Config, RunpodConfig
 from pipeline.errors import BackendError, IndexTrouble, UserError
 from pipeline.inbox.reading import LIMIT
 from pipeline.model import Job
-from pipeline.plan import make_job
-from pipeline.spec.job import parse_job
 
 
 @click.command(short_help="Check job files without running them.")
@@ -60,10 +58,7 @@ def _job(config: Config, file: Path) -> Job:
             data = opened.read(LIMIT + 1)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
-    spec = parse_job(data, file=str(file))
-    return make_job(
-        spec, job_id=spec.id or "", own_id=spec.id is not None, file=file.name, rules=config.rules(), draw_seed=lambda: random.randrange(2**32)
-    )  # fmt: skip
+    return planned(config, data, file=str(file))
 
 
 def _name(job: Job) -> str:
