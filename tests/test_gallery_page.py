@@ -12,7 +12,10 @@ from tests.support.browser import ARGUMENTS, CHROMIUM, MISSING, shown
 playwright = pytest.importorskip("playwright.sync_api", reason=MISSING)
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=MISSING)
 
-pytestmark = [pytest.mark.chromium, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.skipif(CHROMIUM is None, reason=MISSING),
+]
 expect = playwright.expect
 EVIL = '<img src=x onerror="document.title=1"> "quoted", & {braces}: #1'
 
@@ -301,11 +304,10 @@ def test_offline_is_said_and_the_pictures_stay(signed_in):
     expect(page.locator("#offline")).to_be_hidden(timeout=20_000)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("place", ["home", "gallery", "lightbox", "placeholder", "signed out"])
-def test_axe_finds_nothing_to_mend(signed_in, gallery, scheme, place):
+def test_axe_finds_nothing_to_mend(signed_in, gallery, place):
     page = signed_in
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
     if place == "signed out":
         page.evaluate("sessionStorage.clear()")
         page.reload()
@@ -316,6 +318,10 @@ def test_axe_finds_nothing_to_mend(signed_in, gallery, scheme, place):
         page.locator('a[href="#4"]' if place == "placeholder" else 'a[href="#1"]').click()
         page.get_by_role("dialog").wait_for()
     found = axe.Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+    # the scheme changes colours alone, and they are all that is looked at again
+    found = axe.Axe().run(page, options={"runOnly": {"type": "rule", "values": ["color-contrast"]}})
     assert found.violations_count == 0, found.generate_report()
 
 
