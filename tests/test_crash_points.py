@@ -134,9 +134,9 @@ def test_a_death_at_every_point(died, place, part):
 
 @pytest.mark.torture
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_power_cut_at_every_other_point(died, place, part):
+def test_a_power_cut_at_every_fourth_point(died, place, part):
     steps = count_steps(died, place / "work")
-    die_and_go_on(died, place, [(-point,) for point in range(1 + 2 * part, len(steps), 2 * PARTS)])
+    die_and_go_on(died, place, [(-point,) for point in range(1 + 4 * part, len(steps), 4 * PARTS)])
 
 
 @pytest.mark.torture

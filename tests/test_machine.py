@@ -456,4 +456,4 @@ def test_what_must_hold_holds_after_whatever_happened():
 @pytest.mark.torture
 @pytest.mark.parametrize("steps", [10, 30, 60])
 def test_what_must_hold_holds_after_whatever_happened_many_times(steps):
-    play(stories=4000 // steps, steps=steps)
+    play(stories=2400 // steps, steps=steps)
