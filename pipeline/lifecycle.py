@@ -8,7 +8,7 @@
     planned, submitting, unclear, submitted ──GaveUp──▶ given_up ──Drawn──▶ drawn ──StoredAt──▶ placeholder
                                                  (on_failure: fail) └─▶ failed
     planned, submitting, unclear, submitted ──Cancelled──▶ cancelled
-    fetched ──Rejected──▶ given_up, or failed on a conflict        drawn ──Rejected──▶ failed
+    fetched ──Rejected──▶ given_up, or failed on a conflict where no placeholder stands        drawn ──Rejected──▶ failed
     placeholder, failed ──Retried──▶ planned, or fetched where the paid bytes were kept
     done, placeholder, failed ──Removed──▶ removed
 
@@ -240,7 +240,7 @@ class Rejected:
     conflict: bool = False
 
     def applied_to(self, image: Image) -> Image:
-        if image.state is State.FETCHED and not self.conflict:
+        if image.standing is State.PLACEHOLDER or (image.state is State.FETCHED and not self.conflict):
             return _give_up(image, self.fault)
         return replace(image, state=State.FAILED, standing=None, fault=self.fault)
 

@@ -270,3 +270,10 @@ def test_whatever_happens_an_image_is_one_image(names, on_failure):
         if before.standing is not None and image.state in law.ENDS:
             assert image.state in {before.standing, State.DONE, State.FAILED}
         assert before.state is not State.REMOVED
+
+
+def test_a_placeholder_stays_where_the_store_takes_no_replacement():
+    for conflict in (False, True):
+        made_again = an_image(State.FETCHED, standing=State.PLACEHOLDER, stored=STORED, artifact=ARTIFACT)
+        after = advance(made_again, law.Rejected(FAULT, conflict=conflict))
+        assert (after.state, after.standing, after.stored) == (State.PLACEHOLDER, None, STORED)
