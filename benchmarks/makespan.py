@@ -89,7 +89,9 @@ async def measure(images, seconds, slots):
         root = Path(folder)
         (root / "pipeline.yaml").write_text(CONFIG.format(slots=slots))
         (root / "jobs").mkdir()
-        (root / "jobs/batch.yaml").write_text(f"character: Mary\nprompt: x\nquantity: {images}\nwidth: 192\nheight: 256\n")
+        (root / "jobs/batch.yaml").write_text(
+            f"character: Mary\nprompt: x\nquantity: {images}\nwidth: 192\nheight: 256\n"
+        )
         config = load_config(root / "pipeline.yaml", environ={})
         outcome = await daemon.run(config, once=True, openers=daemon.Openers(backend=open_fixed))
         span = time.perf_counter() - opened[0].first
