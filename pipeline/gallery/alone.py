@@ -106,7 +106,7 @@ class _Impatient(HttpToolsProtocol):
     _left = 0  # bytes that were not taken when last looked at
     _taking: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows asyncio's BaseTransport likewise
         super().connection_made(transport)
         self.timeout_keep_alive_task = self.loop.call_later(self.patience.idle, self.timeout_keep_alive_handler)
 

@@ -34,11 +34,8 @@ def deliver(
     Raises:
         NoReply: none came in time; the order stays and is carried out.
     """
-    try:
-        with hold(state, process=process):
-            return carry_out(order)
-    except HeldElsewhere:
-        pass
+    with suppress(HeldElsewhere), hold(state, process=process):  # who holds it, a daemon as a rule, is left the order
+        return carry_out(order)
     desk = Desk(state)
     name = desk.leave(order)
 
