@@ -6,14 +6,18 @@ A page holds `<!-- generated: NAME -->` and `<!-- end of NAME -->`; what stands 
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
+import trio
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from pipeline.catalogue import Catalogue
 from pipeline.cli import SECTIONS, main
 from pipeline.config.adapters import (
     A1111Config,
@@ -25,8 +29,10 @@ from pipeline.config.adapters import (
     SketchConfig,
 )
 from pipeline.config.model import Config, GalleryConfig, JwtConfig, NotifyConfig
-from pipeline.gallery import openapi
+from pipeline.gallery import metrics, openapi
 from pipeline.gallery.settings import GallerySettings
+from pipeline.ledger import open_ledger
+from pipeline.model import Pulse
 from pipeline.spec.job import CharacterSpec, JobSpec, LoraSpec
 from pipeline.spec.shapes import record_of
 
@@ -180,6 +186,27 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def figures() -> str:
+    """Every metric of our own, as an empty index has it."""
+    with TemporaryDirectory() as folder:
+        index = Path(folder) / "index.db"
+        trio.run(_make_index, index)
+        pulse = Pulse(None, None, taken=0, rejected=0, duplicates=0, lag=0.0, passed_at=0, free_bytes=0)
+        with closing(Catalogue(index)) as catalogue:
+            families = metrics.families(catalogue, now=0, held=0, requests={}, pulse=pulse)
+    rows = []
+    for family in families:
+        labels = ", ".join(f"`{label}`" for label in family._labelnames)  # noqa: SLF001 - told nowhere else without samples
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        rows.append(f"| `{name}` | {family.type} | {labels} | {_cell(family.documentation)} |")
+    return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *rows])
+
+
+async def _make_index(path: Path) -> None:
+    async with open_ledger(path):
+        pass
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "job-keys": lambda: keys(JobSpec),
     "character-keys": lambda: keys(CharacterSpec),
@@ -198,6 +225,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "a1111-keys": lambda: own_keys(A1111Config),
     "commands": commands,
     "endpoints": endpoints,
+    "metrics": figures,
     "parameters": parameters,
     "image-fields": lambda: answer("ImageAnswer"),
     "character-fields": lambda: answer("CharacterAnswer"),

@@ -1,6 +1,6 @@
-"""The notice board: what `status` shows of the back ends, and what queued jobs are said to wait for."""
+"""The notice board: what `status` shows of back ends and troubles, and what queued jobs are said to wait for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -10,7 +10,7 @@ from pipeline.brake import Bell, Brake
 from pipeline.errors import IndexTrouble
 from pipeline.lane import Lane
 from pipeline.ledger import Ledger
-from pipeline.model import LaneState
+from pipeline.model import LaneState, Trouble
 from pipeline.turns import Pool, Turns
 
 log = structlog.get_logger(__name__)
@@ -29,11 +29,17 @@ class Board:
         self._lanes = lanes
         self._brake = brake
         self._shown: dict[str, LaneState] = {}
+        self._troubles: list[Callable[[], Trouble | None]] = []
+        self._troubles_shown: list[Trouble] | None = None
         self._anything_noted = False
         self.bell = Bell()
         brake.listen(self.bell.ring)
         for lane in lanes.values():
             lane.changed = self.bell.ring
+
+    def watch(self, trouble: Callable[[], Trouble | None]) -> None:
+        """Tell of one more thing that may be in trouble."""
+        self._troubles.append(trouble)
 
     async def run(self) -> None:
         """Look at every change, and now and then; never returns."""
@@ -56,6 +62,12 @@ class Board:
             if self._shown.get(name) != state:
                 await self._ledger.note_lane(state)
                 self._shown[name] = state
+        troubles = [trouble for ask in self._troubles if (trouble := ask()) is not None]
+        if self._troubles_shown is None:
+            await self._ledger.forget_lanes(self._lanes)
+        if self._troubles_shown != troubles:
+            await self._ledger.note_troubles(troubles)
+            self._troubles_shown = troubles
         await self._tell_jobs()
 
     def reason(self, pool: Pool) -> str | None:

@@ -39,6 +39,10 @@ class Brake:
         """The first reason that still holds; None: go."""
         return next(iter(self._reasons.values()), None)
 
+    def held_by(self, cause: str) -> str | None:
+        """Why `cause` holds; None where it does not."""
+        return self._reasons.get(cause)
+
     def listen(self, changed: Callable[[], None]) -> None:
         """Call `changed` whenever the reasons change."""
         self._listeners.append(changed)

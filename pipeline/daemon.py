@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from shutil import disk_usage
 
 import structlog
 import trio
@@ -31,7 +32,7 @@ from pipeline.inbox import Inbox, Pass
 from pipeline.lane import Lane
 from pipeline.ledger import Ledger, open_ledger
 from pipeline.locks import hold, refuse_shared
-from pipeline.model import State
+from pipeline.model import Pulse, State, Trouble
 from pipeline.orders.desk import Desk
 from pipeline.orders.stage import Orders
 from pipeline.orders.steward import Steward
@@ -141,6 +142,7 @@ class _Roof:
             clock=parts.clock,
             on_accepted=self._stages.accepted,
         )
+        self._stages.board.watch(self._intake_trouble)
 
     async def work(self, *, once: bool, patience: float, started: Callable[[Started], None]) -> Outcome:
         tokens = Tokens(self._config.state / "tokens")
@@ -194,8 +196,25 @@ class _Roof:
             with trio.move_on_after(LOOKS):
                 await self._stop.wait()
 
+    def _intake_trouble(self) -> Trouble | None:
+        reason = self._inbox.hindrance
+        return None if reason is None else Trouble("intake", reason)
+
+    def _pulse(self) -> Pulse:
+        totals = self._inbox.totals
+        return Pulse(
+            intake=self._inbox.hindrance,
+            disk=self._stages.brake.held_by("disk"),
+            taken=totals.taken,
+            rejected=totals.rejected,
+            duplicates=totals.duplicates,
+            lag=totals.lag,
+            passed_at=totals.passed_at,
+            free_bytes=disk_usage(self._config.state).free,
+        )
+
     async def _serve(self, tokens: Tokens, *, task_status: trio.TaskStatus[int]) -> None:
-        app = open_gallery(self._config, self._catalogue, tokens, intake_alive=lambda: self._inbox.trouble is None)
+        app = open_gallery(self._config, self._catalogue, tokens, pulse=self._pulse)
         gallery = self._config.gallery
         await serve(app, gallery.host, gallery.port, stop=self._stop, task_status=task_status)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+DURATION_BOUNDS = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, float("inf"))  # of `/metrics`
 Params = Mapping[str, Any]  # what `params` of a job holds: JSON values, handed on as they are
 
 
@@ -256,6 +257,29 @@ class Item:
     created_at: int
     labels: tuple[str, ...] = ()
     color: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something beside the back ends that keeps work from going on, as it was last noted."""
+
+    what: str  # "store", "spool", "disk", "intake"
+    reason: str
+    next_try: int | None = None  # moment of the next probe
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """How the daemon in this process is doing, for `/readyz` and `/metrics`; counts are since its start."""
+
+    intake: str | None  # why no job files are taken; None: they are
+    disk: str | None  # why the index or the spool cannot be written; None: they can
+    taken: int
+    rejected: int
+    duplicates: int
+    lag: float  # seconds that the job file taken last had lain in the folder
+    passed_at: int | None  # moment at which the whole folder was last looked through
+    free_bytes: int  # on the disk of the state folder
 
 
 @dataclass(frozen=True, slots=True)

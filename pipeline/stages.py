@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -22,7 +23,7 @@ from pipeline.filing import Filing, Results
 from pipeline.lane import Lane
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import ENDS, TO_STORE
-from pipeline.model import Image, State
+from pipeline.model import Image, State, Trouble
 from pipeline.notifying import Notifying, Post
 from pipeline.patience import Patience
 from pipeline.ports import Store
@@ -63,7 +64,7 @@ class Stages:
         self._lanes = parts.lanes
         self.brake = parts.brake
         patience = Patience(parts.brake, draw=parts.draw)
-        self.weather = Weather(parts.store, parts.brake, draw=parts.draw)
+        self.weather = Weather(parts.store, parts.brake, draw=parts.draw, clock=parts.clock)
         self.worker = Worker(parts.ledger, parts.spool, patience, run_sync=parts.run_sync, clock=parts.clock)
         self.runner = Runner(
             parts.ledger,
@@ -99,6 +100,9 @@ class Stages:
         )
         self.adoption = Adoption(parts.ledger, parts.store, numbered=self.runner.owner_due, draw=parts.draw)
         self.board = Board(parts.ledger, self.runner.turns, parts.lanes, parts.brake)
+        self.board.watch(lambda: self.weather.trouble)
+        self.board.watch(partial(self._held, "spool"))
+        self.board.watch(partial(self._held, "disk"))
         self.ended: Counter[State] = Counter()  # how images ended since the start
         self._spool = parts.spool
         self._starting = trio.CancelScope()
@@ -170,6 +174,10 @@ class Stages:
         if self._ledger.to_file(1) and self.filing.trouble is None:
             return False
         return not self._ledger.owners_to_adopt() or self.adoption.reason is not None
+
+    def _held(self, cause: str) -> Trouble | None:
+        reason = self.brake.held_by(cause)
+        return None if reason is None else Trouble(cause, reason)
 
     async def _start(self, *, task_status: trio.TaskStatus[None]) -> None:
         with self._starting:

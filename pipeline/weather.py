@@ -7,7 +7,9 @@ import structlog
 import trio
 
 from pipeline.brake import FOREVER, Brake
+from pipeline.clock import Clock, now
 from pipeline.errors import StoreUnavailable
+from pipeline.model import Trouble
 from pipeline.pauses import Pauses
 from pipeline.ports import Store
 
@@ -20,17 +22,26 @@ FIRST_SECONDS = 5.0  # at the start: images that can be made meanwhile should no
 class Weather:
     """What is known of the store as a whole: up, or down since when, why, and when to ask again."""
 
-    def __init__(self, store: Store, brake: Brake, *, draw: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, store: Store, brake: Brake, *, draw: Callable[[], float] = random.random, clock: Clock = now
+    ) -> None:
         self._store = store
         self._brake = brake
+        self._clock = clock
         self._pauses = Pauses(draw=draw)
         self._up = trio.Event()
         self._up.set()
         self._down = trio.Event()
         self._ask_at = FOREVER
+        self._next_try: int | None = None  # the same as a moment, for what people are shown
         self._refused = False  # an upload was refused our credentials: only an upload that is taken disproves it
         self.reason: str | None = None
         self.since: float | None = None  # trio's clock
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What is wrong with the store, for `status`; None: it is fine."""
+        return None if self.reason is None else Trouble("store", self.reason, self._next_try)
 
     async def first_look(self) -> None:
         """Ask the store once before anything is bought: what it would refuse must not cost GPU time."""
@@ -89,6 +100,7 @@ class Weather:
         pause = self._pauses.next(error.retry_after)
         self.reason = str(error)
         self._ask_at = trio.current_time() + pause
+        self._next_try = self._clock() + round(pause * 1000)
         if error.credentials:
             self._brake.put("store", f"the store refuses our credentials: {error}")
         elif not self._refused:

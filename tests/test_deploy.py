@@ -25,10 +25,10 @@ from pipeline.cli import main
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
 from pipeline.gallery.metrics import exposition
-from pipeline.model import LaneState
+from pipeline.model import LaneState, Pulse
 from pipeline.readiness import READY, STOPPING, tell
 from pipeline.webhook import signature
-from tests.support.index import START, job, open_index
+from tests.support.index import START, adopted, give_up, job, make, open_index, send
 from tests.support.loopback import Emulator, Reply, served
 
 ROOT = Path(__file__).parents[1]
@@ -270,13 +270,24 @@ def test_the_healthcheck_asks_healthz():
 
 
 async def exposed(folder):
+    """The exposition of an index in which every kind of thing has happened, as text."""
+    pulse = Pulse(None, None, taken=1, rejected=0, duplicates=0, lag=0.1, passed_at=START, free_bytes=1 << 30)
     async with open_index(folder) as ledger:
-        await ledger.accept([job("j1")])
+        await adopted(ledger, "me")
+        await ledger.accept([job("j1", quantity=3)])
+        one, two, three = ledger.images_of("j1")
+        await make(ledger, one)
+        await give_up(ledger, two)
+        await send(ledger, three)
         await ledger.note_lane(LaneState("pod", "ready", 2, 1, 3, 12.5, None, None))
-        text = exposition(Catalogue(folder / "index.db"), now=START, held=0).decode()
+        requests = {("/readyz", "200"): 3}
+        return exposition(Catalogue(folder / "index.db"), now=START, requests=requests, pulse=pulse).decode()
+
+
+def names_in(text):
     names = set()
     for family in text_string_to_metric_families(text):
-        names |= {family.name, *(sample.name for sample in family.samples)}
+        names |= {sample.name for sample in family.samples}
     return names
 
 
@@ -294,13 +305,33 @@ def panels():
 
 
 async def test_alerts_and_dashboard_name_metrics_that_exist(tmp_path):
-    known = await exposed(tmp_path)
+    known = names_in(await exposed(tmp_path))
     told = [rule["expr"] for rule in alerts()]
     shown = [target["expr"] for panel in panels() for target in panel["targets"]]
     for expression in (*told, *shown):
         assert named(expression) or "up{" in expression
         assert named(expression) <= known, expression
     assert {name for name in known if name.startswith("pipeline_")} == named(" ".join(shown))  # nothing is forgotten
+
+
+PROMTOOL = shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's `prometheus` has it)")
+
+
+@needs_promtool
+def test_prometheus_own_tool_finds_nothing_amiss_with_the_metrics(tmp_path):
+    text = trio.run(exposed, tmp_path)
+    done = subprocess.run([PROMTOOL, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@needs_promtool
+def test_prometheus_own_tool_takes_the_alerts():
+    done = subprocess.run(
+        [PROMTOOL, "check", "rules", ROOT / "docs/alerts.yaml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{len(alerts())} rules found" in done.stdout
 
 
 def test_alerts_are_whole():

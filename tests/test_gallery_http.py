@@ -1,6 +1,7 @@
 """The answers as HTTP: validators, compression, caching, methods, health, and input that nobody means well."""
 
 import re
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -8,6 +9,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.model import Pulse
 from tests.support.windows import START, house
 
 
@@ -104,16 +106,19 @@ async def test_the_old_generation_endpoint_says_which_folder_to_drop_the_body_in
 
 
 async def test_health_and_readiness(tmp_path):
-    alive = [True]
-    async with house(tmp_path, intake_alive=lambda: alive[0]) as home:
+    well = Pulse(None, None, taken=1, rejected=0, duplicates=0, lag=0.0, passed_at=1, free_bytes=1)
+    pulse = [well]
+    async with house(tmp_path, pulse=lambda: pulse[0]) as home:
         for path in ("/healthz", "/readyz"):
             answer = await home.client.get(path)
             assert answer.json()["success"] is True
             assert answer.status_code == 200
-        alive[0] = False
-        assert (await home.client.get("/readyz")).json()["code"] == "intake_stopped"
+        for trouble, code in (({"intake": "no such folder"}, "intake_stopped"), ({"disk": "full"}, "disk_full")):
+            pulse[0] = replace(well, **trouble)
+            answer = await home.client.get("/readyz")
+            assert (answer.status_code, answer.json()["code"]) == (503, code)
         assert (await home.client.get("/healthz")).status_code == 200
-        alive[0] = True
+        pulse[0] = well
         for file in (tmp_path / ".pipeline").glob("index.db*"):
             file.rename(file.with_name("gone-" + file.name))
         answer = await home.client.get("/readyz")

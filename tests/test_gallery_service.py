@@ -64,8 +64,8 @@ async def test_metrics_of_back_ends(home):
     lines = (await home.client.get("/metrics")).text.splitlines()
     for line in (
         'pipeline_backend_ready{backend="pod"} 1.0', 'pipeline_backend_ready{backend="xl"} 0.0', 'pipeline_backend_typical_seconds{backend="pod"} 11.5',
-        'pipeline_backend_waiting{backend="pod"} 3.0', 'pipeline_today_images{backend="pod",status="done"} 2.0', 'pipeline_images{status="placeholder"} 1.0',
-        'pipeline_jobs_unfinished{status="queued"} 1.0', "pipeline_held_answers 0.0",
+        'pipeline_backend_waiting{backend="pod"} 3.0', 'pipeline_images_ended_total{backend="pod",status="done"} 2.0', 'pipeline_images{status="placeholder"} 1.0',
+        'pipeline_jobs_unfinished{status="queued"} 1.0', "pipeline_http_held_requests 0.0",
     ):  # fmt: skip
         assert line in lines, line
 

@@ -355,3 +355,26 @@ async def test_subfolders_and_other_files_are_not_listened_to(tmp_path):
         names |= ears.take().names
     ears.close()
     assert names == {"last.yaml"}
+
+
+async def test_a_folder_that_does_not_answer_is_told_although_nothing_fails(tmp_path, autojump_clock):
+    hangs = trio.Event()
+    held = []
+
+    async def run_sync(function, *arguments, **_):
+        if held:
+            await hangs.wait()
+        return function(*arguments)
+
+    async with open_stand(tmp_path, run_sync=run_sync, scan_interval=2.0) as stand, trio.open_nursery() as nursery:
+        assert stand.inbox.hindrance is None
+        await nursery.start(stand.inbox.run)
+        await trio.sleep(100)
+        assert stand.inbox.hindrance is None
+        held.append(True)
+        await trio.sleep(100)
+        assert "its file system may hang" in stand.inbox.hindrance
+        hangs.set()
+        await trio.sleep(3)
+        assert stand.inbox.hindrance is None
+        nursery.cancel_scope.cancel()

@@ -32,11 +32,14 @@ async def test_an_outage_of_the_store_stops_all_uploads_and_generation_goes_on(t
         await trio.sleep(10)
         assert home.states() == ["fetched"] * 3
         assert home.stages.weather.reason == "503"
+        assert home.ledger._rows("SELECT what, reason FROM troubles") == [("store", "503")]
         assert home.stages.weather.since == 1.0
         assert home.stages.stuck()
         await home.settled()
         assert home.states() == ["done"] * 3
         assert home.stages.weather.reason is None
+        await trio.sleep(3)
+        assert home.ledger._rows("SELECT what FROM troubles") == []
     assert store.probes == [2, 4, 34]
     assert [moment for moment, *_ in store.puts] == [1, 34, 34, 34]
 

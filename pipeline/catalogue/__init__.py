@@ -6,6 +6,7 @@ from pipeline.catalogue.jobs import overview
 from pipeline.catalogue.values import (
     BadCursor,
     CharacterRow,
+    Figures,
     GalleryRow,
     JobRow,
     Lane,
@@ -15,12 +16,14 @@ from pipeline.catalogue.values import (
     Problem,
     Step,
     Summary,
+    TroubleRow,
 )
 
 __all__ = [
     "BadCursor",
     "Catalogue",
     "CharacterRow",
+    "Figures",
     "Filter",
     "GalleryRow",
     "JobRow",
@@ -31,6 +34,7 @@ __all__ = [
     "Problem",
     "Step",
     "Summary",
+    "TroubleRow",
     "overview",
     "success",
 ]

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import clock
-from pipeline.catalogue import cursor, gallery, jobs, verify
+from pipeline.catalogue import cursor, figures, gallery, jobs, verify
 from pipeline.catalogue.connection import Reading
 from pipeline.catalogue.gallery import Filter
 from pipeline.catalogue.values import (
     CharacterRow,
     Day,
+    Figures,
     GalleryRow,
     JobRow,
     Lane,
@@ -23,6 +24,7 @@ from pipeline.catalogue.values import (
     Problem,
     Step,
     Summary,
+    TroubleRow,
 )
 from pipeline.errors import IndexTrouble
 from pipeline.model import Stored
@@ -221,6 +223,16 @@ class Catalogue:
                 "SELECT name, state, slots, busy, waiting, typical, reason, next_try, noted_at FROM lanes ORDER BY name"
             )
             return [Lane(*row) for row in found]
+
+    def troubles(self) -> list[TroubleRow]:
+        """Return what was last noted to keep work from going on, beside the back ends."""
+        with self._reading.snapshot() as connection:
+            return figures.troubles(connection)
+
+    def figures(self) -> Figures:
+        """Return what was counted by back end since the index was made, and what is under way."""
+        with self._reading.snapshot() as connection:
+            return figures.read(connection)
 
     def summary(self, *, now: int | None = None) -> Summary:
         """Return the whole index in a few numbers; "today" is the UTC day of `now` (by default: the present)."""

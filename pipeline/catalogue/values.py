@@ -173,6 +173,49 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class TroubleRow:
+    """Something beside the back ends that keeps work from going on."""
+
+    what: str  # "store", "spool", "disk", "intake"
+    reason: str
+    since: int
+    next_try: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one back end has brought on all days together."""
+
+    backend: str
+    done: int
+    placeholder: int
+    failed: int
+    attempts: int  # submissions that were accepted
+    attempts_failed: int
+    doubtful: int  # submissions that may have been paid twice
+    gpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How long images took at one back end, from the submission to the picture."""
+
+    backend: str
+    buckets: tuple[tuple[float, int], ...]  # upper bound in seconds -> images above the bound before it
+    seconds: float  # of all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What `/metrics` tells of the index beside its summary."""
+
+    work: tuple[Work, ...]
+    durations: tuple[Durations, ...]
+    in_progress: tuple[tuple[str, str, int], ...]  # state, back end, images
+    oldest_waiting: int | None  # when the job of the oldest image that waits for its turn was accepted
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One recorded step of an image."""
 

@@ -23,9 +23,11 @@ from pipeline.gallery.media import Media
 from pipeline.gallery.pages import Pages
 from pipeline.gallery.ready import Shelf
 from pipeline.gallery.refusals import Refusal, method_not_allowed, not_found
+from pipeline.gallery.requests import Answered, Requests
 from pipeline.gallery.service import Service
 from pipeline.gallery.settings import GallerySettings, LocalFiles
 from pipeline.gallery.tokens import Tokens
+from pipeline.model import Pulse
 from pipeline.ports import Delivery
 
 _log = structlog.get_logger("pipeline.gallery")
@@ -58,7 +60,7 @@ def make_app(
     *,
     settings: GallerySettings,
     files: LocalFiles | None = None,
-    intake_alive: Callable[[], bool] | None = None,
+    pulse: Callable[[], Pulse] | None = None,
     now: clock.Clock = clock.now,
 ) -> Gallery:
     """Build the gallery.
@@ -69,7 +71,7 @@ def make_app(
         delivery: mints the addresses that answers contain.
         settings: how the gallery shows itself.
         files: where the local store's files are and the key of their addresses; None where images are kept elsewhere.
-        intake_alive: asked by `/readyz`; None under `serve`, where the index alone matters.
+        pulse: asked by `/readyz` and `/metrics`; None under `serve`, where the index alone matters.
         now: the wall clock that addresses and tokens expire by.
 
     Raises:
@@ -77,6 +79,7 @@ def make_app(
     """
     logins = Logins(settings.jwt) if settings.jwt is not None else None
     doorkeeper = Doorkeeper(tokens, logins)
+    answered = Answered()
     changes = Changes(lambda: catalogue.owner_revision(None))
     api = Api(
         catalogue=catalogue,
@@ -94,7 +97,8 @@ def make_app(
         doorkeeper=doorkeeper,
         settings=settings,
         changes=changes,
-        intake_alive=intake_alive,
+        requests=answered,
+        pulse=pulse,
         now=now,
     )
     character = "/api/image-generation/character/{character_id}"
@@ -124,7 +128,7 @@ def make_app(
         },
     )
     app.router.redirect_slashes = False
-    return Gallery(app, changes)
+    return Gallery(Requests(app, routes, answered), changes)
 
 
 def _middleware(settings: GallerySettings) -> list[Middleware]:

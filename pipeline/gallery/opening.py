@@ -9,6 +9,7 @@ from pipeline.gallery.addresses import check_exposure
 from pipeline.gallery.app import Gallery, make_app
 from pipeline.gallery.settings import GallerySettings, JwtSettings, LocalFiles
 from pipeline.gallery.tokens import Tokens
+from pipeline.model import Pulse
 from pipeline.stores.delivery import load_key
 from pipeline.stores.opening import KEY_FILE, open_delivery
 from pipeline.stores.shelf import thumbnail_file
@@ -17,9 +18,9 @@ CLOUDINARY = "https://res.cloudinary.com"  # where its pictures are delivered fr
 
 
 def open_gallery(
-    config: Config, catalogue: Catalogue, tokens: Tokens, *, intake_alive: Callable[[], bool] | None = None
+    config: Config, catalogue: Catalogue, tokens: Tokens, *, pulse: Callable[[], Pulse] | None = None
 ) -> Gallery:
-    """Build the gallery of this workspace; `/readyz` asks `intake_alive` where a daemon runs in this process.
+    """Build the gallery of this workspace; `pulse` tells how the daemon in this process is doing, if there is one.
 
     Raises:
         ConfigError: it would be open to the network while nobody has a token, or a key of `gallery.jwt` cannot be used.
@@ -37,7 +38,7 @@ def open_gallery(
     files = None
     if isinstance(config.store, LocalConfig):
         files = LocalFiles(load_key(config.state / KEY_FILE), partial(thumbnail_file, config.store.folder))
-    return make_app(catalogue, tokens, delivery, settings=settings, files=files, intake_alive=intake_alive)
+    return make_app(catalogue, tokens, delivery, settings=settings, files=files, pulse=pulse)
 
 
 def login_settings(jwt: JwtConfig) -> JwtSettings:

@@ -1,6 +1,6 @@
 """What machines ask about the process itself: health, readiness, metrics, the description of the interface."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -17,6 +17,7 @@ from pipeline.gallery.changes import Changes
 from pipeline.gallery.ready import Ready
 from pipeline.gallery.refusals import Refusal
 from pipeline.gallery.settings import GallerySettings
+from pipeline.model import Pulse
 
 _FRESH = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
@@ -32,13 +33,15 @@ class Service:
         doorkeeper: Doorkeeper,
         settings: GallerySettings,
         changes: Changes,
-        intake_alive: Callable[[], bool] | None,
+        requests: Mapping[tuple[str, str], int],
+        pulse: Callable[[], Pulse] | None,
         now: clock.Clock,
     ) -> None:
         self._catalogue = catalogue
         self._doorkeeper = doorkeeper
         self._changes = changes
-        self._intake_alive = intake_alive
+        self._requests = requests
+        self._pulse = pulse
         self._now = now
         described = openapi.document(
             public_url=settings.public_url, logins=settings.jwt is not None, longest_wait=settings.longest_wait
@@ -50,13 +53,16 @@ class Service:
         return _said({"success": True, "data": {"status": "alive"}})
 
     async def readiness(self, request: Request) -> Response:
-        """`/readyz`: the index can be read and, where there is one, the intake is alive."""
+        """`/readyz`: the index can be read and, where a daemon runs, written, and job files are taken."""
         try:
             self._catalogue.owner_revision(None)
         except PipelineError:
             raise Refusal(503, "index_unreadable", "The index cannot be read; `pipeline doctor` says why.") from None
-        if self._intake_alive is not None and not self._intake_alive():
-            raise Refusal(503, "intake_stopped", "The jobs folder is not watched now; the log says why.")
+        pulse = None if self._pulse is None else self._pulse()
+        if pulse is not None and pulse.disk is not None:
+            raise Refusal(503, "disk_full", "The index or the spool cannot be written now; the log says why.")
+        if pulse is not None and pulse.intake is not None:
+            raise Refusal(503, "intake_stopped", "No job files are taken now; the log says why.")
         return _said({"success": True, "data": {"status": "ready"}})
 
     async def metrics(self, request: Request) -> Response:
@@ -64,7 +70,13 @@ class Service:
         client = request.client.host if request.client is not None else ""
         if not is_loopback(client) or any(name in request.headers for name in _FORWARDED):
             self._doorkeeper.caller(request)
-        body = metrics.exposition(self._catalogue, now=self._now(), held=self._changes.waiting)
+        body = metrics.exposition(
+            self._catalogue,
+            now=self._now(),
+            held=self._changes.waiting,
+            requests=self._requests,
+            pulse=None if self._pulse is None else self._pulse(),
+        )
         return Response(body, headers={**_FRESH, "content-type": CONTENT_TYPE_LATEST})
 
     async def openapi(self, request: Request) -> Response:

@@ -21,6 +21,7 @@ from pipeline.plan import Rules
 _log = structlog.get_logger("pipeline.inbox")
 
 EARS_TRIED_AGAIN = 30.0  # seconds after which notification is asked for again where it could not be had
+STILL = 60.0  # seconds without any progress after which a pass is taken to hang
 MANY = 200  # files taken in one pass from which on more are expected to follow
 _SHORTEST_PAUSE = 0.02  # seconds between two passes of `drain`, however short the settle time is
 
@@ -82,6 +83,16 @@ class Inbox:
     def reason(self) -> str | None:
         """What is wrong with the intake, in words; None where nothing is."""
         return self.trouble or (self._ears.reason if self._ears is not None else None)
+
+    @property
+    def hindrance(self) -> str | None:
+        """Why no files are taken now, in words; None while they are."""
+        if self.trouble is not None or self._intake.stirred_at is None:
+            return self.trouble
+        still = trio.current_time() - self._intake.stirred_at
+        if still > max(STILL, 3 * self._scan_interval):
+            return f"{self._jobs}: nothing has been heard of it for {still:.0f} s; its file system may hang"
+        return None
 
     async def scan(self) -> Pass:
         """Make one pass over the whole folder; trouble is in the answer, never raised."""

@@ -56,6 +56,7 @@ class Intake:
 
     def __init__(self, outside: Outside, drafter: Drafter, telling: Telling) -> None:
         self.totals = Totals()
+        self.stirred_at: float | None = None  # when a batch, or a pass, was last through (trio's clock)
         self._outside = outside
         self._folders = outside.folders
         self._drafter = drafter
@@ -125,11 +126,13 @@ class Intake:
                 result.written += batch.written
                 batch.drafts[:0] = again
                 again = await self._take(batch, result)
+                self.stirred_at = trio.current_time()
         finally:
             result.settling += len(self._drafter.stillness)
             result.stuck = len(self._drafter.stuck)
             self._telling.end()
             self.totals.add(result)
+            self.stirred_at = trio.current_time()
 
     async def _take(self, batch: Batch, result: Pass) -> list[Draft]:
         """Take a batch; return the drafts that have to wait for its end, their id being in it already."""

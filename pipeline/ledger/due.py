@@ -8,7 +8,7 @@ from pipeline.ledger import outbox
 from pipeline.ledger.numbering import touch
 from pipeline.ledger.rows import SELECT_IMAGE, Row
 from pipeline.ledger.values import Turn
-from pipeline.model import LaneState, State
+from pipeline.model import LaneState, State, Trouble
 
 _TURN = "SELECT id, seq, priority, backends, stagger, planned FROM jobs"
 TURNS = f"{_TURN} WHERE planned > 0 ORDER BY seq"
@@ -106,6 +106,26 @@ def note_lane(connection: sqlite3.Connection, lane: LaneState, now: int) -> None
             lane.next_try,
             now,
         ),
+    )
+
+
+def forget_lanes(connection: sqlite3.Connection, configured: Collection[str]) -> None:
+    """Forget back ends that are configured no more."""
+    connection.execute(
+        "DELETE FROM lanes WHERE name NOT IN (SELECT value FROM json_each(?))", (json.dumps([*configured]),)
+    )
+
+
+def note_troubles(connection: sqlite3.Connection, troubles: Collection[Trouble], now: int) -> None:
+    """Write all that is in trouble now, each since when it has been; what is not named is over."""
+    connection.execute(
+        "DELETE FROM troubles WHERE what NOT IN (SELECT value FROM json_each(?))",
+        (json.dumps([trouble.what for trouble in troubles]),),
+    )
+    connection.executemany(
+        "INSERT INTO troubles (what, reason, since, next_try) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET reason = excluded.reason, next_try = excluded.next_try",
+        [(trouble.what, trouble.reason, now, trouble.next_try) for trouble in troubles],
     )
 
 

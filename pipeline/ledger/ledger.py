@@ -23,7 +23,7 @@ from pipeline.ledger.taking_over import Newcomer, take_over
 from pipeline.ledger.values import OwnerToAdopt, Pause, Turn, Verdict
 from pipeline.ledger.writer import RunSync, Writer
 from pipeline.lifecycle import Event, advance
-from pipeline.model import Asset, Image, Job, LaneState, State, Stored
+from pipeline.model import Asset, Image, Job, LaneState, State, Stored, Trouble
 
 T = TypeVar("T")
 Value = str | int | None
@@ -259,6 +259,14 @@ class Ledger:
     async def note_lane(self, lane: LaneState) -> None:
         """Keep what `status` shows of a back end."""
         await self._writer.do(lambda connection: due.note_lane(connection, lane, self._clock()))
+
+    async def forget_lanes(self, configured: Collection[str]) -> None:
+        """Forget what was noted of back ends that are configured no more."""
+        await self._writer.do(lambda connection: due.forget_lanes(connection, configured))
+
+    async def note_troubles(self, troubles: Collection[Trouble]) -> None:
+        """Keep what is in trouble now beside the back ends; what is not named is over."""
+        await self._writer.do(lambda connection: due.note_troubles(connection, troubles, self._clock()))
 
     async def favorite(self, image: Image, *, chosen: bool) -> None:
         """Set or clear an image's favourite mark."""

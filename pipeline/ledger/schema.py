@@ -270,3 +270,27 @@ def m003_notices(db: Database) -> None:
     db.conn.execute("CREATE INDEX notices_due ON notices (receiver, next_at) WHERE next_at IS NOT NULL")
     db.conn.execute("CREATE INDEX notices_of_job ON notices (job)")
     db.conn.execute("CREATE INDEX images_made_again ON images (job) WHERE standing IS NOT NULL")
+
+
+@migrations()
+def m004_figures(db: Database) -> None:
+    """Figures that only grow, for `/metrics`, and what keeps the whole from going on, for `status`."""
+    for column in ("attempts", "attempts_failed", "doubtful"):
+        db.conn.execute(f"ALTER TABLE days ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+    db.conn.execute(
+        """CREATE TABLE durations (
+            backend TEXT NOT NULL,
+            bound REAL NOT NULL,                -- seconds; images that took at most so long, and more than the one below
+            n INTEGER NOT NULL,
+            seconds REAL NOT NULL,              -- what they took in all
+            PRIMARY KEY (backend, bound)
+        ) STRICT, WITHOUT ROWID"""
+    )
+    db.conn.execute(
+        """CREATE TABLE troubles (
+            what TEXT PRIMARY KEY,              -- 'store', 'spool', 'disk', 'intake'
+            reason TEXT NOT NULL,
+            since INTEGER NOT NULL,
+            next_try INTEGER
+        ) STRICT, WITHOUT ROWID"""
+    )

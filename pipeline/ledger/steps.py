@@ -3,17 +3,14 @@
 import dataclasses
 import json
 import sqlite3
-from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.errors import RepeatedOutput, StaleImage
-from pipeline.ledger import outbox
+from pipeline.ledger import figures, outbox
 from pipeline.ledger.numbering import tally, touch
 from pipeline.ledger.rows import columns
 from pipeline.lifecycle import ENDS, Event, Fetched, StoredAt, Submitting
 from pipeline.model import Artifact, Fault, Image, State, Stored, Submission
-
-_ENDED_BY_WORK = (State.DONE, State.PLACEHOLDER, State.FAILED)
 
 
 def record(connection: sqlite3.Connection, before: Image, after: Image, event: Event, now: int) -> Image:
@@ -45,8 +42,7 @@ def record(connection: sqlite3.Connection, before: Image, after: Image, event: E
         tally(connection, character, new["status"], 1)
     if job is not None:
         _count(connection, job, _Step(event, before.state, after.state, old["status"], new["status"]), now)
-    if after.state in _ENDED_BY_WORK:
-        _count_day(connection, before, after, now)
+    figures.count(connection, before, after, event, now)
     touch(connection, character)
     return after
 
@@ -118,16 +114,6 @@ def _count(connection: sqlite3.Connection, job: int, step: _Step, now: int) -> N
         outbox.ended(connection, job, now)
     elif ended and step.reached in ENDS and step.left not in ENDS:
         outbox.made_again(connection, job, now)
-
-
-def _count_day(connection: sqlite3.Connection, before: Image, after: Image, now: int) -> None:
-    day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
-    status = after.state.value
-    connection.execute(
-        f"INSERT INTO days (day, backend, {status}, gpu_seconds) VALUES (?, ?, 1, ?) "
-        f"ON CONFLICT DO UPDATE SET {status} = {status} + 1, gpu_seconds = gpu_seconds + excluded.gpu_seconds",
-        (day, before.backend or "", after.gpu_seconds),
-    )
 
 
 def detail(event: Event) -> str:
