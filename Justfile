@@ -43,9 +43,14 @@ screenshot:
 bench-gallery *args="--images 200000 --characters 2000":
     uv run python -m benchmarks.gallery {{args}}
 
-# the figures of benchmarks/README.md
-bench:
-    uv run python -m benchmarks
+# all figures, against what a user would pick instead: a table, a JSON and plots in benchmarks/results (`--quick` to try)
+bench *args:
+    uv run python -m benchmarks {{args}}
+    uv run --with matplotlib python -m benchmarks.plots
+
+# a profile of the main job, as benchmarks/README.md reads it
+profile *args:
+    uv run --with py-spy python -m benchmarks.main_job --before "py-spy record --rate 200 --threads --format speedscope -o $PWD/profile.json --" {{args}}
 
 # the long half of the proof that nothing is lost: every crash point, hundreds of kills, thousands of stories (docs/reliability.md)
 torture *args:

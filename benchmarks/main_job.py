@@ -1,23 +1,27 @@
-"""The main job, from order to record: `pipeline run --once` against a GPU server and a Cloudinary, each its own process.
+"""The main job, from order to record: `pipeline run --once`, and what a user would pick instead, against the same servers.
 
     python -m benchmarks.main_job [--images 300] [--slots 50] [--in-flight 60] [--seconds 1] [--kilobytes 200]
+        [--contenders pipeline,script,celery,dramatiq,huey] [--rounds 3]
 
 The makespan counts from the first order that the GPU server hears to the moment when everything is recorded: the
-pipeline's result file, written after each image's row is on the disk. The ideal is `seconds` for each full round of
-the slots. CPU and memory are those of the whole process, Python's start and the imports included.
+pipeline's result file, written after each image's row is on the disk; the others' last line. The ideal is `seconds`
+for each full round of the slots. CPU and memory are those of the whole process, Python's start and the imports
+included; Redis and the process that hands the work to the queues are left out.
 """
 
 import argparse
 import json
 import math
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks import pictures, processes
+from benchmarks.contenders import running
 from benchmarks.processes import Used
 from benchmarks.servers import cloud, gpu
 
@@ -63,7 +67,12 @@ class Figures:
     looks_a_second: float
     most_looks_in_a_second: int
     looks_refused: int
-    orders: int
+
+    def __str__(self):
+        return (
+            f"{self.makespan:6.2f} s = {self.ratio:.3f} of the ideal   CPU {self.cpu_ms:5.2f} ms an image   {self.memory_mb:4.0f} MB   "
+            f"looks {self.looks_a_second:.0f}/s, at most {self.most_looks_in_a_second} in a second, {self.looks_refused} refused"
+        )
 
 
 @contextmanager
@@ -83,7 +92,7 @@ def settings(task: Task, there: Site) -> str:
     )  # fmt: skip
 
 
-def run_pipeline(task: Task, there: Site, folder: Path, before: list[str]) -> tuple[Used, float]:
+def run_pipeline(task: Task, there: Site, folder: Path, before: Sequence[str]) -> tuple[Used, float]:
     """Return what the process used, and the moment when the last job's result was written."""
     jobs = folder / "jobs"
     jobs.mkdir()
@@ -97,9 +106,24 @@ def run_pipeline(task: Task, there: Site, folder: Path, before: list[str]) -> tu
     return used, max(file.stat().st_mtime for file in (jobs / "done").glob("*.result.json"))
 
 
-def measured(task: Task, before: list[str]) -> Figures:
-    with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as folder, site(task) as there:
-        used, recorded = run_pipeline(task, there, Path(folder), before)
+def measured(
+    task: Task, contender: str = "pipeline", *, before: Sequence[str] = (), state: Path | None = None
+) -> Figures:
+    """One run in a new folder, against new servers.
+
+    For the pipeline, `before` are the words of a program to run it under, `state` is a state folder to begin with.
+    """
+    with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as name, site(task) as there:
+        folder = Path(name)
+        if contender == "pipeline":
+            if state is not None:
+                shutil.copytree(state, folder / ".pipeline")
+            used, recorded = run_pipeline(task, there, folder, before)
+        else:
+            used, recorded = running.run(
+                contender, task.images, in_flight=task.in_flight, gpu_url=there.gpu.url, cloud_url=there.cloud.url,
+                folder=folder,
+            )  # fmt: skip
         return figures(task, there, used, recorded)
 
 
@@ -117,7 +141,6 @@ def figures(task: Task, there: Site, used: Used, recorded: float) -> Figures:
         looks_a_second=asked["looks"] / makespan,
         most_looks_in_a_second=asked["most_looks_in_a_second"],
         looks_refused=asked["looks_refused"],
-        orders=asked["runs"],
     )
 
 
@@ -125,6 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in asdict(Task()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    parser.add_argument("--contenders", default="pipeline", help=f"of pipeline, {', '.join(running.NAMES)}; or: all")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--before", default="", help="a command to run it under, such as 'py-spy record -o FILE --'")
     parser.add_argument("--json", action="store_true")
@@ -132,17 +156,11 @@ def main() -> None:
     processes.end_orderly()
     task = Task(**{name: getattr(said, name) for name in asdict(Task())})
     print(f"{task}; ideal {task.ideal:g} s", file=sys.stderr)
+    names = ["pipeline", *running.NAMES] if said.contenders == "all" else said.contenders.split(",")
     for _ in range(said.rounds):
-        found = measured(task, said.before.split())
-        if said.json:
-            print(json.dumps(asdict(found)), flush=True)
-        else:
-            print(
-                f"makespan {found.makespan:.2f} s = {found.ratio:.3f} of the ideal   CPU {found.cpu_ms:.2f} ms an image   "
-                f"memory {found.memory_mb:.0f} MB   looks {found.looks_a_second:.0f}/s, at most {found.most_looks_in_a_second} "
-                f"in a second, {found.looks_refused} refused",
-                flush=True,
-            )
+        for name in names:
+            found = measured(task, name, before=said.before.split())
+            print(json.dumps({"contender": name, **asdict(found)}) if said.json else f"{name:9} {found}", flush=True)
 
 
 if __name__ == "__main__":

@@ -31,14 +31,16 @@ class Gpu:
             b'"output":{"images":["data:image/png;base64,%s"]}' % base64.b64encode(data) for data in pictures
         ]
         self._jobs = {}
+        self._orders = []  # seeds and moments
         self._ids = itertools.count(1)
         self._looks = {}  # by second
-        self._first = self._last = None
         self._refused = self._cancelled = 0
 
     def answer(self, method, target, headers, body) -> bytes:
         if target == b"/stats":
             return said(self._stats())
+        if target == b"/orders":
+            return said(self._orders)
         if headers.get(b"authorization") != AUTHORIZATION:
             return said({"error": "unauthorized"}, 401)
         what, _, job_id = target.removeprefix(FRONT).partition(b"/")
@@ -61,10 +63,9 @@ class Gpu:
         if not given:
             return said({"error": "input is required"}, 400)
         present = time.time()
-        self._first = self._first or present
-        self._last = present
         begins = max(present, self._free[0])
         heapq.heapreplace(self._free, begins + self._seconds)
+        self._orders.append((given.get("seed"), present))
         job_id = b"%08x-0000-4000-8000-000000000000-u1" % next(self._ids)
         self._jobs[job_id] = (present, begins, given.get("seed", 0) % len(self._outputs))
         return whole(b'{"id":"%s","status":"IN_QUEUE"}' % job_id)
@@ -92,8 +93,7 @@ class Gpu:
     def _stats(self) -> dict:
         return {
             "runs": len(self._jobs),
-            "first_run": self._first,
-            "last_run": self._last,
+            "first_run": self._orders[0][1] if self._orders else None,
             "looks": sum(self._looks.values()),
             "most_looks_in_a_second": max(self._looks.values(), default=0),
             "looks_refused": self._refused,
