@@ -76,7 +76,8 @@ def defect(error: Exception, image: Image) -> Fault:
     return Fault("unexpected", f"the adapter of {image.backend} broke with {type(error).__name__}; see the log")
 
 
-def names_of(image: Image) -> dict[str, Any]:
-    """What every log line about an image names."""
-    remote = image.submission.remote_id if image.submission else None
+def names_of(image: Image, before: Image | None = None) -> dict[str, Any]:
+    """What every log line about an image names; a step that ended a submission (`before` it) names it still."""
+    submission = image.submission or (before.submission if before is not None else None)
+    remote = submission.remote_id if submission is not None else None
     return {"job": image.job_id, "image": image.filename, "backend": image.backend, "remote": remote}

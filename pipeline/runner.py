@@ -19,6 +19,7 @@ from pipeline.lane import Lane, Slot
 from pipeline.ledger import Ledger, Turn
 from pipeline.lifecycle import ENDS
 from pipeline.model import Image, State
+from pipeline.outcomes import names_of
 from pipeline.patience import Patience
 from pipeline.pauses import Pauses
 from pipeline.spool import Spool
@@ -251,9 +252,9 @@ class Runner:
                         image = await self._see_through(image, lane, slot)
                         break
                     except IndexTrouble as error:
-                        log.warning("image_waits", job=image.job_id, image=image.filename, reason=str(error))
+                        log.warning("image_waits", **names_of(image), reason=str(error))
                     except Exception:  # a defect met by one image must not end the others' work
-                        log.exception("image_stuck", job=image.job_id, image=image.filename)
+                        log.exception("image_stuck", **names_of(image))
                     await trio.sleep(pauses.next())
                     image = await self._patience.until_done("the index", partial(self._read_again, image))
         finally:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import structlog
 import trio
+from structlog.contextvars import bound_contextvars
 
 from pipeline import picture, placeholder
 from pipeline.brake import Bell
@@ -13,6 +14,7 @@ from pipeline.errors import SpoolTrouble, StaleImage, StoreConflict, StoreRefuse
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import TO_STORE, Drawn, Event, Rejected, StoredAt
 from pipeline.model import Artifact, Fault, Image, Item, State, Status
+from pipeline.outcomes import names_of
 from pipeline.patience import Patience
 from pipeline.pauses import Pauses
 from pipeline.ports import Store
@@ -94,14 +96,15 @@ class Storing:
         try:
             while image.state in TO_STORE and not self._stopping:
                 try:
-                    image = await self._step(image)
+                    with bound_contextvars(**names_of(image)):
+                        image = await self._step(image)
                 except StoreUnavailable as error:
                     self._weather.failed(error)
                     break
                 except StaleImage:
                     break
                 except Exception:  # a defect met by one image must not end the others' work
-                    log.exception("storing_stuck", job=image.job_id, image=image.filename)
+                    log.exception("storing_stuck", **names_of(image))
                     await trio.sleep(pauses.next())
         finally:
             self.under_way.discard(image.row)
@@ -160,13 +163,14 @@ class Storing:
                 return await self._refused(image, artifact, Fault(error.code, str(error)), conflict=False)
         self._weather.went_well()
         image = await self._record(image, StoredAt(stored))
+        log.info("image_stored", **names_of(image), status=image.state.value, gpu_seconds=round(image.gpu_seconds, 3))
         await self._patience.until_done("the spool", lambda: self._spool.drop(artifact.file))
         return image
 
     async def _refused(self, image: Image, artifact: Artifact, fault: Fault, *, conflict: bool) -> Image:
         """What was paid for is kept, before the index says that the spool no longer needs it."""
         paid = image.state is State.FETCHED
-        log.warning("store_refused", job=image.job_id, image=image.filename, code=fault.code, reason=fault.message)
+        log.warning("store_refused", **names_of(image), code=fault.code, reason=fault.message)
         if paid:
             await self._patience.until_done("the spool", lambda: self._spool.keep(artifact.file))
         image = await self._record(image, Rejected(fault, conflict=conflict))
@@ -193,7 +197,7 @@ class Storing:
 
     async def _record(self, image: Image, event: Event) -> Image:
         image = await self._patience.until_done("the index", lambda: self._ledger.record(image, event))
-        log.debug("image_step", job=image.job_id, image=image.filename, step=type(event).__name__)
+        log.debug("image_step", **names_of(image), step=type(event).__name__)
         return image
 
     def _item(self, image: Image, artifact: Artifact, data: bytes) -> Item:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 import structlog
 import trio
+from structlog.contextvars import bound_contextvars
 
 from pipeline import picture
 from pipeline.clock import Clock, now
@@ -84,10 +85,12 @@ class Worker:
         """
         try:
             if image.state is State.PLANNED:
-                image = await self._send(image, lane, slot)
+                with bound_contextvars(**names_of(image) | {"backend": lane.name}):
+                    image = await self._send(image, lane, slot)
             while image.state in AT_BACKEND:
                 follow = self._collect if image.state is State.SUBMITTED else self._settle
-                image = await self.record(image, await follow(image, lane, slot))
+                with bound_contextvars(**names_of(image)):
+                    image = await self.record(image, await follow(image, lane, slot))
         except StaleImage:  # somebody cancelled it meanwhile
             image = self._ledger.image(image.row)
         return image
@@ -106,9 +109,9 @@ class Worker:
             fault = Fault("repeated_output", str(repeated))
             return await self.record(image, GaveUp(fault, paid=True, gpu_seconds=event.gpu_seconds))
         if after.fault is not None and after.fault != image.fault:
-            log.info("image_trouble", **names_of(after), step=type(event).__name__, **asdict(after.fault))
+            log.info("image_trouble", **names_of(after, image), step=type(event).__name__, **asdict(after.fault))
         else:
-            log.debug("image_step", **names_of(after), step=type(event).__name__)
+            log.debug("image_step", **names_of(after, image), step=type(event).__name__)
         self.recorded(after)
         return after
 
@@ -138,7 +141,8 @@ class Worker:
                 submission = found if isinstance(found, Submission) else None
                 told = isinstance(found, NotThere)
         if submission is not None:
-            told = await self._part(submission, lane)
+            with bound_contextvars(**names_of(image)):
+                told = await self._part(submission, lane)
         return await self._close(image, Cancelled()), told
 
     async def give_up(self, image: Image, fault: Fault) -> Image:

@@ -1,10 +1,13 @@
 import io
 import json
+import logging
 
 import pytest
 import structlog
 
+from pipeline.errors import AttemptFailed
 from pipeline.log import Dam, set_up_logging
+from tests.support.scripted import ScriptedBackend, house, job
 
 
 def told(stream):
@@ -65,3 +68,36 @@ def test_a_flood_of_one_kind_is_held_back_and_counted():
 def test_debugging_is_never_held_back():
     dam = Dam(1)
     assert [dam(None, "debug", {"event": "image_step"})["event"] for _ in range(5)] == ["image_step"] * 5
+
+
+class Talking(ScriptedBackend):
+    """An adapter that says something of its own while it waits."""
+
+    async def collect(self, request, submission):
+        structlog.get_logger().info("unknown_status", status="ODD")
+        return await super().collect(request, submission)
+
+
+async def test_every_line_of_an_image_names_it_and_its_place_at_the_back_end(tmp_path, autojump_clock):
+    stream = io.StringIO()
+    set_up_logging(stream=stream, level=logging.DEBUG)
+    pod = Talking(takes=1.0)
+    pod.on_collect.append(AttemptFailed("out of memory", code="failed"))
+    async with house(tmp_path, {"pod": pod}) as home:
+        await home.accept(job())
+        await home.settled()
+    lines = [
+        line
+        for line in told(stream)
+        if line["event"] in {"unknown_status", "image_step", "image_trouble", "image_stored"}
+    ]
+    steps = [line.get("step", line["event"]) for line in lines]
+    assert steps == [
+        "Submitting", "Accepted", "unknown_status", "AttemptLost",
+        "Submitting", "Accepted", "unknown_status", "Fetched", "StoredAt", "image_stored",
+    ]  # fmt: skip
+    assert {(line["job"], line["image"], line["backend"]) for line in lines} == {("j1", "mary_image_1", "pod")}
+    remotes = [line["remote"] for line in lines]
+    first, second = remotes[1], remotes[5]
+    assert first != second
+    assert remotes == [None, *[first] * 3, None, *[second] * 3, None, None]

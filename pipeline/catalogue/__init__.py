@@ -6,6 +6,7 @@ from pipeline.catalogue.jobs import overview
 from pipeline.catalogue.values import (
     BadCursor,
     CharacterRow,
+    Day,
     Figures,
     GalleryRow,
     JobRow,
@@ -23,6 +24,7 @@ __all__ = [
     "BadCursor",
     "Catalogue",
     "CharacterRow",
+    "Day",
     "Figures",
     "Filter",
     "GalleryRow",

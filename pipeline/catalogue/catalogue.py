@@ -165,10 +165,10 @@ class Catalogue:
         with self._reading.snapshot() as connection:
             return jobs.page(connection, owner=owner, statuses=statuses, label=label, limit=limit, after=after)
 
-    def unfinished(self, limit: int) -> list[JobRow]:
+    def unfinished(self, limit: int, label: str | None = None) -> list[JobRow]:
         """Return jobs that have not ended, running ones first."""
         with self._reading.snapshot() as connection:
-            return jobs.unfinished(connection, limit)
+            return jobs.unfinished(connection, limit, label)
 
     def images_of(self, job: JobRow) -> list[GalleryRow]:
         """Return a job's images in number order; none while it is not numbered."""

@@ -61,10 +61,12 @@ def page(
     return Page(shown, total, cursor.encode(shown[-1].seq) if len(rows) > limit else None)
 
 
-def unfinished(connection: sqlite3.Connection, limit: int) -> list[JobRow]:
+def unfinished(connection: sqlite3.Connection, limit: int, label: str | None) -> list[JobRow]:
     """Return jobs that have not ended: running ones first, each kind in arrival order."""
+    labelled = "" if label is None else "AND jobs.seq IN (SELECT job FROM labels WHERE label = ?)"
     rows = connection.execute(
-        f"{_SELECT} WHERE jobs.status IN ('queued', 'running') ORDER BY jobs.status DESC, jobs.seq LIMIT ?", (limit,)
+        f"{_SELECT} WHERE jobs.status IN ('queued', 'running') {labelled} ORDER BY jobs.status DESC, jobs.seq LIMIT ?",
+        (limit,) if label is None else (label, limit),
     ).fetchall()
     return [_job_row(connection, row) for row in rows]
 

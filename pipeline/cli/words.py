@@ -15,6 +15,13 @@ def span(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def countdown(seconds: float) -> str:
+    """Write how long is left as a clock does: `0:20`, `1:02:03`."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def ago(since: str, now: int) -> str:
     """Write how long ago an RFC 3339 moment was; empty where it is none."""
     try:

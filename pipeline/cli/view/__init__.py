@@ -1,0 +1,1 @@
+"""What `pipeline status` shows: gathered in `overview`, then drawn, told line by line, or told to programs."""

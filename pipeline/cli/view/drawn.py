@@ -1,0 +1,142 @@
+"""The overview as a person sees it in a terminal; colour only for what is down and for placeholders."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.catalogue import Lane
+from pipeline.cli.view.overview import Overview, ended, spoilt
+from pipeline.cli.words import ago, countdown, span
+
+WIDEST = 100  # columns: beyond that the eye loses the line
+LONGEST_ID = 28
+BAR = 20
+SPOILT, DOWN = "yellow", "red"
+
+
+def drawn(overview: Overview) -> RenderableType:
+    """Return the whole picture."""
+    return Group(
+        _head(overview),
+        Text(),
+        Text(_jobs_line(overview)),
+        *_jobs(overview),
+        Text(),
+        _lanes(overview),
+        Text(),
+        _today(overview),
+        _foot(overview),
+    )
+
+
+def bar(done: int, total: int, width: int = BAR) -> str:
+    """Draw how far something has come."""
+    halves = 2 * width * done // total if total else 0
+    full, half = divmod(halves, 2)
+    return "━" * full + ("╸" * half) + "─" * (width - full - half)
+
+
+def _head(overview: Overview) -> RenderableType:
+    holder = overview.holder
+    daemon = "not running" if holder is None else f"running {ago(holder.since, overview.at)}".rstrip()
+    table = Table.grid(expand=True)
+    table.add_column()
+    table.add_column(justify="right")
+    moment = datetime.fromtimestamp(overview.at / 1000).astimezone()
+    table.add_row(Text(f"{overview.workspace} · {daemon}", style="bold"), moment.strftime("%H:%M:%S"))
+    return table
+
+
+def _jobs_line(overview: Overview) -> str:
+    told = f"JOBS {overview.running} running, {overview.waiting} waiting"
+    return f"{told} · about {overview.rate * 60:.2g} images a minute" if overview.rate and overview.holder else told
+
+
+def _jobs(overview: Overview) -> Iterator[RenderableType]:
+    table = Table.grid(padding=(0, 2), pad_edge=False, expand=True)
+    for _ in range(4):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
+    width = max((len(str(job.quantity)) for job in overview.jobs), default=1)
+    for job in overview.jobs:
+        done = ended(job)
+        name = job.id if len(job.id) <= LONGEST_ID else f"{job.id[: LONGEST_ID - 1]}…"
+        remaining = overview.remaining(job)
+        table.add_row(
+            Text(name),
+            bar(done, job.quantity),
+            f"{done:>{width}}/{job.quantity}",
+            Text(", ".join(spoilt(job)), style=SPOILT if spoilt(job) else ""),
+            Text(job.reason or (span(remaining) if remaining is not None else "")),
+        )
+    yield table
+    if overview.more > 0:
+        yield Text(f"and {overview.more} more")
+
+
+def _lanes(overview: Overview) -> RenderableType:
+    table = Table.grid(padding=(0, 2), pad_edge=False, expand=True)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    for _ in range(3):
+        table.add_column(justify="right", no_wrap=True)
+    table.add_column(ratio=1)
+    table.add_row("BACK ENDS", "", "slots", "typical", "waiting", "")
+    for lane in overview.lanes:
+        table.add_row(
+            Text(lane.name),
+            Text(lane.state, style=DOWN if lane.state == "down" else ""),
+            f"{lane.busy}/{lane.slots}",
+            span(lane.typical) if lane.typical else "-",
+            str(lane.waiting),
+            Text(why(lane, overview.at)),
+        )
+    return table
+
+
+def why(lane: Lane, at: int) -> str:
+    """Why a back end takes nothing, and when it is asked again."""
+    return f"{lane.reason or ''}{_next_try(lane.next_try, at)}".strip()
+
+
+def _next_try(moment: int | None, at: int) -> str:
+    return f"  next try {countdown((moment - at) / 1000)}" if moment is not None and moment > at else ""
+
+
+def _today(overview: Overview) -> RenderableType:
+    days = overview.summary.today
+    done, placeholders = sum(day.done for day in days), sum(day.placeholder for day in days)
+    failed, gpu = sum(day.failed for day in days), sum(day.gpu_seconds for day in days)
+    line = Text(f"Today {done:,} done · ")
+    line.append(
+        f"{placeholders:,} {'placeholder' if placeholders == 1 else 'placeholders'}", SPOILT if placeholders else ""
+    )
+    parts = [f"{failed:,} failed"] if failed else []
+    parts += [f"{gpu / 3600:.1f} GPU h" if gpu >= 360 else f"{gpu:.0f} GPU s"] if gpu else []
+    cost = overview.cost(days)
+    parts += [f"${cost:,.2f}"] if cost is not None else []
+    return line.append("".join(f" · {part}" for part in parts))
+
+
+def _foot(overview: Overview) -> RenderableType:
+    summary, troubles = overview.summary, {trouble.what: trouble for trouble in overview.troubles}
+    line = Text()
+    if overview.holder is not None:
+        store = troubles.pop("store", None)
+        if store is None:
+            line.append("Store fine · ")
+        else:
+            since = span(max(0, overview.at - store.since) / 1000)
+            line.append("Store ").append("down", DOWN).append(f" {since}: {store.reason}")
+            line.append(f"{_next_try(store.next_try, overview.at)} · ")
+    waits = f"{summary.to_store:,} waiting for the store ({summary.spool_bytes / 1e6:.1f} MB)"
+    line.append(waits if summary.to_store else "spool empty")
+    if overview.rejected:
+        line.append(f" · {len(overview.rejected):,} rejected: {overview.rejected[-1].reason}")
+    if overview.holder is not None:
+        for trouble in troubles.values():
+            line.append(f"\n{trouble.what}: {trouble.reason}")
+    return line

@@ -1,0 +1,56 @@
+"""One plain line for each change: what a log, or a pipe, can use."""
+
+from collections.abc import Callable, Mapping
+
+import click
+
+from pipeline.catalogue import Catalogue, JobRow
+from pipeline.cli.view.overview import Overview, ended, spoilt
+
+LastWords = Callable[[str], str | None]  # about what -> what is to be said when it is told of no more
+
+
+class Changes:
+    """Says what differs from the last time."""
+
+    def __init__(self, last_words: LastWords) -> None:
+        self._last_words = last_words
+        self._told: dict[str, str] = {}
+
+    def tell(self, lines: Mapping[str, str]) -> None:
+        """Say every line that is new or has changed, by what it is about, and the last words of what is gone."""
+        for about in self._told.keys() - lines.keys():
+            if (line := self._last_words(about)) is not None:
+                click.echo(f"{about}  {line}")
+        for about, line in lines.items():
+            if self._told.get(about) != line:
+                click.echo(f"{about}  {line}")
+        self._told = dict(lines)
+
+
+def plain(job: JobRow) -> str:
+    """A job in one line."""
+    parts = (job.status, f"{ended(job)}/{job.quantity}", ", ".join(spoilt(job)), job.reason)
+    return "  ".join(part for part in parts if part)
+
+
+def lines_of(overview: Overview, label: str | None) -> dict[str, str]:
+    """The lines of an overview, by what each is about."""
+    lines = {"daemon": "not running" if overview.holder is None else "running"}
+    for lane in overview.lanes:
+        lines[f"back end {lane.name}"] = f"{lane.state}  {lane.reason or ''}".rstrip()
+    troubles = {trouble.what: trouble.reason for trouble in overview.troubles}
+    lines["store"] = troubles.pop("store", "fine")
+    lines |= troubles
+    lines |= {job.id: plain(job) for job in overview.sharing if label in {None, *job.labels}}
+    return lines | {f"rejected {file.name}": file.reason for file in overview.rejected}
+
+
+def last_words(catalogue: Catalogue) -> LastWords:
+    """Say how a job has ended that is no longer among the unfinished ones."""
+
+    def said(about: str) -> str | None:
+        job = catalogue.job(about)
+        return None if job is None else plain(job)
+
+    return said

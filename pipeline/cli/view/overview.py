@@ -1,0 +1,131 @@
+"""Everything that one status shows, of one moment, and what follows from it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.catalogue import Catalogue, Day, JobRow, Lane, Summary, TroubleRow
+from pipeline.clock import now
+from pipeline.config import Config
+from pipeline.locks import Holder, holder
+
+MOST_JOBS = 10  # are shown one by one
+MOST_WEIGHED = 200  # are looked at for what the shown ones share their back ends with
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A file that was never accepted, and the first line of the reason."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The workspace as it is."""
+
+    workspace: str
+    at: int
+    holder: Holder | None  # the daemon, or the command, that holds the state folder
+    summary: Summary
+    running: int  # jobs, of the label asked for
+    waiting: int
+    jobs: Sequence[JobRow]  # running ones first, each kind in arrival order; of the label asked for
+    sharing: Sequence[JobRow]  # the same, of all labels
+    lanes: Sequence[Lane]
+    troubles: Sequence[TroubleRow]
+    rejected: Sequence[Rejected]  # the latest last
+    prices: Mapping[str, float]  # of an hour, by back end
+
+    @property
+    def more(self) -> int:
+        """Unfinished jobs that are not shown one by one."""
+        return self.running + self.waiting - len(self.jobs)
+
+    @property
+    def rate(self) -> float:
+        """Images a second, from what is busy and what one image has taken there of late."""
+        return sum(lane.busy / lane.typical for lane in self.lanes if lane.typical and lane.state == "ready")
+
+    def remaining(self, job: JobRow) -> float | None:
+        """Seconds until a job has ended, as far as its back ends have learned what an image takes; None: not known.
+
+        Jobs take turns image by image: until a job of n images ends, each other one has had at most n turns.
+        """
+        left = _left(job)
+        pool = [lane for lane in self.lanes if lane.name in job.backends and lane.typical and lane.state == "ready"]
+        rate = sum(lane.slots / lane.typical for lane in pool if lane.typical)
+        if self.holder is None or not rate or not left:
+            return None
+        rivals = [other for other in self.sharing if other.id != job.id and set(other.backends) & set(job.backends)]
+        before = sum(
+            _left(other) if other.priority > job.priority else min(_left(other), left)
+            for other in rivals
+            if other.priority >= job.priority
+        )
+        return (left + before) / rate
+
+    def cost(self, days: Sequence[Day]) -> float | None:
+        """What GPU time has cost; None where no price is known or nothing was used."""
+        paid = [day for day in days if day.backend in self.prices and day.gpu_seconds]
+        return sum(day.gpu_seconds / 3600 * self.prices[day.backend] for day in paid) if paid else None
+
+
+def overview(config: Config, catalogue: Catalogue, label: str | None) -> Overview:
+    """Look at everything once.
+
+    Raises:
+        IndexTrouble: there is no index, or it cannot be read.
+    """
+    at = now()
+    sharing = catalogue.unfinished(MOST_WEIGHED)
+    running, waiting = (
+        catalogue.jobs(None, statuses=(status,), label=label, limit=1).total for status in ("running", "queued")
+    )
+    return Overview(
+        workspace=config.root.name,
+        at=at,
+        holder=holder(config.state),
+        summary=catalogue.summary(now=at),
+        running=running,
+        waiting=waiting,
+        jobs=sharing[:MOST_JOBS] if label is None else catalogue.unfinished(MOST_JOBS, label),
+        sharing=sharing,
+        lanes=catalogue.lanes(),
+        troubles=catalogue.troubles(),
+        rejected=_rejected(config.jobs / "rejected"),
+        prices=prices(config),
+    )
+
+
+def prices(config: Config) -> dict[str, float]:
+    """What an hour costs, for the back ends that say so."""
+    return {name: one.price_per_hour for name, one in config.backends.items() if one.price_per_hour is not None}
+
+
+def ended(job: JobRow) -> int:
+    """How many of a job's images have ended."""
+    return job.quantity - _left(job)
+
+
+def spoilt(job: JobRow) -> list[str]:
+    """The images that have no picture, counted in words: `2 placeholders`."""
+    words = {"placeholder": ("placeholder", "placeholders"), "failed": ("failed",) * 2, "cancelled": ("cancelled",) * 2}
+    return [f"{n} {forms[n > 1]}" for kind, forms in words.items() if (n := job.counts[kind])]
+
+
+def _left(job: JobRow) -> int:
+    return job.counts["queued"] + job.counts["running"]
+
+
+def _rejected(folder: Path) -> list[Rejected]:
+    found = []
+    for file in folder.glob("*.error.txt"):
+        try:  # its owner may mend and move it while we look
+            found.append((file.stat().st_mtime, file.name, file.read_text(errors="replace")))
+        except OSError:
+            continue
+    return [
+        Rejected(name.removesuffix(".error.txt"), (text.splitlines() or [name])[0]) for _, name, text in sorted(found)
+    ]

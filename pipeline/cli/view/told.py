@@ -1,0 +1,58 @@
+"""The overview for programs."""
+
+from typing import Any
+
+from pipeline.cli.view.overview import Overview
+from pipeline.clock import rfc3339
+
+
+def told(overview: Overview) -> dict[str, Any]:
+    """Return it as JSON values."""
+    summary = overview.summary
+    return {
+        "workspace": overview.workspace,
+        "at": rfc3339(overview.at),
+        "daemon": {"pid": overview.holder.pid, "since": overview.holder.since} if overview.holder else None,
+        "jobs": {"running": overview.running, "queued": overview.waiting},
+        "imagesPerMinute": round(overview.rate * 60, 2),
+        "images": dict(summary.images),
+        "retrying": summary.retrying,
+        "spool": {"images": summary.to_store, "bytes": summary.spool_bytes},
+        "unfinished": [
+            {
+                "jobId": job.id, "status": job.status, "reason": job.reason, "requestedCount": job.quantity,
+                "counts": dict(job.counts), "remainingSeconds": _rounded(overview.remaining(job)),
+            }
+            for job in overview.jobs
+        ],
+        "backends": [
+            {
+                "name": lane.name, "state": lane.state, "slots": lane.slots, "busy": lane.busy, "waiting": lane.waiting,
+                "typicalSeconds": lane.typical, "reason": lane.reason, "nextTry": _moment(lane.next_try),
+            }
+            for lane in overview.lanes
+        ],
+        "troubles": [
+            {
+                "what": trouble.what, "reason": trouble.reason, "since": rfc3339(trouble.since),
+                "nextTry": _moment(trouble.next_try),
+            }
+            for trouble in overview.troubles
+        ],
+        "today": [
+            {
+                "backend": day.backend, "done": day.done, "placeholder": day.placeholder, "failed": day.failed,
+                "gpuSeconds": round(day.gpu_seconds, 3), "cost": _rounded(overview.cost([day])),
+            }
+            for day in summary.today
+        ],
+        "rejected": [file.name for file in overview.rejected],
+    }  # fmt: skip
+
+
+def _moment(at: int | None) -> str | None:
+    return None if at is None else rfc3339(at)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
