@@ -22,6 +22,7 @@ class Dropped:
 
     path: Path
     job_id: str
+    at: int  # milliseconds: older files of its name are not this one
 
 
 def drop(
@@ -38,13 +39,14 @@ def drop(
         OSError: nothing was left in the folder.
     """
     file = _job_file_name(name)
+    at = clock()
     spec = parse_job(data, file=file)
     job_id = spec.id
     if job_id is None:
-        job_id = new_job_id(split(file)[0], now=clock(), draw=draw or random.Random(), ending=_ENDING)
+        job_id = new_job_id(split(file)[0], now=at, draw=draw or random.Random(), ending=_ENDING)
         data = with_id(data, job_id, file=file)
     make_folder(jobs)
-    return Dropped(_write(jobs, file, data), job_id)
+    return Dropped(_write(jobs, file, data), job_id, at)
 
 
 def with_id(data: bytes, job_id: str, *, file: str) -> bytes:

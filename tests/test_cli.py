@@ -101,7 +101,7 @@ def test_the_configuration_is_found_by_option_before_and_after_the_command(works
 
 def test_schemas_are_printed(workspace):
     assert "character" in json.loads(call("schema").output)["properties"]
-    assert "backends" in json.loads(call("schema", "--config").output)["properties"]
+    assert "backends" in json.loads(call("schema", "--config", "--json").output)["properties"]
 
 
 def test_tokens_are_made_listed_and_revoked(workspace):
@@ -141,6 +141,22 @@ def test_validate_prints_the_plan(workspace):
     assert "mary_image_4  seed 10  at sea" in answer.output
     (told,) = json.loads(call("validate", "jobs/m.yaml", "--plan", "--json").output)
     assert [image["filename"] for image in told["images"]] == [f"mary_image_{n}" for n in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("character", "begins"),
+    [
+        ("Mary", "mary_image_3"),  # by its slug, whatever its id
+        ("'123'", "mary_image_3"),
+        ("{id: '123'}", "mary_image_3"),
+        ("{id: '77', name: Mary}", "mary-2_image_1"),
+        ("{name: Mary, owner: bob}", "mary_image_1"),
+    ],
+)
+def test_the_plan_goes_on_where_the_character_stands(worked_for_123, character, begins):
+    drop(worked_for_123, "p.yaml", f"character: {character}\nprompt: x\n{SMALL}")
+    (told,) = json.loads(call("validate", "jobs/p.yaml", "--plan", "--json").output)
+    assert told["images"][0]["filename"] == begins
 
 
 def test_validate_refuses_with_the_place(workspace):
@@ -226,6 +242,14 @@ def test_once_works_off_what_is_there_and_tells_by_its_exit_code(workspace):
 
 
 @pytest.fixture
+def worked_for_123(workspace):
+    """A workspace with two images of a character whose id is not its slug."""
+    drop(workspace, "a.yaml", f"character: {{id: '123', name: Mary}}\nprompt: x\nquantity: 2\n{SMALL}")
+    call("run", "--once")
+    return workspace
+
+
+@pytest.fixture
 def worked(workspace):
     """A workspace with a done job and one placeholder in it."""
     drop(workspace, "a.yaml", f"id: a\ncharacter: Mary\nprompt: [in a garden, at sea]\nseed: 12\nlabels: [x]\n{SMALL}")
@@ -247,10 +271,26 @@ def test_status_shows_the_whole_and_one_job(worked):
     assert call("status", "nobody").exit_code == 2
 
 
-def test_status_before_anything_ran_says_what_to_do(workspace):
-    answer = call("status")
-    assert answer.exit_code == 2
-    assert "there is no index" in answer.output
+@pytest.mark.parametrize(
+    "words",
+    ["status", "status a", "status --json", "gallery", "gallery --json", "gallery mary", "gallery mary 1 --as-job",
+     "verify --json", "export mary out", "backup copy.db", "remove mary 1"],
+)  # fmt: skip
+def test_before_anything_ran_what_reads_the_index_says_what_to_do(workspace, words):
+    answer = call(*words.split())
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    assert "there is no index" in answer.stderr
+    assert isinstance(answer.exception, SystemExit)
+
+
+def test_a_mended_file_is_no_longer_told_as_rejected(workspace):
+    drop(workspace, "a.yaml", f"character: Mary\nprompt: x\nquantty: 1\n{SMALL}")
+    drop(workspace, "b.yaml", f"character: Mary\nprompt: x\nquantitee: 1\n{SMALL}")
+    call("run", "--once")
+    assert json.loads(call("status", "--json").output)["rejected"] == ["a", "b"]
+    (workspace / "jobs/rejected/b.yaml").rename(workspace / "elsewhere.yaml")
+    assert json.loads(call("status", "--json").output)["rejected"] == ["a"]
+    assert "1 rejected: a.yaml:3:1" in call("status").output
 
 
 def test_gallery_lists_characters_images_and_one(worked):
@@ -320,6 +360,13 @@ def test_waiting_for_a_submitted_job_shows_its_end(workspace):
         declined = call("submit", "--character-id", "mary", "--owner", "eve", "--prompt", "x", "--wait")
         assert declined.exit_code == 1
         assert "rejected:" in declined.output
+        again = ("submit", "--id", "one", "--width", "64", "--height", "64", "--wait", "--json", "--character", "Mary")
+        assert call(*again, "--prompt", "x").exit_code == 0
+        assert json.loads(call(*again, "--prompt", "x").stdout)["data"]["generatedCount"] == 1
+        other = call(*again, "--prompt", "y")
+        assert other.exit_code == 1
+        assert json.loads(other.stdout)["code"] == "rejected"
+        assert "different content" in other.stderr
     finally:
         daemon.terminate()
         assert daemon.wait(15) == 0
@@ -331,6 +378,8 @@ def test_waiting_without_a_daemon_ends_with_a_hint(workspace):
     answer = call("submit", "--character", "Mary", "--prompt", "x", "--wait", "--patience", "0.3")
     assert answer.exit_code == 1
     assert "is `pipeline run` running for this folder?" in answer.output
+    told = json.loads(call("submit", "--character", "M", "--prompt", "x", "--wait", "--patience", "0", "--json").stdout)
+    assert (told["success"], told["code"]) == (False, "not_taken")
 
 
 def test_durations_are_said_as_people_say_them():

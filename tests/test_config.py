@@ -191,6 +191,23 @@ def test_references_to_the_environment(load):
     assert (styled.prompt, styled.backend) == ("${a} 7", ("sketch",))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "store: {cloud_name: ${C}, api_key: ${K}, api_secret: ${S:-https://x/?a=b}}",
+        "store: { api_secret: '${S:-https://x/?a=b}', api_key: ${K} , cloud_name: ${C}}",
+        'store: {cloud_name: "${C}", api_key: ${K},\n  api_secret: ${S:-https://x/?a=b}\n}',
+    ],
+)
+def test_a_reference_needs_no_quotes_between_brackets(load, text):
+    store = load(text, {"C": "demo", "K": "key"}).store
+    assert isinstance(store, CloudinaryConfig)
+    said = (store.cloud_name, store.api_key.get_secret_value(), store.api_secret.get_secret_value())
+    assert said == ("demo", "key", "https://x/?a=b")
+    styles = load("styles: {s: {labels: [${A}, x${A}y, '${B:-b}'], prompt: '{prompt} {${A}}'}}", {"A": "a"}).styles
+    assert (styles["s"].labels, styles["s"].prompt) == (("a", "xay", "b"), "{prompt} {a}")
+
+
 def test_what_the_environment_holds_is_data_and_no_yaml(load):
     assert load("styles: {s: {prompt: '${P}'}}", {"P": "a: [b]\n${Q}"}).styles["s"].prompt == "a: [b]\n${Q}"
 

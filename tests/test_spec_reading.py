@@ -83,8 +83,14 @@ def test_nesting_of_fifty_is_read_and_of_fifty_one_refused(reader):
 )
 def test_a_megabyte_of_nesting_is_refused_quickly(reader, data):
     started = time.process_time()
-    refusal(data, reader)
+    assert refusal(data, reader).message
     assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("reader", [read_yaml, read_json])
+def test_brackets_past_what_the_parser_itself_takes_are_told_the_same(reader):
+    said = refusal(b"[" * 100_000, reader)
+    assert (said.message, said.expected) == ("nested more than 50 deep", "a flatter file; nothing was built")
 
 
 @pytest.mark.parametrize("reader", [read_yaml, read_json])
@@ -111,6 +117,7 @@ def test_one_byte_more_than_a_mebibyte_is_refused(reader):
         (b"\xef\xbb\xbf", (1, 1), "the file is empty"),
         (b"# nothing\n", (1, 1), "the file holds nothing but comments"),
         ("a: b".encode("utf-16"), (1, 1), "the file is UTF-16"),
+        ("a: b".encode("utf-32"), (1, 1), "the file is UTF-32"),
         (b"a: b\n\xc3\xa9: \xff", (2, 4), "byte 0xff is not UTF-8"),
         (b"a: \xed\xa0\x80", (1, 4), "byte 0xed is not UTF-8"),
         (b"a: b\nc: \x00", (2, 4), "character U+0000 may not stand in YAML"),

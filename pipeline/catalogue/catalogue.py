@@ -11,6 +11,7 @@ from pipeline import clock
 from pipeline.catalogue import cursor, figures, gallery, jobs, verify
 from pipeline.catalogue.connection import Reading
 from pipeline.catalogue.gallery import Filter
+from pipeline.catalogue.outlook import outlook
 from pipeline.catalogue.values import (
     CharacterRow,
     Day,
@@ -27,7 +28,7 @@ from pipeline.catalogue.values import (
     TroubleRow,
 )
 from pipeline.errors import IndexTrouble
-from pipeline.model import Stored
+from pipeline.model import Job, Stored
 
 _SELECT_CHARACTER = """
 SELECT characters.row, characters.id, characters.name, owners.id, characters.slug, characters.embedding,
@@ -58,6 +59,11 @@ class Catalogue:
         with self._reading.snapshot() as connection:
             row = connection.execute(f"{_SELECT_CHARACTER} WHERE characters.id = ?", (character_id,)).fetchone()
             return None if row is None else _character_row(connection, row)
+
+    def outlook(self, job: Job) -> tuple[str, int]:
+        """Tell the slug and the first number that a job's images would get if it were taken now."""
+        with self._reading.snapshot() as connection:
+            return outlook(connection, job)
 
     def characters(self, owner: str | None, *, limit: int = 1_000, after: str | None = None) -> Page[CharacterRow]:
         """Return characters, the latest first seen first; `owner` None: everybody's.

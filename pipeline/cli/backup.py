@@ -5,9 +5,8 @@ from pathlib import Path
 import click
 
 from pipeline.backing_up import back_up
-from pipeline.cli.common import FAILED, as_json, configured, say_json
+from pipeline.cli.common import as_json, configured, say_json
 from pipeline.config import Config
-from pipeline.errors import IndexTrouble
 
 
 @click.command(short_help="Copy the index into a file, also while the daemon works.")
@@ -26,11 +25,7 @@ def backup(config: Config, file: Path, *, as_json: bool) -> None:
       pipeline backup /mnt/backup/index.db --json
     """
     target = file.absolute()
-    try:
-        size = back_up(config.state / "index.db", target)
-    except IndexTrouble as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(FAILED) from None
+    size = back_up(config.state / "index.db", target)
     if as_json:
         say_json({"file": str(target), "bytes": size})
     else:

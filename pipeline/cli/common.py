@@ -11,7 +11,7 @@ import click
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import Config, load_config
-from pipeline.errors import HeldElsewhere, UserError
+from pipeline.errors import HeldElsewhere, IndexTrouble, SpoolTrouble, UserError
 from pipeline.spec.types import Duration
 
 FAILED = 1
@@ -41,8 +41,8 @@ class complaints:  # noqa: N801  # reads as a sentence: with complaints()
         """Begin."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        """Turn a UserError into a message; that somebody else holds a folder is no fault of the call."""
-        if isinstance(error, HeldElsewhere):
+        """Turn a UserError into a message; a folder held elsewhere, or in trouble, is no fault of the call."""
+        if isinstance(error, HeldElsewhere | IndexTrouble | SpoolTrouble):
             click.echo(str(error), err=True)
             raise SystemExit(FAILED)
         if isinstance(error, UserError):

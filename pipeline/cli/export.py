@@ -14,7 +14,6 @@ from pipeline.catalogue import Catalogue, Filter, GalleryRow
 from pipeline.cli.common import FAILED, as_json, configured, refuse, say_json
 from pipeline.clock import now
 from pipeline.config import Config
-from pipeline.errors import IndexTrouble
 from pipeline.files import make_folder, write_durably
 from pipeline.gallery import views
 from pipeline.ports import Delivery
@@ -94,11 +93,7 @@ def copy_out(
 
 
 def _rows(catalogue: Catalogue, character: str) -> list[GalleryRow]:
-    try:
-        rows = list(_pages(catalogue, character))
-    except IndexTrouble as error:
-        refuse(str(error))
-    return sorted(rows, key=lambda row: row.number)
+    return sorted(_pages(catalogue, character), key=lambda row: row.number)
 
 
 def _pages(catalogue: Catalogue, character: str) -> Iterator[GalleryRow]:

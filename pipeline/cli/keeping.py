@@ -6,7 +6,6 @@ from pipeline.catalogue import Catalogue
 from pipeline.cli.common import FAILED, as_json, configured, refuse
 from pipeline.cli.steering import give
 from pipeline.config import Config
-from pipeline.errors import IndexTrouble
 from pipeline.orders.kinds import Favorite, Remove, make_order
 
 _numbers = click.argument("numbers", nargs=-1, required=True, type=click.IntRange(1), metavar="NUMBER...")
@@ -64,10 +63,7 @@ def remove(config: Config, character: str, numbers: tuple[int, ...], *, yes: boo
 def _ask(config: Config, character: str, numbers: tuple[int, ...]) -> None:
     catalogue = Catalogue(config.state / "index.db")
     for number in numbers:
-        try:
-            row = catalogue.image(character, number)
-        except IndexTrouble as error:
-            refuse(str(error))
+        row = catalogue.image(character, number)
         if row is None:
             refuse(f"{character} has no image {number}; `pipeline gallery {character}` lists what there is")
         place = (row.stored.path or row.public_id) if row.stored else "nothing is stored"

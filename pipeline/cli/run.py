@@ -8,9 +8,8 @@ import click
 import trio
 
 from pipeline import daemon
-from pipeline.cli.common import DURATION, FAILED, configured
+from pipeline.cli.common import DURATION, configured
 from pipeline.config import Config
-from pipeline.errors import IndexTrouble
 from pipeline.log import set_up_logging
 
 LENT = 12 * 3600.0  # seconds that the address shown in a terminal opens the gallery
@@ -40,11 +39,7 @@ def run(config: Config, *, once: bool, patience: float, verbose: bool) -> None:
             f"No pipeline.yaml here: running on the defaults in {config.root} (`pipeline init` writes one).", err=True
         )
     click.echo(f"Watching {config.jobs}", err=True)
-    try:
-        outcome = trio.run(partial(daemon.run, config, once=once, patience=patience, started=partial(_greet, config)))
-    except IndexTrouble as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(FAILED) from None
+    outcome = trio.run(partial(daemon.run, config, once=once, patience=patience, started=partial(_greet, config)))
     if once:
         raise SystemExit(outcome.exit_code)
 

@@ -9,7 +9,8 @@ from pipeline.spec.schema import job_schema
 
 @click.command(short_help="Print the JSON Schema of job files or of the configuration.")
 @click.option("--config", "of_config", is_flag=True, help="The schema of pipeline.yaml instead.")
-def schema(of_config: bool) -> None:  # click hands flags over by name
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs: it always is.")
+def schema(*, of_config: bool, as_json: bool) -> None:  # taken as by every command that reads
     """Print the JSON Schema of job files.
 
     \b

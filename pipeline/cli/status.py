@@ -17,7 +17,6 @@ from pipeline.cli.view.one_job import OneJob
 from pipeline.cli.view.overview import Overview, overview, prices
 from pipeline.cli.view.told import told
 from pipeline.config import Config
-from pipeline.errors import IndexTrouble
 
 REDRAWN = 0.5  # seconds
 
@@ -51,8 +50,6 @@ def status(config: Config, job: str | None, *, watch: bool, label: str | None, a
             _one(config, catalogue, job, watch=watch, as_json=as_json)
         else:
             _all(config, catalogue, label, watch=watch, as_json=as_json)
-    except IndexTrouble as error:
-        refuse(str(error))
     except KeyboardInterrupt:
         return
 

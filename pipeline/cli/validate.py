@@ -66,15 +66,11 @@ def _name(job: Job) -> str:
 
 
 def _first_number(config: Config, job: Job) -> tuple[str, int]:
-    """The slug and the number the job would begin at if it were taken now; only the index knows for certain."""
-    slug = naming.slugify(_name(job))
+    """The slug and the number that the job would begin at if it were taken now."""
     try:
-        character = Catalogue(config.state / "index.db").character(job.character.id or slug)
-    except IndexTrouble:
-        return slug, 1
-    if character is None:
-        return slug, 1
-    return character.slug or slug, sum(character.counts.values()) + 1
+        return Catalogue(config.state / "index.db").outlook(job)
+    except IndexTrouble:  # nothing was ever taken here
+        return naming.slugify(_name(job)), 1
 
 
 def _planned(config: Config, job: Job, bindings: list[tuple[str, list[str]]]) -> dict[str, object]:

@@ -7,7 +7,7 @@ from pipeline.audit import audit_files, audit_store
 from pipeline.catalogue import Catalogue, Problem
 from pipeline.cli.common import FAILED, as_json, configured, say_json
 from pipeline.config import Config, LocalConfig
-from pipeline.errors import HeldElsewhere, IndexTrouble, StoreError
+from pipeline.errors import HeldElsewhere, StoreError
 from pipeline.locks import hold
 from pipeline.stores.opening import open_store
 
@@ -33,7 +33,7 @@ def verify(config: Config, *, with_store: bool, as_json: bool) -> None:
         )
         if with_store:
             problems += trio.run(_against_store, config, catalogue)
-    except (IndexTrouble, StoreError) as error:
+    except StoreError as error:
         click.echo(str(error), err=True)
         raise SystemExit(FAILED) from None
     if as_json:

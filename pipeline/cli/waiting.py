@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.catalogue import Catalogue
+from pipeline.catalogue import Catalogue, success
 from pipeline.cli.common import FAILED, say_json
 from pipeline.cli.progress import JobBars
 from pipeline.config import Config
@@ -14,6 +14,7 @@ from pipeline.errors import IndexTrouble
 from pipeline.submit import Dropped
 
 LOOKS = 0.2  # seconds between two looks at the index
+COARSE = 100  # milliseconds that a file's date may be behind the clock
 BAD_ENDS = ("placeholder", "failed", "cancelled")
 
 
@@ -25,6 +26,7 @@ class _Followed:
         self.version = -1
         self.stirred_at = now
         self.outcome: str | None = None  # a sentence where it ended badly, "" where all is well
+        self.code = ""  # of the answer, where there is no job to tell of
 
 
 def follow(config: Config, dropped: Sequence[Dropped], *, patience: float, as_json: bool) -> int:
@@ -56,10 +58,14 @@ def _look(catalogue: Catalogue, folder: Path, job: _Followed, bars: JobBars | No
         row = catalogue.job(job_id)
     except IndexTrouble:  # no daemon has made one yet
         row = None
-    if row is None:
-        job.outcome = _rejection(folder, job.dropped)
-        if job.outcome is None and now - job.stirred_at > patience:
+    untouched = job.dropped.path.exists()  # so a job of that id is an earlier one
+    if not untouched and (reason := _rejection(folder, job.dropped)) is not None:
+        job.outcome, job.code = reason, "rejected"
+        return
+    if row is None or untouched:
+        if now - job.stirred_at > patience:
             job.outcome = f"{job_id}: nobody has taken {job.dropped.path}; is `pipeline run` running for this folder?"
+            job.code = "not_taken"
         return
     if row.version != job.version:
         job.version, job.stirred_at = row.version, now
@@ -73,12 +79,11 @@ def _look(catalogue: Catalogue, folder: Path, job: _Followed, bars: JobBars | No
 
 
 def _rejection(folder: Path, dropped: Dropped) -> str | None:
-    """Return the reason beside a rejected file of this drop; None while it is not there."""
-    if dropped.path.exists():
-        return None
+    """Return the reason beside this drop's file in `rejected`; None while it is not there."""
     for text in sorted((folder / "rejected").glob(f"{dropped.path.stem}*.error.txt"), reverse=True):
         spec = next(iter(text.parent.glob(text.name.removesuffix(".error.txt") + ".[yj]*")), None)
-        if spec is not None and dropped.job_id in spec.read_text(errors="replace"):
+        fresh = spec is not None and spec.stat().st_mtime * 1000 > dropped.at - COARSE
+        if spec is not None and fresh and dropped.job_id in spec.read_text(errors="replace"):
             return f"rejected: {text.read_text().strip()}"
     return None
 
@@ -88,6 +93,6 @@ def _result(catalogue: Catalogue, job: _Followed) -> dict[str, object]:
         data = catalogue.result(job.dropped.job_id)
     except IndexTrouble:
         data = None
-    if data is None:
-        return {"success": False, "error": job.outcome, "code": "rejected" if job.outcome else "unknown"}
-    return {"success": data["generatedCount"] > 0, "data": data}
+    if job.code or data is None:
+        return {"success": False, "error": job.outcome, "code": job.code or "unknown"}
+    return {"success": success(data), "data": data}

@@ -43,7 +43,7 @@ def load_config(path: Path | None, *, environ: Environ[str, str]) -> Config:
     if _ONLY_COMMENTS.fullmatch(data):
         return _checked(Mapping(1, 1), Source(str(file), "", redact=True), file, environ)
     try:
-        root, source = read_yaml(data, source=str(file), redact=True)
+        root, source = read_yaml(data, source=str(file), redact=True, references=True)
     except SpecError as error:
         raise ConfigError(str(error)) from error
     if not isinstance(root, Mapping):

@@ -76,6 +76,12 @@ class Tree:
         """Return the error for one complaint about the whole file."""
         return SpecError([self.source.complaint(line, column, message, expected)])
 
+    def too_deep(self, line: int, column: int) -> SpecError:
+        """Return the error for nesting that goes down too far."""
+        return self.refuse(
+            line, column, f"nested more than {DEEPEST_NESTING} deep", "a flatter file; nothing was built"
+        )
+
     def add(self, node: Node) -> None:
         """Put a node where the parser is."""
         self._values += 1
@@ -102,9 +108,7 @@ class Tree:
     def open(self, node: Sequence | Mapping) -> None:
         """Begin a list or a mapping."""
         if len(self._open) >= DEEPEST_NESTING:
-            raise self.refuse(
-                node.line, node.column, f"nested more than {DEEPEST_NESTING} deep", "a flatter file; nothing was built"
-            )
+            raise self.too_deep(node.line, node.column)
         self.add(node)
         self._open.append(node)
         self._keys.append(None)
@@ -137,9 +141,10 @@ def decoded(data: bytes, file: str, *, json: bool, redact: bool = False) -> Sour
     if len(data) > LARGEST_FILE:
         size = f"{len(data) / LARGEST_FILE:.1f} MiB"
         raise SpecError([Source(file, "").complaint(1, 1, f"the file is too large ({size})", "at most 1 MiB")])
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")):
+        wide = "UTF-32" if data[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff") else "UTF-16"
         raise SpecError(
-            [Source(file, "").complaint(1, 1, "the file is UTF-16", "UTF-8: save it again with that encoding")]
+            [Source(file, "").complaint(1, 1, f"the file is {wide}", "UTF-8: save it again with that encoding")]
         )
     body = data.removeprefix(BOM)
     try:

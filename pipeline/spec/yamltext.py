@@ -14,10 +14,25 @@ from pipeline.spec.nodes import Mapping, Node, Scalar, Sequence, Tree, decoded
 _PARSER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _UNREADABLE = re.compile("[^\t\n\r -~\x85\xa0-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _ONE_FILE_ONE_JOB = "one file is one job: put the second one into a file of its own"
+_TOO_DEEP = "exceeded maximum nesting depth"  # libyaml's own limit, which it meets by looking ahead
+
+# To YAML the braces of `${NAME}` are brackets of its own; these stand for them, which Unicode promises never to use.
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*(?::-[^{}'\"\r\n]*)?)\}")
+_VEILED = "$\ufdd0\\1\ufdd1"
+_UNVEIL = str.maketrans("\ufdd0\ufdd1", "{}")
 
 
-def read_yaml(data: bytes, *, source: str, redact: bool = False, loader: Any = _PARSER) -> tuple[Node, Source]:  # noqa: ANN401  # libyaml's and the pure one share no base
+def read_yaml(
+    data: bytes,
+    *,
+    source: str,
+    redact: bool = False,
+    references: bool = False,
+    loader: Any = _PARSER,  # noqa: ANN401  # libyaml's and the pure one share no base
+) -> tuple[Node, Source]:
     """Read one YAML document; return its root and the text to quote complaints from.
+
+    With `references`, `${NAME}` needs no quotes between brackets.
 
     Raises:
         SpecError: whatever the bytes are, if they are not one plain YAML document within the limits.
@@ -29,7 +44,10 @@ def read_yaml(data: bytes, *, source: str, redact: bool = False, loader: Any = _
         line, column = text.place(unreadable.start())
         raise tree.refuse(line, column, f"character U+{ord(unreadable[0]):04X} may not stand in YAML", "printable text")
     try:
-        _build(text.text, tree, loader)
+        if references:
+            _build(_REFERENCE.sub(_VEILED, text.text), tree, loader, _UNVEIL)
+        else:
+            _build(text.text, tree, loader, {})
     except yaml.MarkedYAMLError as error:
         raise _syntax(error, tree) from error
     except yaml.YAMLError as error:
@@ -39,10 +57,10 @@ def read_yaml(data: bytes, *, source: str, redact: bool = False, loader: Any = _
     return tree.root, text
 
 
-def _build(text: str, tree: Tree, loader: Any) -> None:  # noqa: ANN401  # likewise
+def _build(text: str, tree: Tree, loader: Any, meant: dict[int, int]) -> None:  # noqa: ANN401  # likewise
     for event in yaml.parse(text, Loader=loader):
         if isinstance(event, events.ScalarEvent):
-            tree.add(Scalar(event.value, not event.style, *_node_place(event, event.tag, tree)))
+            tree.add(Scalar(event.value.translate(meant), not event.style, *_node_place(event, event.tag, tree)))
         elif isinstance(event, events.MappingStartEvent):
             tree.open(Mapping(*_node_place(event, event.tag, tree)))
         elif isinstance(event, events.SequenceStartEvent):
@@ -76,6 +94,8 @@ def _syntax(error: yaml.MarkedYAMLError, tree: Tree) -> SpecError:
     at_the_end = mark is not None and mark.index >= len(tree.source.text.rstrip())
     line, column = _place(error.context_mark if at_the_end and error.context_mark else mark)
     problem = error.problem or str(error)
+    if problem == _TOO_DEEP:
+        return tree.too_deep(line, column)
     complaint = tree.source.complaint(line, column, f"not readable as YAML: {problem}")
     return tree.refuse(line, column, complaint.message, _remedy(problem, complaint.source_line))
 

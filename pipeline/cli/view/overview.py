@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.catalogue import Catalogue, Day, JobRow, Lane, Summary, TroubleRow
 from pipeline.clock import now
 from pipeline.config import Config
+from pipeline.inbox.names import EXTENSIONS
 from pipeline.locks import Holder, holder
 
 MOST_JOBS = 10  # are shown one by one
@@ -120,12 +121,14 @@ def _left(job: JobRow) -> int:
 
 
 def _rejected(folder: Path) -> list[Rejected]:
+    """Look for reasons with their job file beside them still: one that was mended and moved leaves its own behind."""
     found = []
     for file in folder.glob("*.error.txt"):
+        name = file.name.removesuffix(".error.txt")
+        if not any((folder / f"{name}{extension}").exists() for extension in EXTENSIONS):
+            continue
         try:  # its owner may mend and move it while we look
-            found.append((file.stat().st_mtime, file.name, file.read_text(errors="replace")))
+            found.append((file.stat().st_mtime, name, file.read_text(errors="replace")))
         except OSError:
             continue
-    return [
-        Rejected(name.removesuffix(".error.txt"), (text.splitlines() or [name])[0]) for _, name, text in sorted(found)
-    ]
+    return [Rejected(name, (text.splitlines() or [name])[0]) for _, name, text in sorted(found)]

@@ -1,0 +1,44 @@
+"""What a job that is not taken yet would be numbered from, by the rules of acceptance; only the ledger decides."""
+
+import sqlite3
+from itertools import count
+
+from pipeline import naming
+from pipeline.model import Job
+
+
+def outlook(connection: sqlite3.Connection, job: Job) -> tuple[str, int]:
+    """Return the slug and the first number that the job's images would get now."""
+    found = _character(connection, job)
+    if found is None:
+        return _free_slug(connection, job), 1
+    row, slug, wish = found
+    given = connection.execute("SELECT count(*) FROM images WHERE character = ?", (row,)).fetchone()[0]
+    return slug or wish, given + 1
+
+
+def _character(connection: sqlite3.Connection, job: Job) -> tuple[int, str | None, str] | None:
+    select = "SELECT row, slug, wish FROM characters WHERE"
+    if job.character.id is not None:
+        found: tuple[int, str | None, str] | None = connection.execute(
+            f"{select} id = ?", (job.character.id,)
+        ).fetchone()
+        return found
+    name = job.character.name or ""
+    return connection.execute(  # type: ignore[no-any-return]  # as the columns are
+        f"{select} owner = (SELECT row FROM owners WHERE id = ?1) AND (id = ?2 OR slug = ?3 OR wish = ?3) "
+        "ORDER BY id = ?2 DESC, slug = ?3 DESC, row LIMIT 1",
+        (job.owner or job.default_owner, name, naming.slugify(name)),
+    ).fetchone()
+
+
+def _free_slug(connection: sqlite3.Connection, job: Job) -> str:
+    taken = {
+        slug
+        for (slug,) in connection.execute(
+            "SELECT slug FROM characters WHERE owner = (SELECT row FROM owners WHERE id = ?)",
+            (job.owner or job.default_owner,),
+        )
+    }
+    wish = naming.slugify(job.character.name or job.character.id or "")
+    return next(slug for slug in (naming.with_suffix(wish, n) for n in count(1)) if slug not in taken)
