@@ -90,7 +90,8 @@ async def studio(tmp_path):
         await ledger.accept([job(f"later-{n}", "john", backends=("xl",), labels=("spring",)) for n in range(10)])
         await ledger.note_lane(LaneState("pod", "ready", 2, 2, 53, 11.0))
         await ledger.note_lane(LaneState("xl", "down", 60, 0, 24, None, "proxy 404: pod stopped?", AT + 20_000))
-    (tmp_path / "jobs/rejected/mary2.yaml.error.txt").write_text('mary2.yaml:3:1: unknown key "quantty"\n  more\n')
+    (tmp_path / "jobs/rejected/mary2.yaml").write_text("quantty: 1\n")
+    (tmp_path / "jobs/rejected/mary2.error.txt").write_text('mary2.yaml:3:1: unknown key "quantty"\n  more\n')
     return made
 
 
