@@ -12,7 +12,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from pipeline.backends.scrub import scrub
+from pipeline.scrub import scrub
 
 MOST_A_MINUTE = 60  # lines of one kind; `status` and the index tell the whole of it
 _MINUTE = 60.0

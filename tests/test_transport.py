@@ -10,7 +10,6 @@ import trio
 
 from pipeline.backends.answers import Answer
 from pipeline.backends.clients import is_private, open_clients, tls
-from pipeline.backends.scrub import scrub
 from pipeline.backends.transport import LARGE, Service, encoded
 from pipeline.errors import (
     AcceptanceUnknown,
@@ -20,6 +19,7 @@ from pipeline.errors import (
     NotAccepted,
     Unavailable,
 )
+from pipeline.scrub import scrub
 from tests.support.loopback import Emulator, Reply, Weather, page, said, served, transport
 
 KEY = "rpa_0SECRETSECRETSECRET"

@@ -9,9 +9,11 @@ from email.utils import parsedate_to_datetime
 import orjson
 import trio
 
-from pipeline.backends.scrub import scrub
+from pipeline.scrub import scrub
 
 LONGEST_PAUSE = 3600.0  # seconds of `Retry-After` that are believed
+LONGEST_RUN = 30 * 86_400_000  # milliseconds of work that are believed
+LONGEST_ID = 200  # characters of a service's own name for a submission
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,15 @@ class Answer:
         return self.body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
     def json(self) -> object:
-        """Parse the body, NaN and Infinity included.
+        """Parse the body, NaN and Infinity included; halves of characters become question marks.
 
         Raises:
-            ValueError: it is empty, cut short, or no JSON.
+            ValueError: it is empty, cut short, nested too deep, or no JSON.
         """
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
-            return json.loads(self.body)
+            return _leniently(self.body)
 
     def words(self, secrets: Sequence[str] = ()) -> str:
         """Return what it says, for an error message."""
@@ -62,6 +64,27 @@ class Answer:
             except (ValueError, TypeError, OverflowError):
                 return None
         return min(max(seconds, 0.0), LONGEST_PAUSE) if math.isfinite(seconds) else None
+
+
+def is_id(text: str) -> bool:
+    """Whether a service may call a submission so: it goes into the index, the log and a path."""
+    return 0 < len(text) <= LONGEST_ID and text.isascii() and text.isprintable()
+
+
+def seconds(milliseconds: object) -> float | None:
+    """Read a duration that a service tells; None for what is none."""
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
+        return None
+    return max(milliseconds, 0) / 1000 if milliseconds <= LONGEST_RUN else None  # NaN is not less either
+
+
+def _leniently(body: bytes) -> object:
+    """What orjson refuses and services write: NaN, Infinity, and half a character."""
+    try:
+        whole = json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
+        return json.loads(whole)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 async def read_at_most(limit: int, chunks: AsyncIterator[bytes]) -> bytes | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.backends.answers import is_id, seconds
 from pipeline.errors import AttemptFailed
 
 _ENDS = ("execution_success", "execution_error", "execution_interrupted")
@@ -54,7 +55,7 @@ class Finished:
         at = {event: data["timestamp"] for event, data in self.messages if isinstance(data.get("timestamp"), int)}
         started = at.get("execution_start")
         ended = next((at[event] for event in _ENDS if event in at), None)
-        return None if started is None or ended is None else max(ended - started, 0) / 1000
+        return None if started is None or ended is None else seconds(ended - started)
 
 
 def in_queue(told: object, *, prompt_id: str, prefix: str | None = None) -> tuple[str, bool] | None:
@@ -65,9 +66,9 @@ def in_queue(told: object, *, prompt_id: str, prefix: str | None = None) -> tupl
     if not isinstance(told, dict):
         return None
     for key, running in (("queue_running", True), ("queue_pending", False)):
-        for entry in told.get(key) or ():
+        for entry in _listed(told.get(key)):
             match entry:
-                case [_, str(found), graph, *_] if found == prompt_id or _saves_under(graph, prefix):
+                case [_, str(found), graph, *_] if found == prompt_id or (_saves_under(graph, prefix) and is_id(found)):
                     return found, running
     return None
 
@@ -83,8 +84,8 @@ def finished(told: object, prompt_id: str) -> Finished | None:
             return None
     messages = [
         (message[0], message[1])
-        for message in status.get("messages") or ()
-        if isinstance(message, list) and len(message) == 2 and isinstance(message[1], dict)
+        for message in _listed(status.get("messages"))
+        if isinstance(message, list) and list(map(type, message)) == [str, dict]
     ]
     return Finished(outputs, status.get("status_str", "success") == "success", messages)
 
@@ -125,7 +126,7 @@ def _by_node(errors: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _about(node: str, said: Mapping[str, Any]) -> Iterator[str]:
     where = f"node {node} ({said.get('class_type', 'unknown class')})"
-    for error in said.get("errors") or ():
+    for error in _listed(said.get("errors")):
         if not isinstance(error, dict):
             continue
         extra = error.get("extra_info")
@@ -159,6 +160,10 @@ def _files(output: object) -> Iterator[File]:
         match image:
             case {"filename": str(name)} if name:
                 yield File(name, str(image.get("subfolder") or ""), str(image.get("type") or "output"))
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _saves_under(graph: object, prefix: str | None) -> bool:

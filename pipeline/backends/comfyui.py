@@ -14,7 +14,7 @@ import httpx
 import trio
 
 from pipeline.backends import comfy_words
-from pipeline.backends.answers import Answer
+from pipeline.backends.answers import Answer, is_id
 from pipeline.backends.binding import Binding
 from pipeline.backends.comfy_names import Look, spelt
 from pipeline.backends.comfy_words import File, Finished
@@ -62,10 +62,10 @@ class ComfyUI:
             self._refuse(answer)
         told = self._service.taken(answer)
         match told:
-            case {"prompt_id": str(remote_id)} if remote_id:
+            case {"prompt_id": str(remote_id)} if is_id(remote_id):
                 submission = self._submission(request, remote_id)
             case _:
-                raise AcceptanceUnknown(f"{self._at} took the prompt and gave no prompt_id", code="no_answer")
+                raise AcceptanceUnknown(f"{self._at} took the prompt and gave no usable prompt_id", code="no_answer")
         if (said := comfy_words.complaints(told)) is not None:
             with suppress(NotAccepted):  # the valid part of the graph is of no use; the fault is told either way
                 await self.cancel(submission)
@@ -146,7 +146,7 @@ class ComfyUI:
         graph = await self._graph(sample, look)
         if installed is not None:
             for objection in installed.objections(graph):
-                raise InvalidRequest(f"{self._at}: {objection}", code=objection.code)
+                raise InvalidRequest(f"{self._at}: {self._scrub(str(objection))}", code=objection.code)
 
     async def probe(self) -> None:
         """Ask for the queue, which only a ComfyUI has."""
@@ -246,7 +246,7 @@ class ComfyUI:
             named, offered = await spelt(request, self._binding, look, self._embeddings)
             return fill(self._binding, named, offered=offered)
         except InvalidRequest as error:
-            raise InvalidRequest(f"{self._at}: {error}", code=error.code) from error
+            raise InvalidRequest(f"{self._at}: {self._scrub(str(error))}", code=error.code) from error
 
     async def _embeddings(self) -> Collection[str]:
         told = await self._json("embeddings", self._service.url)

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from pipeline.backends.filling import RawGraph
 from pipeline.errors import InvalidRequest
+from pipeline.scrub import scrub
 
 CHECKPOINTS = ("CheckpointLoaderSimple", "ckpt_name")
 LORAS = ("LoraLoader", "lora_name")
@@ -14,6 +15,7 @@ SAMPLERS = ("KSampler", "sampler_name")
 SCHEDULERS = ("KSampler", "scheduler")
 
 _LISTED = 12  # choices that a message names
+_LONGEST_NAME = 60  # characters of each of them
 _NAMED = re.compile(r"\w+_name\d?|scheduler")  # inputs whose choices are files or names, always checked by ComfyUI
 _WORD_FOR = {
     "ckpt_name": "model",
@@ -40,7 +42,7 @@ class Installed:
         for group in groups.values():
             match group.get(name) if isinstance(group, dict) else None:
                 case [list(options), *_] | ["COMBO", {"options": list(options)}, *_]:
-                    return [str(option) for option in options]
+                    return [option for option in options if isinstance(option, str)]
         return None
 
     def objections(self, graph: RawGraph) -> Iterator[InvalidRequest]:
@@ -64,12 +66,16 @@ class Installed:
 def missing(word: str, asked: str, offered: Sequence[str], why: str = "") -> InvalidRequest:
     """Say that a model, LoRA, embedding, sampler … is not there, with the nearest name and the choices."""
     near = matching(asked, offered) or get_close_matches(asked, offered, n=1, cutoff=0.5)
-    hint = f'; did you mean "{near[0]}"?' if near else ""
-    shown = ", ".join(offered[:_LISTED]) or "none"
+    hint = f'; did you mean "{_fit(near[0])}"?' if near else ""
+    shown = ", ".join(map(_fit, offered[:_LISTED])) or "none"
     more = f" and {len(offered) - _LISTED} more" if len(offered) > _LISTED else ""
     told = f" ({why})" if why else ""
     code = "missing_model" if word.endswith("_name") else f"missing_{word}"
     return InvalidRequest(f'no {word} "{asked}" is installed there{told}{hint} installed: {shown}{more}', code=code)
+
+
+def _fit(name: str) -> str:
+    return scrub(name, longest=_LONGEST_NAME)
 
 
 def matching(asked: str, offered: Sequence[str]) -> list[str]:

@@ -12,8 +12,8 @@ from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pipeline.backends.scrub import scrub
 from pipeline.errors import AttemptFailed, BackendError, InvalidRequest
+from pipeline.scrub import scrub
 
 _HOLDERS = (
     "images",

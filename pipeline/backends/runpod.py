@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from pipeline import clock as wall
+from pipeline.backends.answers import is_id, seconds
 from pipeline.backends.fetch import Fetcher
 from pipeline.backends.outputs import Link, failure, images_in, trouble_in, used_embedding, words_of
 from pipeline.backends.pace import Pace
@@ -76,7 +77,7 @@ class Runpod:
         told = self._service.taken(answer)
         accepted_at = self._clock()
         match told:
-            case {"id": str(remote_id)} if remote_id:
+            case {"id": str(remote_id)} if is_id(remote_id):
                 return Submission(
                     remote_id=remote_id,
                     base_url=self._service.url,
@@ -85,7 +86,8 @@ class Runpod:
                     expires_at=accepted_at + round(KEPT * 1000),
                 )
         raise AcceptanceUnknown(
-            "RunPod accepted without giving an id: it cannot be asked for the result", code="no_answer"
+            "RunPod accepted without giving an id that could be used: it cannot be asked for the result",
+            code="no_answer",
         )
 
     async def find(self, request: Request) -> Submission | NotThere | CannotTell:
@@ -199,14 +201,14 @@ class Runpod:
             log.info("several_images", where=where, taken=1, left=len(found) - 1)
         first = found[0]
         data = await self._fetcher.fetch(first.url) if isinstance(first, Link) else first
-        spent = (_seconds(job, "executionTime"), _seconds(job, "delayTime"))
+        spent = (seconds(job.get("executionTime")), seconds(job.get("delayTime")))
         if spent[0] is not None:
             self._pace.learned(spent[0] + (spent[1] or 0.0))
         name = request.embedding
         return Picture(data, gpu_seconds=spent[0], used_embedding=name is not None and used_embedding(output, name))
 
     def _charged(self, error: BackendError, job: Mapping[str, Any]) -> BackendError:
-        error.gpu_seconds = _seconds(job, "executionTime") or 0.0
+        error.gpu_seconds = seconds(job.get("executionTime")) or 0.0
         return error
 
     def _gone(self, submission: Submission) -> AttemptFailed:
@@ -231,11 +233,6 @@ def _path(operation: str, submission: Submission) -> str:
 
 def _status_of(job: Mapping[str, Any]) -> str:
     return str(job["status"])
-
-
-def _seconds(job: Mapping[str, Any], key: str) -> float | None:
-    value = job.get(key)
-    return max(value, 0) / 1000 if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _without_images(output: object) -> object:

@@ -23,8 +23,8 @@ import trio
 
 from pipeline import clock as wall
 from pipeline.backends.answers import Answer, read_at_most
-from pipeline.backends.scrub import scrub
 from pipeline.errors import AcceptanceUnknown, BackendError, ConfigError, InvalidRequest, NotAccepted, Unavailable
+from pipeline.scrub import scrub
 
 CONNECT = 10.0  # seconds for DNS, TCP and TLS together
 LOOK = 30.0  # seconds for a whole request that only looks
@@ -225,7 +225,7 @@ class Service:
         status, pause = answer.status, answer.pause(self.clock())
         at = f"{self.called} at {base}"
         if 300 <= status < 400:
-            aim = httpx.URL(answer.headers.get("location", "")).host or "somewhere else"
+            aim = _host_of(answer.headers.get("location", "")) or "somewhere else"
             return Unavailable(f"{at} redirects to {aim} ({status}): put the right address in url", code="redirected")
         if status in (401, 403):
             return Unavailable(f"{at} refuses our credentials ({status}): {self._remedy}", code="credentials")
@@ -274,6 +274,13 @@ def _parsed(url: str, called: str) -> httpx.URL:
     if parsed.scheme not in ("http", "https") or not parsed.host or (parsed.port or 0) > 65535:
         raise ConfigError(f"the url of {called} must begin with http:// or https:// and name a host")
     return parsed
+
+
+def _host_of(location: str) -> str:
+    try:
+        return httpx.URL(location).host
+    except httpx.InvalidURL:
+        return ""
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

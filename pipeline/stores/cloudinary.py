@@ -22,11 +22,14 @@ from cloudinary.api_client.execute_request import execute_request
 from pipeline.clock import Clock, rfc3339
 from pipeline.errors import StoreConflict, StoreError, StoreRefused, StoreUnavailable
 from pipeline.model import Asset, Item, Stored
+from pipeline.scrub import scrub
 from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
-from pipeline.stores.context import first_stored, read_asset, written_context
+from pipeline.stores.context import first_stored, moment, read_asset, text_of, written_context
 
 TYPES = ("upload", "private", "authenticated")
 PAGE = 500  # assets in one answer of the Admin API, its maximum
+LONGEST_PAUSE = 3600.0  # seconds: the quota is counted by the hour, so nothing has to be waited for longer
+_LARGEST = 2**63 - 1  # an integer of the index
 
 logging.getLogger("Cloudinary").handlers.clear()  # the SDK prints to stderr beside our own log
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every connection over its pool's size
@@ -94,7 +97,7 @@ class CloudinaryStore:
     async def remove(self, stored: Stored) -> None:
         """Delete the asset and its cached copies."""
         answer = await self._upload_api(partial(uploader.destroy, stored.public_id, type=stored.type, invalidate=True))
-        if answer.get("result") not in {"ok", "not found"}:
+        if answer.get("result") not in ("ok", "not found"):  # what is compared may not be hashable
             raise StoreUnavailable(f"Cloudinary did not say that {stored.public_id} is deleted", code="bad_answer")
 
     async def listing(self, owner_slug: str) -> AsyncIterator[Asset]:
@@ -139,10 +142,14 @@ class CloudinaryStore:
             ["resources", "image", delivery_type],
             prefix=prefix or None, max_results=PAGE, context="true", tags="true", next_cursor=cursor or None,
         )  # fmt: skip
-        resources = page.get("resources")
-        if not isinstance(resources, list):
+        resources, following = page.get("resources"), text_of(page.get("next_cursor"))
+        if not isinstance(resources, list) or not all(isinstance(record, dict) for record in resources):
             raise StoreUnavailable("Cloudinary answered a listing without `resources`", code="bad_answer")
-        return resources, str(page.get("next_cursor") or "")
+        if following and following == cursor:
+            raise StoreUnavailable(
+                "Cloudinary's listing does not get on: it names the same page again", code="bad_answer"
+            )
+        return resources, following
 
     async def probe(self) -> None:
         """Ask the Admin API for one asset's record: the account and the clock are good if it answers."""
@@ -179,7 +186,7 @@ class CloudinaryStore:
         if status is None and (found := re.search(r"(?:Error|response \()\s*(\d{3})", text)):
             status = int(found[1])
         # What follows "String to sign" is the request itself, the prompt included.
-        said = re.sub(r"\s+", " ", text.replace(self._account.api_secret, "***").partition(" String to sign")[0])[:300]
+        said = scrub(text.partition(" String to sign")[0], [self._account.api_secret], longest=300)
         if "Stale request" in text:
             return StoreUnavailable(
                 f"Cloudinary refuses requests as stale: this machine's clock says {rfc3339(self._clock())}; set it right",
@@ -219,16 +226,16 @@ class CloudinaryStore:
         The address is minted here: the answer's own is unsigned for some delivery types.
         """
         stored = Stored(
-            public_id=str(answer.get("public_id", "")),
+            public_id=text_of(answer.get("public_id")),
             url="",
-            version=str(answer["version"]) if answer.get("version") else None,
-            md5=str(answer.get("etag") or ""),
+            version=text_of(answer.get("version")) or None,
+            md5=text_of(answer.get("etag")),
             bytes=_whole(answer.get("bytes")),
             width=_whole(answer.get("width")),
             height=_whole(answer.get("height")),
-            format=str(answer.get("format") or "png"),
-            created_at=first_stored(answer) or _moment(answer.get("created_at")),
-            type=str(answer.get("type") or "upload"),
+            format=text_of(answer.get("format")) or "png",
+            created_at=first_stored(answer) or moment(answer.get("created_at")),
+            type=text_of(answer.get("type")) or "upload",
         )
         return replace(stored, url=self._delivery.links(stored, now=self._clock()).url)
 
@@ -241,14 +248,7 @@ def _tags(item: Item) -> list[str]:
 
 
 def _whole(value: object) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _moment(value: object) -> int | None:
-    try:
-        return int(datetime.fromisoformat(str(value)).timestamp() * 1000)
-    except ValueError:
-        return None
+    return int(value) if isinstance(value, int) and 0 <= value <= _LARGEST else 0
 
 
 def _reset_after(text: str, now: int) -> float | None:
@@ -256,5 +256,8 @@ def _reset_after(text: str, now: int) -> float | None:
     found = re.search(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", text)
     if not found:
         return None
-    moment = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    return max(0.0, moment.timestamp() - now / 1000)
+    try:
+        reset = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return min(max(0.0, reset.timestamp() - now / 1000), LONGEST_PAUSE)

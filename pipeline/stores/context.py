@@ -14,6 +14,7 @@ from pipeline.clock import rfc3339
 from pipeline.model import Asset, Item, Status, Stored
 
 VALUE_BYTES = 1000  # Cloudinary keeps 1,024 a value
+_LARGEST_SEED = 2**32 - 1
 
 
 def written_context(item: Item) -> dict[str, str]:
@@ -58,24 +59,41 @@ def read_asset(record: Mapping[str, Any], owner_slug: str, stored: Stored) -> As
         character_name=said.get("name"),
         status=Status.PLACEHOLDER if said.get("status") == Status.PLACEHOLDER else Status.DONE,
         job_id=said.get("job"),
-        seed=int(said["seed"]) if said.get("seed", "").isdecimal() else None,
+        seed=_seed(said.get("seed", "")),
         prompt=said.get("prompt"),
         color=said.get("color"),
     )
 
 
 def read_context(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the record's context decoded; Cloudinary wraps it in `custom`."""
+    """Return the record's context decoded, without what says nothing; Cloudinary wraps it in `custom`."""
     context = record.get("context")
     custom = context.get("custom", context) if isinstance(context, dict) else {}
     if not isinstance(custom, dict):
         return {}
-    return {key: unquote(str(value)) for key, value in custom.items()}
+    said = {text_of(key): text_of(unquote(text_of(value))) for key, value in custom.items()}
+    return {key: value for key, value in said.items() if value}
 
 
 def first_stored(record: Mapping[str, Any]) -> int | None:
     """Return when we first stored the image, which Cloudinary's own date does not tell after an overwrite."""
+    return moment(read_context(record).get("createdAt"))
+
+
+def moment(said: object) -> int | None:
+    """Read a date as milliseconds since 1970; None for what is none."""
     try:
-        return int(datetime.fromisoformat(read_context(record)["createdAt"]).timestamp() * 1000)
-    except (KeyError, ValueError):
+        return int(datetime.fromisoformat(text_of(said)).timestamp() * 1000)
+    except (ValueError, OverflowError):
         return None
+
+
+def text_of(value: object) -> str:
+    """Return a text or number of an answer as text that the index can keep; empty for anything else."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    return str(value).encode("utf-8", "replace").decode().replace("\0", " ")
+
+
+def _seed(said: str) -> int | None:
+    return int(said) if re.fullmatch(r"[0-9]{1,10}", said) and int(said) <= _LARGEST_SEED else None

@@ -124,7 +124,8 @@ def transport(emulator: Answers) -> httpx.MockTransport:
         if kind in ("hang", "drip"):
             await trio.sleep_forever()
         await trio.sleep(reply.delay)
-        return httpx.Response(reply.status, headers=reply.headers, stream=_Stream(reply, cut=kind == "cut"))
+        headers = [(name, value.encode("latin-1")) for name, value in reply.headers.items()]
+        return httpx.Response(reply.status, headers=headers, stream=_Stream(reply, cut=kind == "cut"))
 
     return httpx.MockTransport(answer)
 

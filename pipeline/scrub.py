@@ -1,18 +1,23 @@
-"""What other services say, made fit for logs, the index and error messages: no secrets, no pictures, no walls of text."""
+"""What other services say, made fit for logs, the index and error messages: no secrets, no pictures, no walls of text.
+
+Whoever writes the text may want us to be busy with it: each pattern passes over a text in one go, and a text without end
+is read only so far.
+"""
 
 import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
 LONGEST = 600  # characters of somebody else's words that a message may carry
+_READ = 100_000  # characters of them that are looked at
 _SHORTEST_SECRET = 4  # shorter ones would blot out ordinary words
 
 _PICTURE = re.compile(r"(?:data:[\w.+-]+/[\w.+-]+;base64,)?[A-Za-z0-9+/_-]{200,}={0,2}")
 _USERINFO = re.compile(r"(?i)\b(https?://)[^\s/@\"'<>]+@")
-_QUERY = re.compile(r"(?i)\b(https?://[^\s?\"'<>\\]*)\?[^\s\"'<>\\]*")
+_ADDRESS = re.compile(r"(?i)(https?://[^\s?\"'<>\\]*+)(\?[^\s\"'<>\\]*+)?")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 _NAMED = re.compile(
-    r"(?i)\b(authorization|[\w-]*api[_-]?key|[\w-]*secret[\w-]*|password|token|x-amz-[\w-]+|signature)"
+    r"(?i)(authorization|api[_-]?key|secret[\w-]{0,40}+|password|token|x-amz-[\w-]{1,40}+|signature)"
     r"(\\?[\"']?\s*[=:]\s*\\?[\"']?)(?!bearer\b|basic\b)[^\s\"'&,;\\}]+"
 )
 
@@ -22,7 +27,8 @@ def scrub(text: str, secrets: Iterable[str] = (), *, longest: int = LONGEST) -> 
     for secret in sorted((s for s in secrets if len(s) >= _SHORTEST_SECRET), key=len, reverse=True):
         for spelling in {secret, quote(secret, safe="")}:
             text = text.replace(spelling, "***")
-    text = _QUERY.sub(r"\1?***", _USERINFO.sub(r"\1***@", text))
+    text = _USERINFO.sub(r"\1***@", text[:_READ])
+    text = _ADDRESS.sub(lambda found: f"{found[1]}?***" if found[2] else found[1], text)
     text = _NAMED.sub(r"\1\2***", _BEARER.sub(r"\1 ***", text))
     text = _PICTURE.sub(lambda found: f"[{len(found[0])} characters]", text)
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
