@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 Clock = Callable[[], int]
 NOT_YET = 9_000_000_000_000_000  # what the index sorts by where something has not happened: beyond every real moment
@@ -15,4 +16,10 @@ def now() -> int:
 
 def rfc3339(moment: int) -> str:
     """Write a moment as the outside sees it: `2025-07-28T10:00:00.123Z`."""
-    return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    minute, rest = divmod(moment, 60_000)
+    return f"{_to_the_minute(minute)}{rest / 1000:06.3f}Z"
+
+
+@lru_cache(maxsize=4_096)
+def _to_the_minute(minute: int) -> str:
+    return datetime.fromtimestamp(minute * 60, UTC).isoformat()[:-8]

@@ -244,7 +244,7 @@ async def test_the_summary_is_the_whole_index_in_a_few_numbers(ledger, catalogue
     assert [(day.backend, day.done, day.placeholder) for day in summary.today] == [("", 0, 1), ("pod", 2, 0)]
     assert catalogue.summary().today == ()
     assert catalogue.owner_revision("me") == catalogue.owner_revision(None) > 0
-    assert (catalogue.owner_revision("nobody"), catalogue.revision("nobody")) == (0, None)
+    assert (catalogue.owner_revision("nobody"), catalogue.whose("nobody")) == (0, None)
 
 
 async def test_an_empty_index_has_answers_too(tmp_path, catalogue):

@@ -132,7 +132,7 @@ async def test_under_serve_the_index_alone_decides(home):
 
 
 async def test_a_defect_of_ours_is_an_answer_without_a_word_of_the_inside(home):
-    home.catalogue.character = lambda _: 1 / 0
+    home.catalogue.whose = lambda _: 1 / 0
     answer = await home.get(home.images())
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
     assert "division" not in answer.text

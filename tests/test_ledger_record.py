@@ -328,14 +328,18 @@ async def test_a_missing_image_is_told(ledger):
         ledger.image(7)
 
 
+def revisions(catalogue):
+    return catalogue.whose("mary").revision, catalogue.owner_revision("me"), catalogue.whose("john").revision
+
+
 async def test_revisions_grow_with_whatever_an_answer_shows(ledger, catalogue):
     await ledger.accept([job("a", quantity=2), job("b", "john")])
     image = ledger.images_of("a")[0]
-    seen = [(catalogue.revision("mary"), catalogue.owner_revision("me"), catalogue.revision("john"))]
+    seen = [revisions(catalogue)]
 
     async def grows(write):
         await write
-        seen.append((catalogue.revision("mary"), catalogue.owner_revision("me"), catalogue.revision("john")))
+        seen.append(revisions(catalogue))
         (mary, me, john), (mary_now, me_now, john_now) = seen[-2:]
         return mary_now > mary, me_now > me, john_now > john
 

@@ -31,7 +31,9 @@ from tests.support.pictures import plain
 
 BACKENDS = "backends: {sketch: {type: sketch, fail_seeds: [13, 66], attempts: 1, concurrency: 2}}"
 LOCAL = f"settle: 0\ngallery: {{enabled: false}}\nstore: {{type: local, concurrency: 1}}\n{BACKENDS}\n"
-NOT_TOLD = ("row", "updated_at", "favorite", "doubtful", "used_embedding")  # of a GalleryRow; docs/backup.md
+# Of a GalleryRow; `updated_at`, `favorite`, `doubtful` and `used_embedding` are told by nobody: docs/backup.md
+TOLD = "character_id public_id number filename status retrying created_at width height color prompt seed backend gpu_seconds attempts labels fault job_id".split()  # noqa: SIM905 - one line
+OF_RECIPE = ("negative_prompt", "style", "model", "steps", "cfg_scale", "sampler_name")
 
 
 def configured(folder, text=LOCAL):
@@ -105,10 +107,9 @@ def dump(config):
 
 
 def shown(row):
-    values = {name: value for name, value in asdict(row).items() if name not in NOT_TOLD}
-    if values["stored"]:
-        del values["stored"]["md5"]  # Cloudinary's listing does not tell it
-        values["stored"]["created_at"] = None
+    values = {name: getattr(row, name) for name in TOLD} | {name: row.recipe.get(name) for name in OF_RECIPE}
+    if row.stored:
+        values["stored"] = replace(row.stored, md5="", created_at=None)  # Cloudinary's listing tells no checksum
     if row.status == "removed":
         values["created_at"] = values["color"] = None
     return values

@@ -2,13 +2,13 @@
 
 from pipeline.catalogue.catalogue import Catalogue, success
 from pipeline.catalogue.gallery import Filter
+from pipeline.catalogue.images import GalleryRow
 from pipeline.catalogue.jobs import overview
 from pipeline.catalogue.values import (
     BadCursor,
     CharacterRow,
     Day,
     Figures,
-    GalleryRow,
     JobRow,
     Lane,
     Media,
@@ -18,6 +18,7 @@ from pipeline.catalogue.values import (
     Step,
     Summary,
     TroubleRow,
+    Whose,
 )
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Step",
     "Summary",
     "TroubleRow",
+    "Whose",
     "overview",
     "success",
 ]

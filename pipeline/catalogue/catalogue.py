@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import clock
-from pipeline.catalogue import cursor, figures, gallery, jobs, verify
+from pipeline.catalogue import cursor, figures, gallery, images, jobs, verify
 from pipeline.catalogue.connection import Reading
 from pipeline.catalogue.gallery import Filter
+from pipeline.catalogue.images import GalleryRow
 from pipeline.catalogue.outlook import outlook
 from pipeline.catalogue.values import (
     CharacterRow,
     Day,
     Figures,
-    GalleryRow,
     JobRow,
     Lane,
     Media,
@@ -26,6 +26,7 @@ from pipeline.catalogue.values import (
     Step,
     Summary,
     TroubleRow,
+    Whose,
 )
 from pipeline.errors import IndexTrouble
 from pipeline.model import Job, Stored
@@ -34,6 +35,10 @@ _SELECT_CHARACTER = """
 SELECT characters.row, characters.id, characters.name, owners.id, characters.slug, characters.embedding,
     characters.revision, characters.created_at, nullif(characters.newest_at, 0)
 FROM characters JOIN owners ON owners.row = characters.owner
+"""
+_WHOSE = """
+SELECT owners.id, characters.revision FROM characters JOIN owners ON owners.row = characters.owner
+WHERE characters.id = ?
 """
 _ALL_SHOWN = Filter()
 
@@ -100,10 +105,10 @@ class Catalogue:
         """Read one image by what people call it."""
         with self._reading.snapshot() as connection:
             row = connection.execute(
-                "SELECT id FROM images WHERE character = (SELECT row FROM characters WHERE id = ?) AND number = ?",
+                f"{images.SELECT} WHERE images.character = (SELECT row FROM characters WHERE id = ?) AND images.number = ?",
                 (character_id, number),
             ).fetchone()
-            return None if row is None else gallery.read(connection, [row[0]])[0]
+            return None if row is None else GalleryRow._make(row)
 
     def history(self, row: int) -> list[Step]:
         """Return the recorded steps of an image, oldest first."""
@@ -115,7 +120,7 @@ class Catalogue:
         """Return what all images of a job have in common, by the field names of `model.Recipe`."""
         with self._reading.snapshot() as connection:
             row = connection.execute("SELECT recipe FROM jobs WHERE id = ?", (job_id,)).fetchone()
-            return None if row is None else dict(gallery.recipe_of(row[0]))
+            return None if row is None else dict(images.recipe_of(row[0]))
 
     def media(self, public_id: str) -> Media | None:
         """Find a stored file by its public id; None where there is none, or none any more."""
@@ -139,10 +144,10 @@ class Catalogue:
         while True:
             with self._reading.snapshot() as connection:
                 found = connection.execute(
-                    f"{gallery.SELECT} WHERE images.id > ? AND images.url IS NOT NULL ORDER BY images.id LIMIT ?",
+                    f"{images.SELECT} WHERE images.id > ? AND images.url IS NOT NULL ORDER BY images.id LIMIT ?",
                     (last, batch),
                 ).fetchall()
-            yield from (gallery.gallery_row(row) for row in found)
+            yield from map(GalleryRow._make, found)
             if len(found) < batch:
                 return
             last = found[-1][0]
@@ -210,9 +215,11 @@ class Catalogue:
         """A number that changes with every commit of the writer, and costs next to nothing to ask for."""
         return self._reading.version()
 
-    def revision(self, character_id: str) -> int | None:
-        """A number that grows with anything that a character's gallery shows."""
-        return self._number("SELECT revision FROM characters WHERE id = ?", character_id)
+    def whose(self, character_id: str) -> Whose | None:
+        """Tell who may see a character's gallery, and which state of it is the present one."""
+        with self._reading.snapshot() as connection:
+            row = connection.execute(_WHOSE, (character_id,)).fetchone()
+            return None if row is None else Whose._make(row)
 
     def owner_revision(self, owner: str | None) -> int:
         """A number that grows with anything shown of an owner's characters and jobs; None: of anybody's."""

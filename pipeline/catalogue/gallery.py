@@ -1,36 +1,20 @@
 """Pages of a character's images: the same cost for the first and the last, however many there are."""
 
-import json
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from heapq import merge
-from itertools import islice
 from typing import Any
 
-from pipeline import naming
+import orjson
+
 from pipeline.catalogue import cursor
-from pipeline.catalogue.values import GalleryRow, Page
+from pipeline.catalogue.images import COLUMNS, JOINED, GalleryRow
+from pipeline.catalogue.values import Page
 from pipeline.clock import NOT_YET
-from pipeline.model import Fault, Stored
 
 SHOWN = ("done", "placeholder")
-MOST = 1_000
 _WORD = re.compile(r"\w+")
-
-SELECT = """
-SELECT images.id, characters.id, images.public_id, images.number, characters.slug, images.status, images.standing,
-    images.created_at, images.updated_at, images.url, images.version, images.md5, images.bytes, images.width,
-    images.height, images.format, images.path, images.store_date, images.delivery, images.color, prompts.text,
-    images.seed, jobs.recipe, images.backend, images.gpu_seconds, images.attempts, images.doubtful,
-    images.used_embedding, jobs.labels, images.favorite, images.fault_code, images.fault_message, jobs.id
-FROM images
-JOIN characters ON characters.row = images.character
-LEFT JOIN jobs ON jobs.seq = images.job
-LEFT JOIN prompts ON prompts.id = images.prompt
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,83 +35,76 @@ def page(
     connection: sqlite3.Connection, character: int, wanted: Filter, limit: int, after: str | None
 ) -> Page[GalleryRow]:
     """Return images newest first: what is not stored yet by number, then by date and number."""
-    key = None if after is None else cursor.decode(after, 2)
-    conditions, values = _conditions(character, wanted)
-    found = list(islice(_keys(connection, character, wanted, key, limit + 1), limit + 1))
-    more = len(found) > limit
-    found = found[:limit]
-    rows = {row.row: row for row in read(connection, [row for _, _, row in found])}
-    return Page(
-        rows=tuple(rows[row] for _, _, row in found),
-        total=_total(connection, character, wanted, conditions, values),
-        next=cursor.encode(*found[-1][:2]) if more else None,
-    )
-
-
-def read(connection: sqlite3.Connection, rows: Sequence[int]) -> list[GalleryRow]:
-    """Read images by row, in no particular order."""
-    found = connection.execute(
-        f"{SELECT} WHERE images.id IN (SELECT value FROM json_each(?))", (json.dumps(rows),)
-    ).fetchall()
-    return [gallery_row(row) for row in found]
-
-
-def _keys(
-    connection: sqlite3.Connection, character: int, wanted: Filter, key: tuple[int, ...] | None, limit: int
-) -> Iterator[tuple[int, int, int]]:
-    """Each status has its own stretch of the index, already in order; they are merged."""
-    conditions, values = _conditions(character, wanted)
-    if key is not None:
-        conditions.append("(images.shown_at, images.number) < (?, ?)")
-        values += key
+    among, conditions, values = _conditions(character, wanted)
+    total = _total(connection, among, conditions, values)
+    if after is not None:
+        conditions.append("(images.shown_at, images.number) < (:shown_at, :last)")
+        values["shown_at"], values["last"] = cursor.decode(after, 2)
     index = "images_favorite" if wanted.favorite else "images_page"
-    sql = (
-        f"SELECT shown_at, number, id FROM images INDEXED BY {index} WHERE character = ? AND status = ? "
-        f"{''.join(f' AND {condition}' for condition in conditions)} ORDER BY shown_at DESC, number DESC LIMIT ?"
+    (text,) = connection.execute(_newest(among, index, conditions), {**values, "limit": limit + 1}).fetchone()
+    found = orjson.loads(text)
+    rows = [GalleryRow._make(row) for row in found[:limit]]
+    rows.sort(key=_place, reverse=True)  # they come so; but SQL promises it for the inner query alone
+    return Page(tuple(rows), total, cursor.encode(*_place(rows[-1])) if len(found) > limit else None)
+
+
+def _newest(among: list[str], index: str, conditions: list[str]) -> str:
+    """Each status has its own stretch of the index, already in order; they are merged, and only what is shown is read.
+
+    All rows come in one, as JSON: beside a daemon, every further one would be a moment at which its threads take over.
+    """
+    further = "".join(f" AND {condition}" for condition in conditions)
+    stretches = " UNION ALL ".join(
+        f"SELECT id, shown_at, number FROM images INDEXED BY {index} "
+        f"WHERE character = :character AND status = {status}{further}"
+        for status in among
     )
-    runs = [
-        connection.execute(sql, (character, status, *values, limit)).fetchall()
-        for status in dict.fromkeys(wanted.statuses)
-    ]
-    return merge(*runs, reverse=True)
+    return (
+        f"SELECT json_group_array(json_array({COLUMNS})) FROM ({stretches} ORDER BY shown_at DESC, number DESC LIMIT :limit) AS shown "
+        f"CROSS JOIN images ON images.id = shown.id {JOINED}"
+    )
 
 
-def _total(
-    connection: sqlite3.Connection, character: int, wanted: Filter, conditions: list[str], values: list[Any]
-) -> int:
-    statuses = tuple(dict.fromkeys(wanted.statuses))
-    marks = ", ".join("?" * len(statuses))
+def _place(row: GalleryRow) -> tuple[int, int]:
+    return (NOT_YET if row.created_at is None else row.created_at, row.number)
+
+
+def _total(connection: sqlite3.Connection, among: list[str], conditions: list[str], values: Mapping[str, Any]) -> int:
+    shown = f"character = :character AND status IN ({', '.join(among)})"
     if not conditions:
-        sql = f"SELECT coalesce(sum(n), 0) FROM tallies WHERE character = ? AND status IN ({marks})"
+        sql = f"SELECT coalesce(sum(n), 0) FROM tallies WHERE {shown}"
     else:
-        sql = f"SELECT count(*) FROM images WHERE character = ? AND status IN ({marks}) AND {' AND '.join(conditions)}"
-    return int(connection.execute(sql, (character, *statuses, *values)).fetchone()[0])
+        sql = f"SELECT count(*) FROM images WHERE {shown} AND {' AND '.join(conditions)}"
+    return int(connection.execute(sql, values).fetchone()[0])
 
 
-def _conditions(character: int, wanted: Filter) -> tuple[list[str], list[Any]]:
+def _conditions(character: int, wanted: Filter) -> tuple[list[str], list[str], dict[str, Any]]:
+    """Return the statuses' parameters, what else must hold, and the values of all parameters."""
+    values: dict[str, Any] = {f"status{n}": status for n, status in enumerate(dict.fromkeys(wanted.statuses))}
+    among = [f":{name}" for name in values]
     conditions: list[str] = []
-    values: list[Any] = []
+    values["character"] = character
     if wanted.job is not None:
-        conditions.append("images.job = (SELECT seq FROM jobs WHERE id = ?)")
-        values.append(wanted.job)
+        conditions.append("images.job = (SELECT seq FROM jobs WHERE id = :job)")
+        values["job"] = wanted.job
     if wanted.label is not None:
-        conditions.append("images.job IN (SELECT job FROM labels WHERE character = ? AND label = ?)")
-        values += [character, wanted.label]
+        conditions.append("images.job IN (SELECT job FROM labels WHERE character = :character AND label = :label)")
+        values["label"] = wanted.label
     if wanted.since is not None:
-        conditions.append(f"images.shown_at >= ? AND images.shown_at < {NOT_YET}")
-        values.append(wanted.since)
+        conditions.append(f"images.shown_at >= :since AND images.shown_at < {NOT_YET}")
+        values["since"] = wanted.since
     if wanted.until is not None:
-        conditions.append("images.shown_at < ?")
-        values.append(wanted.until)
+        conditions.append("images.shown_at < :until")
+        values["until"] = wanted.until
     if wanted.seed is not None:
-        conditions.append("images.seed = ?")
-        values.append(wanted.seed)
+        conditions.append("images.seed = :seed")
+        values["seed"] = wanted.seed
     if wanted.favorite is not None:
         conditions.append("images.favorite = 1" if wanted.favorite else "images.favorite = 0")
     if wanted.q is not None and (query := _match(character, wanted.q)):
-        conditions.append("images.prompt IN (SELECT rowid FROM prompts_fts WHERE prompts_fts MATCH ?)")
-        values.append(query)
-    return conditions, values
+        conditions.append("images.prompt IN (SELECT rowid FROM prompts_fts WHERE prompts_fts MATCH :query)")
+        values["query"] = query
+    return among, conditions, values
 
 
 def _match(character: int, q: str) -> str | None:
@@ -137,57 +114,3 @@ def _match(character: int, q: str) -> str | None:
         return None
     quoted = " ".join(f'"{word}"' for word in words)
     return f'character : "{character}" AND text : ({quoted}*)'
-
-
-@lru_cache(maxsize=4_096)
-def recipe_of(text: str) -> dict[str, Any]:
-    """Parse a job's recipe once for all its images."""
-    parsed: dict[str, Any] = json.loads(text)
-    return parsed
-
-
-@lru_cache(maxsize=4_096)
-def words_of(text: str) -> tuple[str, ...]:
-    """Parse a JSON list of texts once."""
-    return tuple(json.loads(text))
-
-
-def gallery_row(row: tuple[Any, ...]) -> GalleryRow:
-    """Make a GalleryRow of a row of SELECT."""
-    public_id, number, slug, status, standing = row[2:7]
-    recipe = recipe_of(row[22]) if row[22] else {}
-    stored = Stored(public_id, *row[9:19]) if row[9] is not None else None
-    making = status in {"queued", "running"} or standing is not None
-    return GalleryRow(
-        row=row[0],
-        character_id=row[1],
-        public_id=public_id,
-        number=number,
-        filename=naming.filename(slug, number),
-        status=status,
-        retrying=standing is not None,
-        created_at=row[7],
-        updated_at=row[8],
-        stored=stored,
-        width=stored.width if stored else recipe.get("width", 0),
-        height=stored.height if stored else recipe.get("height", 0),
-        color=row[19],
-        prompt=row[20],
-        negative_prompt=recipe.get("negative_prompt"),
-        seed=row[21],
-        style=recipe.get("style"),
-        model=recipe.get("model"),
-        steps=recipe.get("steps"),
-        cfg_scale=recipe.get("cfg_scale"),
-        sampler_name=recipe.get("sampler_name"),
-        backend=row[23],
-        gpu_seconds=row[24],
-        attempts=row[25],
-        doubtful=row[26],
-        used_embedding=bool(row[27]),
-        labels=words_of(row[28]) if row[28] else (),
-        favorite=bool(row[29]),
-        fault=Fault(row[30], row[31]) if row[30] is not None else None,
-        job_id=row[32],
-        started_at=row[8] if making else None,
-    )

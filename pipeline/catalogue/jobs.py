@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.catalogue import cursor
-from pipeline.catalogue.gallery import SELECT as SELECT_IMAGE
-from pipeline.catalogue.gallery import gallery_row, recipe_of, words_of
-from pipeline.catalogue.values import GalleryRow, JobRow, Notice, Page
+from pipeline.catalogue.images import SELECT as SELECT_IMAGE
+from pipeline.catalogue.images import GalleryRow, recipe_of, words_of
+from pipeline.catalogue.values import JobRow, Notice, Page
 from pipeline.clock import rfc3339
 
 STATUSES = ("queued", "running", "done", "placeholder", "failed", "cancelled", "removed")
@@ -77,8 +77,7 @@ def images(connection: sqlite3.Connection, job: JobRow) -> Iterator[GalleryRow]:
         return
     (character,) = connection.execute("SELECT character FROM jobs WHERE seq = ?", (job.seq,)).fetchone()
     last = job.first_number + job.quantity - 1
-    for row in connection.execute(_OF_JOB, (character, job.first_number, last, job.seq)):
-        yield gallery_row(row)
+    yield from map(GalleryRow._make, connection.execute(_OF_JOB, (character, job.first_number, last, job.seq)))
 
 
 def notices(connection: sqlite3.Connection, job_id: str) -> list[Notice]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pipeline.errors import UserError
-from pipeline.model import Fault, Stored
+from pipeline.model import Stored
 
 R = TypeVar("R")
 
@@ -14,46 +14,11 @@ class BadCursor(UserError):
     """The cursor is none that this program gave out."""
 
 
-@dataclass(frozen=True, slots=True)
-class GalleryRow:
-    """One image as a gallery shows it; addresses are minted by whoever shows it, from `stored`."""
+class Whose(NamedTuple):
+    """Who may see a character's gallery, and which state of it is the present one."""
 
-    row: int
-    character_id: str
-    public_id: str
-    number: int
-    filename: str
-    status: str
-    retrying: bool
-    created_at: int | None
-    updated_at: int
-    stored: Stored | None
-    width: int  # of the stored image; what was asked for while there is none
-    height: int
-    color: str | None
-    prompt: str | None
-    negative_prompt: str | None
-    seed: int | None
-    style: str | None
-    model: str | None
-    steps: int | None
-    cfg_scale: float | None
-    sampler_name: str | None
-    backend: str | None
-    gpu_seconds: float
-    attempts: int
-    doubtful: int
-    used_embedding: bool
-    labels: tuple[str, ...]
-    favorite: bool
-    fault: Fault | None
-    job_id: str | None
-    started_at: int | None  # when the present step of an image in the making began
-
-    @property
-    def error(self) -> Fault | None:
-        """What its placeholder or failed row tells; what an image met on its way is no error yet."""
-        return self.fault if self.status in {"placeholder", "failed"} else None
+    owner: str
+    revision: int  # grows with anything that the gallery shows
 
 
 @dataclass(frozen=True, slots=True)

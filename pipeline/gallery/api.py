@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline import clock
-from pipeline.catalogue import BadCursor, Catalogue, CharacterRow, Filter, JobRow, success
+from pipeline.catalogue import BadCursor, Catalogue, CharacterRow, Filter, JobRow, Whose, success
 from pipeline.errors import PipelineError
 from pipeline.gallery import answers, views
 from pipeline.gallery.auth import Caller, Doorkeeper
@@ -85,23 +85,23 @@ class Api:
             favorite=asked.flag("favorite"),
             q=asked.words("q"),
         )
-        character = self._own_character(request, caller)
+        character, whose = self._own_character(request, caller)
 
         def make() -> Ready:
-            page = self._catalogue.page(character.id, wanted, limit=limit, after=after)
+            page = self._catalogue.page(character, wanted, limit=limit, after=after)
             if page is None:
                 raise not_found()
             now = self._now()
             data: answers.GalleryData = {
                 "images": [views.image(row, self._delivery, now) for row in page.rows],
                 "totalCount": page.total,
-                "characterId": character.id,
+                "characterId": character,
                 "next": page.next,
             }
             return _ready({"success": True, "data": data}, page.next)
 
-        key = ("gallery", character.id, wanted, limit, after)
-        return self._kept(key, character.revision, make), lambda: self._catalogue.revision(character.id)
+        key = ("gallery", character, wanted, limit, after)
+        return self._kept(key, whose.revision, make), lambda: self._catalogue.whose(character)
 
     def _characters(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
         asked = Asked(request.query_params)
@@ -120,13 +120,16 @@ class Api:
         return self._kept(key, self._catalogue.owner_revision(caller.owner), make), self._owner_revision(caller)
 
     def _character(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
-        character = self._own_character(request, caller)
+        character, whose = self._own_character(request, caller)
 
         def make() -> Ready:
-            return _ready({"success": True, "data": self._shown(character)}, None)
+            row = self._catalogue.character(character)
+            if row is None:
+                raise not_found()
+            return _ready({"success": True, "data": self._shown(row)}, None)
 
-        ready = self._kept(("character", character.id), character.revision, make)
-        return ready, lambda: self._catalogue.revision(character.id)
+        ready = self._kept(("character", character), whose.revision, make)
+        return ready, lambda: self._catalogue.whose(character)
 
     def _jobs(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
         asked = Asked(request.query_params)
@@ -186,11 +189,12 @@ class Api:
             self._shelf.put(key, version, ready)
         return ready
 
-    def _own_character(self, request: Request, caller: Caller) -> CharacterRow:
-        character = self._catalogue.character(request.path_params["character_id"])
-        if character is None or not caller.may_see(character.owner):
+    def _own_character(self, request: Request, caller: Caller) -> tuple[str, Whose]:
+        character: str = request.path_params["character_id"]
+        whose = self._catalogue.whose(character)
+        if whose is None or not caller.may_see(whose.owner):
             raise not_found()
-        return character
+        return character, whose
 
     def _own_job(self, request: Request, caller: Caller) -> JobRow:
         job = self._catalogue.job(request.path_params["job_id"])
@@ -208,7 +212,7 @@ class Api:
 
     def _following(self, request: Request, cursor: str) -> str:
         asked = [(name, value) for name, value in request.query_params.multi_items() if name not in {"cursor", "wait"}]
-        return f"{self._settings.public_url}{quote(request.url.path)}?{urlencode([*asked, ('cursor', cursor)])}"
+        return f"{self._settings.public_url}{quote(request.scope['path'])}?{urlencode([*asked, ('cursor', cursor)])}"
 
 
 async def _gone_while(request: Request, wait: Callable[[], Awaitable[None]]) -> bool:

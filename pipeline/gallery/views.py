@@ -5,7 +5,6 @@ from typing import cast
 from pipeline.catalogue import CharacterRow, GalleryRow, JobRow, overview
 from pipeline.clock import rfc3339
 from pipeline.gallery import answers
-from pipeline.model import Fault
 from pipeline.ports import Delivery
 
 
@@ -13,6 +12,7 @@ def image(row: GalleryRow, delivery: Delivery, now: int) -> answers.ImageAnswer:
     """Return an image with addresses that open as they are."""
     stored = row.stored
     links = delivery.links(stored, now=now) if stored is not None else None
+    recipe, error = row.recipe, row.error
     return {
         "url": links.url if links else None,
         "publicId": row.public_id,
@@ -28,20 +28,20 @@ def image(row: GalleryRow, delivery: Delivery, now: int) -> answers.ImageAnswer:
         "bytes": stored.bytes if stored else None,
         "color": row.color,
         "prompt": row.prompt,
-        "negativePrompt": row.negative_prompt,
+        "negativePrompt": recipe.get("negative_prompt"),
         "seed": row.seed,
-        "style": row.style,
-        "model": row.model,
-        "steps": row.steps,
-        "cfgScale": row.cfg_scale,
-        "samplerName": row.sampler_name,
+        "style": recipe.get("style"),
+        "model": recipe.get("model"),
+        "steps": recipe.get("steps"),
+        "cfgScale": recipe.get("cfg_scale"),
+        "samplerName": recipe.get("sampler_name"),
         "backend": row.backend,
         "gpuSeconds": round(row.gpu_seconds, 3),
         "attempts": row.attempts,
         "labels": list(row.labels),
         "favorite": row.favorite,
         "retrying": row.retrying,
-        "error": _fault(row.error),
+        "error": {"code": error.code, "message": error.message} if error else None,
         "jobId": row.job_id,
     }
 
@@ -93,7 +93,3 @@ def job(row: JobRow) -> answers.JobSummaryAnswer:
 
 def _moment(moment: int | None) -> str | None:
     return None if moment is None else rfc3339(moment)
-
-
-def _fault(fault: Fault | None) -> answers.FaultAnswer | None:
-    return None if fault is None else {"code": fault.code, "message": fault.message}

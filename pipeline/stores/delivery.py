@@ -1,17 +1,19 @@
 """Addresses for stored images that open as they are, for as long as they should.
 
-A local address carries its expiry and an HMAC over everything that chooses what is shown. The expiry is rounded
-up to the end of the next window of 12 h, so answers stay the same for a window and hold for at least another.
+A local address carries its expiry and a keyed hash (BLAKE2b, which is quicker than an HMAC: a page takes two for each
+image) over everything that chooses what is shown. The expiry is rounded up to the end of the next window of 12 h, so
+answers stay the same for a window and hold for at least another.
 """
 
 import base64
 import contextlib
+import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 from pipeline.errors import ConfigError
 from pipeline.files import write_durably
@@ -38,14 +40,13 @@ class LocalDelivery:
     def links(self, stored: Stored, *, now: int) -> Links:
         if stored.path is None:  # kept elsewhere, before the store was changed
             return Links(stored.url, stored.url)
-        file = media_file(stored)
-        expires = (now // 1000 // WINDOW + 2) * WINDOW
-        return Links(self._signed(file, stored.version, expires, ""), self._signed(file, stored.version, expires, "1"))
-
-    def _signed(self, file: str, version: str | None, expires: int, thumbnail: str) -> str:
-        query = {"v": version or "", "expires": str(expires), "thumbnail": thumbnail}
-        query["signature"] = _signature(self._key, file, query)
-        return f"{self._public_url}/media/{file}?{urlencode({name: value for name, value in query.items() if value})}"
+        file, version = media_file(stored), stored.version or ""
+        expires = str((now // 1000 // WINDOW + 2) * WINDOW)
+        shown = f"v={quote_plus(version)}&expires={expires}" if version else f"expires={expires}"
+        place = f"{self._public_url}/media/{file}?{shown}"
+        whole = _signature(self._key, file, version, expires, "")
+        small = _signature(self._key, file, version, expires, "1")
+        return Links(f"{place}&signature={whole}", f"{place}&thumbnail=1&signature={small}")
 
 
 class ByPlace:
@@ -70,7 +71,8 @@ def verify_signature(key: bytes, file: str, query: Mapping[str, str], *, now: in
         now: milliseconds.
     """
     expires, given = query.get("expires", ""), query.get("signature", "")
-    genuine = hmac.compare_digest(_signature(key, file, query).encode(), _encoded(given))
+    minted = _signature(key, file, query.get("v", ""), expires, query.get("thumbnail", ""))
+    genuine = hmac.compare_digest(minted.encode(), _encoded(given))
     return genuine and int(expires) * 1000 > now
 
 
@@ -102,9 +104,9 @@ def load_key(path: Path) -> bytes:
     return key
 
 
-def _signature(key: bytes, file: str, query: Mapping[str, str]) -> str:
-    chosen = [file, *(query.get(name, "") for name in ("v", "expires", "thumbnail"))]
-    digest = hmac.digest(key, _encoded("\n".join(chosen)), "sha256")
+def _signature(key: bytes, file: str, version: str, expires: str, thumbnail: str) -> str:
+    chosen = _encoded(f"{file}\n{version}\n{expires}\n{thumbnail}")
+    digest = hashlib.blake2b(chosen, key=key, digest_size=KEY_BYTES).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
