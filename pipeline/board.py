@@ -1,6 +1,6 @@
 """The notice board: what `status` shows of back ends and troubles, and what queued jobs are said to wait for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -31,6 +31,7 @@ class Board:
         self._shown: dict[str, LaneState] = {}
         self._troubles: list[Callable[[], Trouble | None]] = []
         self._troubles_shown: list[Trouble] | None = None
+        self.told: Callable[[Sequence[Trouble]], None] = lambda _: None  # what also works while the index is full
         self._anything_noted = False
         self.bell = Bell()
         brake.listen(self.bell.ring)
@@ -57,12 +58,13 @@ class Board:
         Raises:
             IndexTrouble: the index cannot be written.
         """
+        troubles = [trouble for ask in self._troubles if (trouble := ask()) is not None]
+        self.told(troubles)
         for name, lane in self._lanes.items():
             state = lane.state(waiting=self._turns.images_for(name))
             if self._shown.get(name) != state:
                 await self._ledger.note_lane(state)
                 self._shown[name] = state
-        troubles = [trouble for ask in self._troubles if (trouble := ask()) is not None]
         if self._troubles_shown is None:
             await self._ledger.forget_lanes(self._lanes)
         if self._troubles_shown != troubles:

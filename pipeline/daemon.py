@@ -31,13 +31,15 @@ from pipeline.gallery.tokens import Tokens
 from pipeline.inbox import Inbox, Pass
 from pipeline.lane import Lane
 from pipeline.ledger import Ledger, open_ledger
-from pipeline.locks import hold, refuse_shared
+from pipeline.locks import Plate, hold, refuse_shared
+from pipeline.log import tell_what_was_held_back
 from pipeline.model import Pulse, State, Trouble
 from pipeline.orders.desk import Desk
 from pipeline.orders.stage import Orders
 from pipeline.orders.steward import Steward
 from pipeline.ports import Backend, Store
 from pipeline.readiness import READY, STOPPING, tell
+from pipeline.room import return_large_blocks
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
 from pipeline.stores.opening import open_store
@@ -104,14 +106,16 @@ async def run(
         UserError: another daemon holds a folder, the port is taken, the configuration cannot be used.
         IndexTrouble, SpoolTrouble: the index or the spool cannot be used.
     """
+    return_large_blocks()
     make_folder(config.state, mode=0o700)
     config.state.chmod(0o700)
     refuse_shared(config.state)
     try:
-        with hold(config.state), hold(config.jobs):
+        with hold(config.state) as plate, hold(config.jobs):
             await trio.to_thread.run_sync(_sweep, config.jobs)
             async with opened(config, openers or Openers()) as (parts, catalogue):
                 roof = _Roof(config, parts, catalogue, trio.Event() if stop is None else stop)
+                roof.say_on(plate)
                 return await roof.work(once=once, patience=patience, started=started)
     except BaseExceptionGroup as group:
         raise _the_one(group) or group from None
@@ -143,11 +147,17 @@ class _Roof:
             on_accepted=self._stages.accepted,
         )
         self._stages.board.watch(self._intake_trouble)
+        self._stages.board.watch(self._deafness)
+
+    def say_on(self, plate: Plate) -> None:
+        """Keep the lock's plate true: `status` reads it where the index can say nothing, its disk being full."""
+        self._stages.board.told = lambda troubles: plate.say("; ".join(f"{one.what}: {one.reason}" for one in troubles))
 
     async def work(self, *, once: bool, patience: float, started: Callable[[Started], None]) -> Outcome:
         tokens = Tokens(self._config.state / "tokens")
         outcome = Outcome(waiting=True)  # so it stays where a second signal cuts the end short
         async with trio.open_nursery() as outer:
+            outer.start_soon(tell_what_was_held_back)
             await outer.start(self._heed_signals, outer.cancel_scope)
             port = await outer.start(self._serve, tokens) if self._config.gallery.enabled and not once else None
             await self._stages.weather.first_look()
@@ -200,11 +210,16 @@ class _Roof:
         reason = self._inbox.hindrance
         return None if reason is None else Trouble("intake", reason)
 
+    def _deafness(self) -> Trouble | None:
+        reason = self._inbox.deaf
+        return None if reason is None else Trouble("notification", reason)
+
     def _pulse(self) -> Pulse:
         totals = self._inbox.totals
         return Pulse(
             intake=self._inbox.hindrance,
             disk=self._stages.brake.held_by("disk"),
+            deaf=self._inbox.deaf,
             taken=totals.taken,
             rejected=totals.rejected,
             duplicates=totals.duplicates,

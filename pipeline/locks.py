@@ -22,6 +22,8 @@ from pipeline.files import make_folder
 from pipeline.mounts import MOUNTINFO, mount_of
 
 LOCK_NAME = ".pipeline.lock"
+_PLATE = 4096  # bytes
+_TROUBLE = 600  # characters, of at most six bytes each
 _TRIES = 5
 _BETWEEN_TRIES = 0.01  # seconds
 
@@ -33,6 +35,31 @@ class Holder:
     pid: int
     process: str
     since: str  # RFC 3339
+    trouble: str = ""  # what it has trouble with
+
+
+class Plate:
+    """The words in the lock file of whoever holds it.
+
+    They always fill the same bytes, so new words can be said while the disk is full and the index can say nothing.
+    """
+
+    def __init__(self, lock: int, process: str) -> None:
+        self._lock = lock
+        self._process = process
+        self._said: str | None = None
+        self._since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+    def say(self, trouble: str) -> None:
+        """Tell whoever looks what there is trouble with; empty: nothing."""
+        if trouble == self._said:
+            return
+        self._said = trouble
+        told = {"pid": os.getpid(), "process": self._process[:80], "since": self._since, "trouble": trouble[:_TROUBLE]}
+        # A full disk must not keep the daemon from starting: the lock holds without the words.
+        with contextlib.suppress(OSError):
+            os.pwrite(self._lock, orjson.dumps(told).ljust(_PLATE - 1)[: _PLATE - 1] + b"\n", 0)
+            os.ftruncate(self._lock, _PLATE)
 
 
 def holder(folder: Path, name: str = LOCK_NAME) -> Holder | None:
@@ -51,7 +78,7 @@ def holder(folder: Path, name: str = LOCK_NAME) -> Holder | None:
 
 
 @contextlib.contextmanager
-def hold(folder: Path, name: str = LOCK_NAME, *, process: str | None = None) -> Iterator[None]:
+def hold(folder: Path, name: str = LOCK_NAME, *, process: str | None = None) -> Iterator["Plate"]:
     """Hold a folder against every other process (and every other holder in this one) while the block runs.
 
     Args:
@@ -68,8 +95,9 @@ def hold(folder: Path, name: str = LOCK_NAME, *, process: str | None = None) -> 
     lock = _open(folder, path)
     try:
         _lock(folder, path, lock)
-        _sign(lock, process or _own_command())
-        yield
+        plate = Plate(lock, process or _own_command())
+        plate.say("")
+        yield plate
     finally:
         os.close(lock)  # this also lets go; the words stay and are overwritten by the next holder
 
@@ -120,15 +148,6 @@ def _own_command() -> str:
     return " ".join(word for word in words if not word.startswith("-"))
 
 
-def _sign(lock: int, process: str) -> None:
-    since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    line = orjson.dumps({"pid": os.getpid(), "process": process, "since": since}) + b"\n"
-    # A full disk must not keep the daemon from starting: the lock holds without the words.
-    with contextlib.suppress(OSError):
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, line, 0)
-
-
 def _told(folder: Path, lock: int) -> str:
     remedy = "stop it, or use another folder"
     told = _signature(lock)
@@ -140,6 +159,8 @@ def _told(folder: Path, lock: int) -> str:
 def _signature(lock: int) -> Holder | None:
     try:
         said = orjson.loads(os.pread(lock, 4096, 0))
-        return Holder(int(said["pid"]), str(said["process"])[:80], str(said["since"])[:40])
+        return Holder(
+            int(said["pid"]), str(said["process"])[:80], str(said["since"])[:40], str(said.get("trouble", ""))
+        )
     except (ValueError, KeyError, TypeError):
         return None

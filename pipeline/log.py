@@ -1,15 +1,18 @@
 """What the daemon says while it works: pretty lines in a terminal, one JSON object a line otherwise.
 
 Tracebacks are written without local variables and with secrets taken out, and of one kind of line only so many a minute.
+A line that cannot be written is dropped: to say less is better than to end.
 """
 
+import contextlib
 import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 import structlog
+import trio
 from structlog.typing import EventDict, WrappedLogger
 
 from pipeline.scrub import scrub
@@ -17,6 +20,7 @@ from pipeline.scrub import scrub
 MOST_A_MINUTE = 60  # lines of one kind; `status` and the index tell the whole of it
 _MINUTE = 60.0
 _LONGEST_LINE = 400
+_MORE = "more_like_it"
 
 
 def set_up_logging(*, level: int = logging.INFO, stream: TextIO | None = None) -> None:
@@ -27,7 +31,7 @@ def set_up_logging(*, level: int = logging.INFO, stream: TextIO | None = None) -
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            Dam(),
+            _dam,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if pretty else "iso", utc=not pretty),
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
@@ -35,10 +39,20 @@ def set_up_logging(*, level: int = logging.INFO, stream: TextIO | None = None) -
             structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unfailing(out))),
         cache_logger_on_first_use=False,  # a program that runs twice in one process (the tests do) is heard both times
     )
-    logging.basicConfig(level=logging.WARNING, stream=out, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
+
+
+async def tell_what_was_held_back() -> None:
+    """Say now and then how many lines there would have been more of; never returns, and says the last at its end."""
+    try:
+        while True:
+            await trio.sleep(_MINUTE)
+            _dam.tell_rest()
+    finally:
+        _dam.tell_rest(at_once=True)
 
 
 def scrub_traceback(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -68,12 +82,47 @@ class Dam:
             DropEvent: there were enough of this kind.
         """
         kind = str(event.get("event"))
+        if kind == _MORE or method == "debug":
+            return event
+        self.tell_rest()
         began, lines = self._seen.get(kind, (self._clock(), 0))
-        if self._clock() - began >= _MINUTE:
-            if lines > self._most:
-                event["held_back"] = lines - self._most
-            began, lines = self._clock(), 0
         self._seen[kind] = (began, lines + 1)
-        if lines >= self._most and method != "debug":
+        if lines >= self._most:
             raise structlog.DropEvent
         return event
+
+    def tell_rest(self, *, at_once: bool = False) -> None:
+        """Say how many lines of each kind were held back in its minute, where that is over (or `at_once`)."""
+        present = self._clock()
+        for kind, (began, lines) in list(self._seen.items()):
+            if at_once or present - began >= _MINUTE:
+                self._seen.pop(kind, None)
+                if lines > self._most:
+                    structlog.get_logger(__name__).warning(_MORE, like=kind, lines=lines - self._most)
+
+
+_dam = Dam()
+
+
+class _Unfailing:
+    """A stream that drops what cannot be written: its disk may be full, or whoever reads it gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+class _Libraries(logging.Handler):
+    """Hands what libraries say to our own log, where all of it counts as one kind."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass a record on."""
+        said: dict[str, Any] = {"library": record.name, "said": scrub(record.getMessage(), longest=_LONGEST_LINE)}
+        structlog.get_logger(__name__).log(record.levelno, "library", **said, exc_info=record.exc_info)

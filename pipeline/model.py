@@ -263,7 +263,7 @@ class Item:
 class Trouble:
     """Something beside the back ends that keeps work from going on, as it was last noted."""
 
-    what: str  # "store", "spool", "disk", "intake"
+    what: str  # "store", "spool", "disk", "intake", "notification", "results"
     reason: str
     next_try: int | None = None  # moment of the next probe
 
@@ -280,6 +280,7 @@ class Pulse:
     lag: float  # seconds that the job file taken last had lain in the folder
     passed_at: int | None  # moment at which the whole folder was last looked through
     free_bytes: int  # on the disk of the state folder
+    deaf: str | None = None  # why new files are found by scanning alone; None: they are heard of
 
 
 @dataclass(frozen=True, slots=True)

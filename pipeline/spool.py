@@ -6,8 +6,7 @@ would take: nothing but a person, or a retry, takes them out again.
 
 import contextlib
 import os
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,19 @@ import trio
 
 from pipeline.errors import SpoolTrouble
 from pipeline.files import fsync_folder, make_folder, write_durably
+from pipeline.room import ALLOWANCE, Room
 
-MEMORY = 192 << 20  # bytes of pictures held in memory at once by all stages together
 RunSync = Callable[..., Awaitable[Any]]
 
 
 class Spool:
-    """A folder of picture files, its running total, and the permit that bounds bytes in memory.
+    """A folder of picture files, its running total, and the room that all stages share for bytes in memory.
 
     Args:
         folder: made where it is missing; nothing else may live in it.
         kept: where bytes go that no store would take.
         limit: bytes waiting for the store beyond which nothing new should be submitted.
-        memory: bytes that all holders of `room` may have in memory at once.
+        memory: bytes that all holds of `room` may have in memory at once.
         run_sync: runs a blocking call; tests under a virtual clock pass an inline one.
 
     Raises:
@@ -40,14 +39,14 @@ class Spool:
         kept: Path,
         *,
         limit: int = 10_000_000_000,
-        memory: int = MEMORY,
+        memory: int = ALLOWANCE,
         run_sync: RunSync = trio.to_thread.run_sync,
     ) -> None:
         self.folder = folder
         self.kept_folder = kept
         self.limit = limit
         self._run_sync = run_sync
-        self._permit = _Permit(memory)
+        self.room = Room(memory)
         with _telling("opened", folder):
             for place in (folder, kept):
                 make_folder(place, mode=0o700)
@@ -63,15 +62,6 @@ class Spool:
     def full(self) -> bool:
         """Whether nothing new should be submitted until the store has taken some."""
         return self._total >= self.limit
-
-    @contextlib.asynccontextmanager
-    async def room(self, size: int) -> AsyncIterator[None]:
-        """Hold `size` bytes of the allowance; first come, first served, and an oversized one goes alone."""
-        await self._permit.acquire(size)
-        try:
-            yield
-        finally:
-            self._permit.release(size)
 
     async def write(self, name: str, data: bytes) -> None:
         """Keep bytes durably; when this returns they survive a power cut, when it raises nothing is to be seen.
@@ -156,41 +146,6 @@ class Spool:
         self._total += size - self._sizes.pop(name, 0)
         if size:
             self._sizes[name] = size
-
-
-class _Permit:
-    """A FIFO semaphore in bytes."""
-
-    def __init__(self, allowance: int) -> None:
-        self._allowance = allowance
-        self._held = 0
-        self._waiting: deque[tuple[int, trio.Event]] = deque()
-
-    async def acquire(self, size: int) -> None:
-        if not self._waiting and self._fits(size):
-            self._held += size
-            return
-        ticket = (size, trio.Event())
-        self._waiting.append(ticket)
-        try:
-            await ticket[1].wait()
-        except trio.Cancelled:
-            self._waiting.remove(ticket)
-            self._admit()
-            raise
-
-    def release(self, size: int) -> None:
-        self._held -= size
-        self._admit()
-
-    def _fits(self, size: int) -> bool:
-        return self._held == 0 or self._held + size <= self._allowance
-
-    def _admit(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][0]):
-            size, admitted = self._waiting.popleft()
-            self._held += size
-            admitted.set()
 
 
 @contextlib.contextmanager

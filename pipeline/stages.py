@@ -103,6 +103,7 @@ class Stages:
         self.board.watch(lambda: self.weather.trouble)
         self.board.watch(partial(self._held, "spool"))
         self.board.watch(partial(self._held, "disk"))
+        self.board.watch(self._unfiled)
         self.ended: Counter[State] = Counter()  # how images ended since the start
         self._spool = parts.spool
         self._starting = trio.CancelScope()
@@ -178,6 +179,9 @@ class Stages:
     def _held(self, cause: str) -> Trouble | None:
         reason = self.brake.held_by(cause)
         return None if reason is None else Trouble(cause, reason)
+
+    def _unfiled(self) -> Trouble | None:
+        return None if self.filing.trouble is None else Trouble("results", self.filing.trouble)
 
     async def _start(self, *, task_status: trio.TaskStatus[None]) -> None:
         with self._starting:

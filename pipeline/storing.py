@@ -24,6 +24,7 @@ from pipeline.weather import Weather
 log = structlog.get_logger(__name__)
 
 PARALLEL = 8  # uploads at once
+COPIES = 3  # of an image's bytes that its upload has in memory: as read, labelled or wrapped for the wire, as sent
 
 
 class Storing:
@@ -151,7 +152,8 @@ class Storing:
     async def _upload(self, image: Image) -> Image:
         artifact = image.artifact
         assert artifact is not None
-        async with self._spool.room(artifact.bytes):
+        with self._spool.room.hold() as hold:
+            await hold.claim(COPIES * artifact.bytes)
             data = await self._spool.read(artifact.file)
             try:
                 stored = await self._store.put(

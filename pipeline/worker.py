@@ -12,7 +12,7 @@ import structlog
 import trio
 from structlog.contextvars import bound_contextvars
 
-from pipeline import picture
+from pipeline import picture, room
 from pipeline.clock import Clock, now
 from pipeline.errors import (
     AttemptFailed,
@@ -84,13 +84,14 @@ class Worker:
             The image in the spool, given up, ended, or `planned` again for another turn.
         """
         try:
-            if image.state is State.PLANNED:
-                with bound_contextvars(**names_of(image) | {"backend": lane.name}):
-                    image = await self._send(image, lane, slot)
-            while image.state in AT_BACKEND:
-                follow = self._collect if image.state is State.SUBMITTED else self._settle
-                with bound_contextvars(**names_of(image)):
-                    image = await self.record(image, await follow(image, lane, slot))
+            with self._spool.room.hold():
+                if image.state is State.PLANNED:
+                    with bound_contextvars(**names_of(image) | {"backend": lane.name}):
+                        image = await self._send(image, lane, slot)
+                while image.state in AT_BACKEND:
+                    follow = self._collect if image.state is State.SUBMITTED else self._settle
+                    with bound_contextvars(**names_of(image)):
+                        image = await self.record(image, await follow(image, lane, slot))
         except StaleImage:  # somebody cancelled it meanwhile
             image = self._ledger.image(image.row)
         return image
@@ -183,7 +184,7 @@ class Worker:
         began = trio.current_time()
         request = request_for(image, lane)
         try:
-            with trio.fail_after(lane.timeout):
+            with room.fail_after(lane.timeout):
                 answer = await lane.backend.submit(request)
         except Exception as error:  # noqa: BLE001 - what no adapter means to raise must not end the others' work
             return unsent(error, image, lane)
@@ -258,11 +259,12 @@ class Worker:
 
     async def _within(self, seconds: float, request: Request, submission: Submission, lane: Lane) -> Picture | None:
         pauses = Pauses()
-        with trio.move_on_after(seconds):
+        with room.move_on_after(seconds):
             while True:
                 try:
                     return await lane.backend.collect(request, submission)
                 except NotAccepted as error:
+                    room.let_go()
                     if not lane.moved(submission):
                         lane.troubled(error)
                     await trio.sleep(pauses.next(error.retry_after))
@@ -288,12 +290,13 @@ class Worker:
 
     async def _keep(self, image: Image, made: Picture, lane: Lane, slot: Slot) -> Event:
         gpu_seconds = made.gpu_seconds or 0.0
-        async with self._spool.room(len(made.data)):
-            slot.release()
-            try:
-                seen = await self._run_sync(picture.examine, made.data)
-            except (AttemptFailed, NotWorthRepeating) as error:
-                return lost(error, lane, gpu_seconds)
-            name = f"{image.row}-{image.ticket}.img"
-            await self._patience.until_done("the spool", lambda: self._spool.write(name, made.data))
+        await room.claim(len(made.data))
+        slot.release()
+        try:
+            seen = await self._run_sync(picture.examine, made.data)
+        except (AttemptFailed, NotWorthRepeating) as error:
+            return lost(error, lane, gpu_seconds)
+        name = f"{image.row}-{image.ticket}.img"
+        await self._patience.until_done("the spool", lambda: self._spool.write(name, made.data))
+        room.let_go()
         return Fetched(Artifact(file=name, **asdict(seen)), gpu_seconds, made.used_embedding)

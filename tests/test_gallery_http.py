@@ -113,6 +113,12 @@ async def test_health_and_readiness(tmp_path):
             answer = await home.client.get(path)
             assert answer.json()["success"] is True
             assert answer.status_code == 200
+        pulse[0] = replace(well, deaf="no inotify instance is left")
+        answer = await home.client.get("/readyz")
+        assert (answer.status_code, answer.json()["data"]["notes"]) == (
+            200,
+            ["New job files are found by scanning alone."],
+        )
         for trouble, code in (({"intake": "no such folder"}, "intake_stopped"), ({"disk": "full"}, "disk_full")):
             pulse[0] = replace(well, **trouble)
             answer = await home.client.get("/readyz")

@@ -547,12 +547,12 @@ async def test_a_full_or_broken_disk_loses_nothing_and_work_goes_on_by_itself(
         stand.put("good.yaml")
         result = await stand.inbox.drain(patience=3)
         assert os.strerror(code) in result.trouble
-        assert stand.inbox.reason == result.trouble
+        assert stand.inbox.hindrance == result.trouble
         assert result.rejected == 0
         ails[0] = False
         result = result.then(await stand.inbox.drain(patience=3))
         assert (result.taken, result.rejected, result.trouble) == (1, 1, None)
-        assert stand.inbox.reason is None
+        assert stand.inbox.hindrance is None
         assert len(stand.ids()) == 1
         assert stand.lies_in("rejected") == ["bad.error.txt", "bad.yaml"]
     assert [line["log_level"] for line in log if "no job files are taken" in line["event"]] == ["error"]

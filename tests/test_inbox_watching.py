@@ -60,7 +60,7 @@ async def test_without_notification_the_scan_carries_on_and_says_so(autojump_clo
         await trio.sleep(0.02)
         assert len(stand.accepted) == 1
         assert not stand.inbox.watching
-        assert stand.inbox.reason == "file notification cannot be had: inotify instance limit reached"
+        assert stand.inbox.deaf == "file notification cannot be had: inotify instance limit reached"
         nursery.cancel_scope.cancel()
     told = [line for line in log if line["event"] == "new files are found by scanning alone"]
     assert [line["reason"] for line in told] == ["file notification cannot be had: inotify instance limit reached"]
@@ -77,7 +77,7 @@ async def test_notification_is_asked_for_again_now_and_then(autojump_clock, tmp_
         notification.works = True
         await trio.sleep(EARS_TRIED_AGAIN)
         assert stand.inbox.watching
-        assert stand.inbox.reason is None
+        assert stand.inbox.deaf is None
         nursery.cancel_scope.cancel()
     assert [line["event"] for line in log if "notification" in line["event"]] == ["file notification works again"]
 
@@ -119,7 +119,7 @@ async def test_trouble_is_waited_out_until_the_next_scan_without_spinning(autoju
         await nursery.start(stand.inbox.run)
         await trio.sleep(7)
         assert [moment - start for moment in flushed] == pytest.approx([0.5, 2.5, 4.5, 6.5], abs=0.51)
-        assert "No space left on device" in stand.inbox.reason
+        assert "No space left on device" in stand.inbox.hindrance
         nursery.cancel_scope.cancel()
 
 

@@ -98,7 +98,7 @@ def test_a_shorter_name_leaves_nothing_of_a_longer_one(tmp_path):
     with hold(tmp_path, process="a very long name of a process"):
         pass
     with hold(tmp_path, process="short"):
-        assert (tmp_path / LOCK_NAME).read_text().endswith("}\n")
+        assert (tmp_path / LOCK_NAME).read_text().rstrip().endswith("}")
 
 
 @pytest.mark.parametrize(
@@ -194,3 +194,17 @@ def test_this_machines_own_table_is_understood(tmp_path):
     mount = mount_of(tmp_path)
     assert mount is not None
     assert mount.point.stat().st_dev == tmp_path.stat().st_dev
+
+
+def test_whoever_looks_is_told_what_the_holder_has_trouble_with(tmp_path):
+    with hold(tmp_path) as plate:
+        size = (tmp_path / LOCK_NAME).stat().st_size
+        assert holder(tmp_path).trouble == ""
+        plate.say("the disk is full: „voll“ " + "x" * 10_000)
+        assert holder(tmp_path).trouble.startswith("the disk is full: „voll“ xxx")
+        assert (tmp_path / LOCK_NAME).stat().st_size == size  # so it can be said though no block is free
+        plate.say("\0" * 10_000)
+        assert set(holder(tmp_path).trouble) == {"\0"}
+        plate.say("")
+        assert holder(tmp_path).trouble == ""
+    assert holder(tmp_path) is None

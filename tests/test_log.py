@@ -1,12 +1,15 @@
+import contextlib
+import errno
 import io
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import structlog
 
 from pipeline.errors import AttemptFailed
-from pipeline.log import Dam, set_up_logging
+from pipeline.log import MOST_A_MINUTE, Dam, set_up_logging
 from tests.support.scripted import ScriptedBackend, house, job
 
 
@@ -48,21 +51,81 @@ def test_a_traceback_holds_no_variables_and_no_secrets(stream):
     assert text.count("local-variable-value") == 1  # where the source line is quoted
 
 
-def test_a_flood_of_one_kind_is_held_back_and_counted():
+def pour(dam, kind, lines):
+    """How many of so many lines pass."""
+    passed = 0
+    for _ in range(lines):
+        with contextlib.suppress(structlog.DropEvent):
+            passed += bool(dam(None, "info", {"event": kind}))
+    return passed
+
+
+def test_a_flood_of_one_kind_is_held_back_and_counted(capsys):
     moment = [0.0]
     dam = Dam(3, clock=lambda: moment[0])
-    passed = []
-    for n in range(10):
-        try:
-            passed.append(dam(None, "info", {"event": "image_trouble", "n": n}))
-        except structlog.DropEvent:
-            continue
-    assert [event["n"] for event in passed] == [0, 1, 2]
-    assert dam(None, "info", {"event": "another"}) == {"event": "another"}
+    assert pour(dam, "image_trouble", 10) == 3
+    assert pour(dam, "another", 1) == 1
+    assert capsys.readouterr().out == ""
     moment[0] = 60.0
-    assert dam(None, "info", {"event": "image_trouble"}) == {"event": "image_trouble", "held_back": 7}
+    assert pour(dam, "another", 1) == 1  # whatever is said next, after the minute
+    assert "event='more_like_it' like='image_trouble' lines=7" in capsys.readouterr().out
     moment[0] = 121.0
-    assert dam(None, "info", {"event": "image_trouble"}) == {"event": "image_trouble"}
+    assert pour(dam, "image_trouble", 3) == 3
+    assert capsys.readouterr().out == ""
+
+
+def test_what_was_held_back_is_told_though_nothing_more_is_said(capsys):
+    moment = [0.0]
+    dam = Dam(3, clock=lambda: moment[0])
+    pour(dam, "image_trouble", 10)
+    dam.tell_rest()
+    assert capsys.readouterr().out == ""
+    moment[0] = 60.0
+    dam.tell_rest()
+    dam.tell_rest()
+    pour(dam, "image_trouble", 5)
+    dam.tell_rest(at_once=True)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition("like=")[2].split(" level")[0] for line in said] == [
+        "'image_trouble' lines=7",
+        "'image_trouble' lines=2",
+    ]
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    def write(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_ends_nothing():
+    set_up_logging(stream=Full())
+    structlog.get_logger().warning("brake_held")
+    logging.getLogger("trio").warning("as a library says it")
+    broken_off = io.StringIO()
+    set_up_logging(stream=broken_off)
+    broken_off.close()
+    structlog.get_logger().warning("brake_held")
+
+
+def test_what_libraries_say_is_a_line_like_ours_and_held_back_alike():
+    stream = io.StringIO()
+    set_up_logging(stream=stream)
+    try:
+        Path("/nowhere").stat()
+    except OSError:
+        logging.getLogger("trio").exception("accept failed; token=%s", "abcdefghijklmnop")
+    (line,) = told(stream)
+    assert (line["event"], line["library"], line["level"]) == ("library", "trio", "error")
+    assert "accept failed" in line["said"]
+    assert "FileNotFoundError" in line["exception"]
+    for n in range(200):
+        logging.getLogger("urllib3").warning("pool %d is full", n)
+    assert len(told(stream)) <= MOST_A_MINUTE
 
 
 def test_debugging_is_never_held_back():

@@ -260,15 +260,15 @@ async def test_a_slot_is_free_before_the_picture_is_written(tmp_path, autojump_c
 async def test_an_image_met_by_a_defect_of_ours_goes_on_later(tmp_path, autojump_clock):
     pod = ScriptedBackend(takes=1.0)
     async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
-        room, broken = home.spool.room, [1]
+        write, broken = home.spool.write, [1]
 
-        def unwell(size):
+        async def unwell(name, data):
             if broken:
                 broken.pop()
                 raise RuntimeError("a defect")
-            return room(size)
+            await write(name, data)
 
-        home.spool.room = unwell
+        home.spool.write = unwell
         await home.accept(job(images=2))
         await home.settled()
         assert home.states() == ["done", "done"]

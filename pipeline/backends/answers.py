@@ -9,11 +9,14 @@ from email.utils import parsedate_to_datetime
 import orjson
 import trio
 
+from pipeline import room
 from pipeline.scrub import scrub
 
 LONGEST_PAUSE = 3600.0  # seconds of `Retry-After` that are believed
 LONGEST_RUN = 30 * 86_400_000  # milliseconds of work that are believed
 LONGEST_ID = 200  # characters of a service's own name for a submission
+_FREE = 128 << 10  # bytes: what says no more than how an image is getting on must not queue behind large pictures
+_STEPS = (_FREE, 2 << 20, 16 << 20)  # bytes claimed one after the other for a body that does not say how long it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +90,47 @@ def _leniently(body: bytes) -> object:
         raise ValueError("nested too deep") from error
 
 
-async def read_at_most(limit: int, chunks: AsyncIterator[bytes]) -> bytes | None:
-    """Join the chunks of a body; None as soon as they are more than `limit` bytes.
+def declared_size(text: str) -> int | None:
+    """Read a `Content-Length`; None where there is none, or none that can be believed."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None
+
+
+async def read_at_most(limit: int, chunks: AsyncIterator[bytes], *, declared: int | None) -> bytes | None:
+    """Join the chunks of a body, with room for it in memory; None as soon as they are more than `limit` bytes.
 
     To leave the loop would leave a chain of async generators unfinished; a cancellation ends them from within.
+
+    Args:
+        limit: bytes.
+        chunks: of the body.
+        declared: bytes that it says it has; None: not said, and room is claimed in steps.
     """
+    try:
+        body = await _read(limit, chunks, declared or 0)
+    except BaseException:
+        room.let_go()
+        raise
+    await room.claim(0 if body is None or len(body) <= _FREE else len(body))
+    return None if body is None else bytes(body)
+
+
+async def _read(limit: int, chunks: AsyncIterator[bytes], declared: int) -> bytearray | None:
     body = bytearray()
+    claimed = await _claim(declared)
     with trio.CancelScope() as enough:
         async for chunk in chunks:
             if len(body) + len(chunk) > limit:
                 enough.cancel()
             elif not enough.cancel_called:
                 body += chunk
-    return None if enough.cancel_called else bytes(body)
+                if len(body) > claimed:
+                    claimed = await _claim(next(step for step in (*_STEPS, limit) if step >= len(body)))
+    return None if enough.cancel_called else body
+
+
+async def _claim(size: int) -> int:
+    """Claim room for a body that is about to be read, and return how far that reaches."""
+    if size <= _FREE:
+        return _FREE
+    await room.claim(size)
+    return size

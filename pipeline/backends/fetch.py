@@ -10,7 +10,8 @@ import httpcore
 import httpx
 import trio
 
-from pipeline.backends.answers import read_at_most
+from pipeline import room
+from pipeline.backends.answers import declared_size, read_at_most
 from pipeline.backends.clients import quieten, tls
 from pipeline.backends.transport import CONNECT, LARGE
 from pipeline.errors import AttemptFailed, NotWorthRepeating, Unavailable
@@ -38,7 +39,7 @@ class Fetcher:
         """
         place = _Place.of(url)
         try:
-            with trio.fail_after(timeout):
+            with room.fail_after(timeout):
                 for _ in range(_REDIRECTS):
                     found = await self._get(place)
                     if isinstance(found, bytes):
@@ -65,7 +66,8 @@ class Fetcher:
                     return place.moved_to(headers[b"location"].decode("latin-1"))
                 if response.status != 200:
                     raise _refusal(place, response.status)
-                return await self._whole(place, response, headers.get(b"content-length", b""))
+                declared = declared_size(headers.get(b"content-length", b"").decode("latin-1"))
+                return await self._whole(place, response, declared)
         except PrivateAddress as error:
             raise NotWorthRepeating(
                 f"the back end names an image at {error.host}, which is a private address: "
@@ -76,9 +78,10 @@ class Fetcher:
             # Not chained: the cause may quote the URL.
             raise Unavailable(f"{place} broke off or could not be reached", code="image_host") from None
 
-    async def _whole(self, place: "_Place", response: httpcore.Response, declared: bytes) -> bytes:
-        declared_too_large = declared.isdigit() and int(declared) > self._limit
-        body = None if declared_too_large else await read_at_most(self._limit, response.aiter_stream())
+    async def _whole(self, place: "_Place", response: httpcore.Response, declared: int | None) -> bytes:
+        body = None
+        if declared is None or declared <= self._limit:
+            body = await read_at_most(self._limit, response.aiter_stream(), declared=declared)
         if body is None:
             raise AttemptFailed(f"{place} sends more than {self._limit / 1e6:.0f} MB", code="too_large")
         return body

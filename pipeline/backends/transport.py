@@ -22,7 +22,8 @@ import httpx
 import trio
 
 from pipeline import clock as wall
-from pipeline.backends.answers import Answer, read_at_most
+from pipeline import room
+from pipeline.backends.answers import Answer, declared_size, read_at_most
 from pipeline.errors import AcceptanceUnknown, BackendError, ConfigError, InvalidRequest, NotAccepted, Unavailable
 from pipeline.scrub import scrub
 
@@ -99,8 +100,7 @@ class Service:
         url = f"{base}/{path}"
         content = None if body is None else encoded(body)
         try:
-            with trio.fail_after(timeout):
-                answer = await self._exchange(method, url, content, limit=limit, params=params)
+            answer = await self._exchange(method, url, content, timeout=timeout, limit=limit, params=params)
         except _TooLargeError as error:
             raise Unavailable(f"{self.called} at {base} {error}", code="too_large") from None
         except httpx.PoolTimeout as error:
@@ -128,8 +128,7 @@ class Service:
         content = body if isinstance(body, bytes) else encoded(body)
         at = f"{self.called} at {self.url}"
         try:
-            with trio.fail_after(timeout):
-                return await self._exchange("POST", f"{self.url}/{path}", content, limit=limit)
+            return await self._exchange("POST", f"{self.url}/{path}", content, timeout=timeout, limit=limit)
         except _TooLargeError as error:
             raise AcceptanceUnknown(f"{at} {error}", code="too_large") from None
         except httpx.PoolTimeout as error:
@@ -177,9 +176,11 @@ class Service:
         url: str,
         content: bytes | None,
         *,
+        timeout: float,
         limit: int,
         params: Mapping[str, str] | None = None,
     ) -> Answer:
+        """Send, and read the whole answer; raises TooSlowError after `timeout` seconds, in which waiting for room does not count."""
         headers = {"Accept-Encoding": "identity", "User-Agent": "pipeline"}
         if content is not None:
             headers["Content-Type"] = "application/json"
@@ -188,17 +189,18 @@ class Service:
         client = next(self._clients)
         patience = httpx.Timeout(None, connect=CONNECT, pool=CONNECT)  # the whole exchange has the caller's limit
         request = client.build_request(method, url, content=content, params=params, headers=headers, timeout=patience)
-        response = await client.send(request, stream=True, auth=None, follow_redirects=False)
-        try:
-            declared = response.headers.get("content-length", "")
-            if declared.isdecimal() and int(declared) > limit:
-                raise _TooLargeError(int(declared), limit)
-            body = await read_at_most(limit, response.aiter_bytes())
-            if body is None:
-                raise _TooLargeError(limit, limit)
-        finally:
-            with trio.move_on_after(1, shield=True):
-                await response.aclose()
+        with room.fail_after(timeout):
+            response = await client.send(request, stream=True, auth=None, follow_redirects=False)
+            try:
+                declared = declared_size(response.headers.get("content-length", ""))
+                if declared is not None and declared > limit:
+                    raise _TooLargeError(declared, limit)
+                body = await read_at_most(limit, response.aiter_bytes(), declared=declared)
+                if body is None:
+                    raise _TooLargeError(limit, limit)
+            finally:
+                with trio.move_on_after(1, shield=True):
+                    await response.aclose()
         return Answer(response.status_code, body, response.headers)
 
     def _crowded(self) -> NotAccepted:

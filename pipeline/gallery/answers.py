@@ -4,7 +4,7 @@ TypedDicts rather than models, so that a page of a thousand images costs no vali
 build, and the tests validate real answers against the same types. The keys are the answer's own, hence camelCase.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -230,9 +230,10 @@ class JobAnswer(TypedDict):
 
 
 class HealthData(TypedDict):
-    """How the process is."""
+    """How the process is; `notes` tell what is amiss although the work goes on."""
 
     status: Literal["alive", "ready"]
+    notes: NotRequired[list[str]]
 
 
 class HealthAnswer(TypedDict):

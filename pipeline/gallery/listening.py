@@ -1,6 +1,7 @@
 """What both of the gallery's servers have in common: what they serve, whom they wait for, where they listen."""
 
 import errno
+import resource
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,7 @@ class Patience:
 
 
 UNHURRIED = Patience()
+MOST = 1000  # connections at once
 CHUNK = 64 * 1024  # bytes: what `Patience.send` is about
 
 
@@ -32,6 +34,12 @@ class Windows(Protocol):
 
 class PortTaken(ConfigError):
     """Another program listens at this address."""
+
+
+def places() -> int:
+    """How many connections may be open at once: whoever opens many must leave descriptors for index, spool and uploads."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if soft == resource.RLIM_INFINITY else max(1, min(MOST, soft // 2))
 
 
 def not_ours(host: str, port: int, error: OSError) -> ConfigError:

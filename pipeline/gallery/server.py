@@ -6,8 +6,8 @@ the one that generates. So every connection gets a stream with a deadline on eac
 grace is over, and keeps its troubles to itself.
 """
 
+import errno
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -18,9 +18,12 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 from hypercorn.utils import wrap_app
 
-from pipeline.gallery.listening import CHUNK, UNHURRIED, Patience, Windows, not_ours
+from pipeline.gallery.listening import CHUNK, UNHURRIED, Patience, Windows, not_ours, places
 
 _log = structlog.get_logger("pipeline.gallery")
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PAUSE = 0.5  # seconds until a client is let in again after that
+_LONGEST_PATH = 300  # characters of a path that a log line holds
 
 
 async def serve(
@@ -45,7 +48,8 @@ async def serve(
     async with trio.open_nursery() as handlers:
         try:
             async with trio.open_nursery() as accepting:
-                accepting.start_soon(partial(trio.serve_listeners, house.serve, listeners, handler_nursery=handlers))
+                for listener in listeners:
+                    accepting.start_soon(house.accept, listener, handlers)
                 task_status.started(listeners[0].socket.getsockname()[1])
                 await (trio.Event() if stop is None else stop).wait()
                 accepting.cancel_scope.cancel()
@@ -69,6 +73,38 @@ class _House:
         self._context = WorkerContext(None)
         self._open: set[trio.SocketStream] = set()
         self._left = trio.Event()
+        self._places = trio.Semaphore(places())
+        self._trouble: str | None = None
+
+    async def accept(self, listener: trio.SocketListener, handlers: trio.Nursery) -> None:
+        """Let clients in, as many as there are places; the others wait at the door, for ever."""
+        try:
+            while True:
+                await self._places.acquire()
+                handlers.start_soon(self.serve, await self._next(listener))
+        finally:
+            listener.socket.close()
+
+    async def _next(self, listener: trio.SocketListener) -> trio.SocketStream:
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                self._tell(error.strerror)
+                await trio.sleep(_PAUSE)
+            else:
+                self._tell(None)
+                return stream
+
+    def _tell(self, trouble: str | None) -> None:
+        """Say once why nobody is let in, and once that it is over."""
+        if trouble is not None and self._trouble is None:
+            _log.error("gallery_lets_nobody_in", reason=trouble, open=len(self._open), tried_again=_PAUSE)
+        elif trouble is None and self._trouble is not None:
+            _log.info("gallery_lets_in_again")
+        self._trouble = trouble
 
     async def serve(self, stream: trio.SocketStream) -> None:
         self._open.add(stream)
@@ -80,6 +116,7 @@ class _House:
         finally:
             stream.socket.close()
             self._open.discard(stream)
+            self._places.release()
             self._left.set()
 
     async def empty(self) -> None:
@@ -136,7 +173,7 @@ class _Journal:
         _log.info(
             "request",
             method=request["method"],
-            path=request["raw_path"].decode("ascii", "replace"),
+            path=request["raw_path"][:_LONGEST_PATH].decode("ascii", "replace"),
             status=response["status"],
             seconds=round(request_time, 3),
             client=(request.get("client") or (None,))[0],

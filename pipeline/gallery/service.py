@@ -63,7 +63,8 @@ class Service:
             raise Refusal(503, "disk_full", "The index or the spool cannot be written now; the log says why.")
         if pulse is not None and pulse.intake is not None:
             raise Refusal(503, "intake_stopped", "No job files are taken now; the log says why.")
-        return _said({"success": True, "data": {"status": "ready"}})
+        notes = [] if pulse is None or pulse.deaf is None else ["New job files are found by scanning alone."]
+        return _said({"success": True, "data": {"status": "ready", "notes": notes}})
 
     async def metrics(self, request: Request) -> Response:
         """`/metrics`: open to this machine itself, with any token from elsewhere."""

@@ -80,9 +80,9 @@ class Inbox:
         return self._ears is not None and self._ears.listening
 
     @property
-    def reason(self) -> str | None:
-        """What is wrong with the intake, in words; None where nothing is."""
-        return self.trouble or (self._ears.reason if self._ears is not None else None)
+    def deaf(self) -> str | None:
+        """Why new files are found by scanning alone, in words; None while they are heard of, or are meant to be."""
+        return None if self._ears is None else self._ears.reason
 
     @property
     def hindrance(self) -> str | None:

@@ -47,6 +47,8 @@ def _head(overview: Overview) -> RenderableType:
     table.add_column(justify="right")
     moment = datetime.fromtimestamp(overview.at / 1000).astimezone()
     table.add_row(Text(f"{overview.workspace} · {daemon}", style="bold"), moment.strftime("%H:%M:%S"))
+    if holder is not None and holder.trouble and not overview.troubles:  # the index could not be told
+        table.add_row(Text(holder.trouble, style=DOWN))
     return table
 
 

@@ -4,6 +4,11 @@ from typing import Any
 
 from pipeline.cli.view.overview import Overview
 from pipeline.clock import rfc3339
+from pipeline.locks import Holder
+
+
+def _daemon(holder: Holder) -> dict[str, Any]:
+    return {"pid": holder.pid, "since": holder.since, "trouble": holder.trouble or None}
 
 
 def told(overview: Overview) -> dict[str, Any]:
@@ -12,7 +17,7 @@ def told(overview: Overview) -> dict[str, Any]:
     return {
         "workspace": overview.workspace,
         "at": rfc3339(overview.at),
-        "daemon": {"pid": overview.holder.pid, "since": overview.holder.since} if overview.holder else None,
+        "daemon": _daemon(overview.holder) if overview.holder else None,
         "jobs": {"running": overview.running, "queued": overview.waiting},
         "imagesPerMinute": round(overview.rate * 60, 2),
         "images": dict(summary.images),
