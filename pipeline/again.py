@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
+from pipeline.catalogue import Catalogue, GalleryRow
 from pipeline.errors import SpecError, UserError
-from pipeline.model import Job, PlannedImage, Recipe
+from pipeline.model import Job, Lora, PlannedImage, Recipe
 from pipeline.plan import Rules, make_job
 from pipeline.spec.job import parse_job
 
@@ -44,17 +45,46 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
-def job_again(made: Made, rules: Rules) -> str:
-    """Return the text of a job file.
+def made_of(catalogue: Catalogue, row: GalleryRow) -> Made:
+    """Read what was asked for when this image was made.
+
+    Raises:
+        UserError: no job asked for it.
+    """
+    job = catalogue.job(row.job_id) if row.job_id else None
+    character = catalogue.character(row.character_id)
+    recipe = catalogue.recipe(row.job_id) if row.job_id else None
+    if job is None or recipe is None or character is None or row.prompt is None or row.seed is None:
+        raise UserError(f"{row.filename} was adopted from the store: what made it is not known")
+    prompts = (job.prompt,) if isinstance(job.prompt, str) else job.prompt
+    place = (row.number - (job.first_number or row.number)) * len(prompts) // job.quantity
+    loras = tuple(Lora(name, weight) for name, weight in recipe.pop("loras", ()))
+    return Made(
+        filename=row.filename,
+        character_id=row.character_id,
+        character_embedding=character.embedding,
+        owner=character.owner,
+        said=prompts[place],
+        prompt=row.prompt,
+        seed=row.seed,
+        recipe=Recipe(**recipe, loras=loras),
+        backend=row.backend,
+        labels=row.labels,
+    )
+
+
+def job_again(made: Made, rules: Rules, *, quantity: int = 1) -> str:
+    """Return the text of a job file: one image is this one again, several are new ones, with seeds still to be drawn.
 
     Raises:
         UserError: under the present rules no job file can ask for it.
     """
     for words in _ways(made, rules):
-        text = f"# makes {made.filename} again\n{_written(words)}"
-        job = _planned(text, rules)
+        job = _planned(_written(words), rules)
         if job is not None and _is_same(job, made):
-            return text
+            if quantity == 1:
+                return f"# makes {made.filename} again\n{_written(words)}"
+            return f"# {quantity} more like {made.filename}\n{_written(_several(words, quantity))}"
     style = f'style "{made.recipe.style or rules.default_style}"'
     raise UserError(
         f"{made.filename}: no job file can ask for it under the present configuration: {style} adds to every prompt, or "
@@ -108,6 +138,12 @@ def _inside(style: Any, name: str, sent: str | None) -> str | None:  # noqa: ANN
     before, _, after = frame.partition(f"{{{name}}}")
     found = re.fullmatch(f"{re.escape(before)}(.*){re.escape(after)}", sent, re.DOTALL)
     return found[1] if found else None
+
+
+def _several(words: dict[str, Any], quantity: int) -> dict[str, Any]:
+    return {
+        ("quantity" if key == "seed" else key): (quantity if key == "seed" else value) for key, value in words.items()
+    }
 
 
 def _written(words: dict[str, Any]) -> str:

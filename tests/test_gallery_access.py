@@ -15,7 +15,7 @@ from pipeline.gallery.settings import JwtSettings
 from tests.support.windows import START, house
 
 SECRET = "a secret of the app's own that is long enough"
-PRIVATE = "/api/image-generation/character/mary /api/characters/mary /api/jobs/job-1 /media/alice/characters/mary/images/mary_image_1.png".split()  # noqa: SIM905 - one line
+PRIVATE = "/api/image-generation/character/mary /api/image-generation/character/mary/images/1/job /api/characters/mary /api/jobs/job-1 /media/alice/characters/mary/images/mary_image_1.png".split()  # noqa: SIM905 - one line
 LISTS = ["/api/characters", "/api/jobs"]
 OPEN = ["/healthz", "/readyz", "/openapi.json", "/", "/gallery/mary", "/assets/app.js", "/metrics"]
 

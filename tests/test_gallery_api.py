@@ -1,12 +1,15 @@
 """The JSON answers: exact keys, order, pages, filters, refusals; over ASGI, from a real index."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from pydantic import TypeAdapter
 
 from pipeline.gallery import answers
-from pipeline.model import Fault, OnFailure
+from pipeline.model import Fault, Lora, OnFailure, Recipe
+from pipeline.plan import Rules, make_job
+from pipeline.spec.job import JobKeys, parse_job
 from tests.support.windows import house
 
 IMAGE_KEYS = [
@@ -235,3 +238,42 @@ async def test_what_is_not_there_and_what_is_anothers_cannot_be_told_apart(home)
              ("/media/bob/characters/eve/images/eve_image_1.png", "/media/x.png"), ("/nowhere", "/api/")]  # fmt: skip
     seen = {(await home.get(path)).content for pair in pairs for path in pair}
     assert len(seen) == 1
+
+
+STYLES = Rules(styles={"anime": JobKeys(prompt="{prompt}, soft light", negative_prompt="{negative_prompt}, lowres")})
+
+
+async def test_an_image_is_written_back_as_the_job_that_makes_it_again(tmp_path):
+    recipe = Recipe(
+        width=64, height=96, style="anime", negative_prompt="hands, lowres", steps=28, sampler_name="euler",
+        scheduler="karras", embedding="mary-v2", loras=(Lora("film", 0.5),), params={"clip_skip": 2},
+    )  # fmt: skip
+    async with house(tmp_path, settings={"rules": STYLES}) as home:
+        await home.studio.made(prompts=["in a garden, soft light", "at sea, soft light"], recipe=recipe, seed=7)
+        made = await home.data(home.images() + "/images/2/job")
+        strict(answers.JobFileData, made)
+        job = planned(made["jobFile"])
+        assert [(image.prompt, image.seed) for image in job.images] == [("at sea, soft light", 8)]
+        assert job.recipe == recipe
+        assert job.character.id == "mary"
+        more = planned((await home.data(home.images() + "/images/2/job?quantity=4"))["jobFile"])
+        assert [(image.prompt, image.seed) for image in more.images] == [
+            ("at sea, soft light", 99 + i) for i in range(4)
+        ]
+        assert more.recipe == recipe
+
+
+def planned(text):
+    spec = parse_job(text.encode(), file="again.yaml")
+    return make_job(spec, job_id="x", own_id=False, file="again.yaml", rules=STYLES, draw_seed=lambda: 99)
+
+
+async def test_where_no_job_file_can_ask_for_an_image_the_answer_says_why(tmp_path):
+    async with house(tmp_path, settings={"rules": replace(STYLES, default_style="anime")}) as home:
+        await home.studio.made(prompts=["without the style's words"])
+        answer = await home.get(home.images() + "/images/1/job")
+        assert (answer.status_code, answer.json()["code"]) == (409, "no_job_file")
+        assert 'style "anime" adds to every prompt' in answer.json()["error"]
+        for number in ("2", "0", "01", "x", "9" * 30, "-1"):
+            assert (await home.get(f"{home.images()}/images/{number}/job")).status_code == 404
+        assert (await home.get(home.images() + "/images/1/job?quantity=0")).status_code == 400

@@ -2,8 +2,8 @@
 
 import click
 
+from pipeline.again import job_again, made_of
 from pipeline.catalogue import Catalogue, CharacterRow, Filter, GalleryRow
-from pipeline.cli.again import print_job
 from pipeline.cli.common import as_json, configured, refuse, say_json
 from pipeline.cli.opening import open_page
 from pipeline.clock import now, rfc3339
@@ -46,7 +46,8 @@ def gallery(
     if as_job:
         if character is None or number is None:
             refuse("name an image: pipeline gallery CHARACTER NUMBER --as-job")
-        print_job(config, catalogue, _rows(catalogue, character, number, limit)[0])
+        made = made_of(catalogue, _rows(catalogue, character, number, limit)[0])
+        click.echo(job_again(made, config.rules()), nl=False)
     elif in_browser:
         open_page(config, _owner(catalogue, character), character)
     else:

@@ -80,6 +80,21 @@ class GalleryAnswer(TypedDict):
     data: GalleryData
 
 
+class JobFileData(TypedDict):
+    """An image written back as a job file."""
+
+    filename: str
+    quantity: Annotated[int, Field(ge=1)]
+    jobFile: Annotated[str, Field(description="YAML, to be dropped into the jobs folder.")]
+
+
+class JobFileAnswer(TypedDict):
+    """The job file that makes an image again, or more like it."""
+
+    success: Literal[True]
+    data: JobFileData
+
+
 class CountsAnswer(TypedDict):
     """How many images are in each status."""
 

@@ -1,5 +1,6 @@
 """The JSON routes: galleries, characters, jobs. Each answer is made of one moment of the index and of one caller's own."""
 
+import re
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from urllib.parse import quote, urlencode
@@ -10,18 +11,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline import clock
+from pipeline.again import job_again, made_of
 from pipeline.catalogue import BadCursor, Catalogue, CharacterRow, Filter, JobRow, Whose, success
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UserError
 from pipeline.gallery import answers, views
 from pipeline.gallery.auth import Caller, Doorkeeper
 from pipeline.gallery.changes import Changes
 from pipeline.gallery.query import Asked
 from pipeline.gallery.ready import Ready, Shelf
-from pipeline.gallery.refusals import bad_request, not_found
+from pipeline.gallery.refusals import bad_request, no_job_file, not_found
 from pipeline.gallery.settings import GallerySettings
 from pipeline.ports import Delivery
 from pipeline.stores.delivery import WINDOW
 
+_NUMBER = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 _PICTURES = Filter(statuses=("done",))
 Maker = Callable[[Request, Caller], tuple[Ready, Callable[[], Hashable]]]
 
@@ -53,6 +56,10 @@ class Api:
     async def gallery(self, request: Request) -> Response:
         """`/api/image-generation/character/{characterId}`."""
         return await self._answer(request, self._gallery)
+
+    async def job_file(self, request: Request) -> Response:
+        """`/api/image-generation/character/{characterId}/images/{number}/job`."""
+        return await self._answer(request, self._job_file)
 
     async def characters(self, request: Request) -> Response:
         """`/api/characters`."""
@@ -102,6 +109,20 @@ class Api:
 
         key = ("gallery", character, wanted, limit, after)
         return self._kept(key, whose.revision, make), lambda: self._catalogue.whose(character)
+
+    def _job_file(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
+        quantity = Asked(request.query_params).quantity()
+        character, _ = self._own_character(request, caller)
+        number = request.path_params["number"]
+        image = self._catalogue.image(character, int(number)) if _NUMBER.fullmatch(number) else None
+        if image is None:
+            raise not_found()
+        try:
+            text = job_again(made_of(self._catalogue, image), self._settings.rules, quantity=quantity)
+        except UserError as error:
+            raise no_job_file(f"{error}.") from None
+        data: answers.JobFileData = {"filename": image.filename, "quantity": quantity, "jobFile": text}
+        return _ready({"success": True, "data": data}, None), lambda: self._catalogue.whose(character)
 
     def _characters(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
         asked = Asked(request.query_params)

@@ -104,6 +104,7 @@ def make_app(
     character = "/api/image-generation/character/{character_id}"
     routes = [
         Route(character, api.gallery),
+        Route(f"{character}/images/{{number}}/job", api.job_file),
         Route("/api/characters", api.characters),
         Route("/api/characters/{character_id}", api.character),
         Route("/api/jobs", api.jobs),

@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 from pipeline.gallery import answers
 from pipeline.gallery.query import LARGEST_SEED, LONGEST_TEXT, MOST
 from pipeline.model import Status
+from pipeline.spec.types import MOST_IMAGES
 
 Schema = dict[str, Any]
 
@@ -16,6 +17,7 @@ _STATUS = f"({'|'.join(Status)})"
 _STATUSES = {"type": "string", "default": "done,placeholder", "pattern": f"^ *{_STATUS} *(, *{_STATUS} *)*$"}
 _ANSWERS = {
     "Gallery": answers.GalleryAnswer,
+    "JobFile": answers.JobFileAnswer,
     "Characters": answers.CharactersAnswer,
     "Character": answers.OneCharacterAnswer,
     "Jobs": answers.JobsAnswer,
@@ -83,8 +85,22 @@ def _paths(longest_wait: float) -> Schema:
         _query("favorite", {"type": "boolean"}, "Favourites alone, or all others."),
     ]  # fmt: skip
     character, job = _path("characterId"), _path("jobId")
+    number = {**_path("number"), "schema": {"type": "integer", "minimum": 1, "maximum": 9_999_999_999}}
+    quantity = _query(
+        "quantity",
+        {"type": "integer", "minimum": 1, "maximum": MOST_IMAGES, "default": 1},
+        "Images that the job file asks for: 1 keeps the seed, for the same image; more are new ones like it.",
+    )
+    job_file = _get(
+        "The job file that makes an image again, or more like it", "JobFileAnswer", [character, number, quantity, wait]
+    )
+    job_file["get"]["responses"]["409"] = {
+        "description": "No job file can ask for it.",
+        "content": _json("ErrorAnswer"),
+    }
     return {
         "/api/image-generation/character/{characterId}": _get("A character's gallery, newest first", "GalleryAnswer", [character, *gallery]),
+        "/api/image-generation/character/{characterId}/images/{number}/job": job_file,
         "/api/characters": _get("The caller's characters, the newest picture first", "CharactersAnswer", page),
         "/api/characters/{characterId}": _get("One character", "OneCharacterAnswer", [character, wait]),
         "/api/jobs": _get("The caller's jobs, newest first", "JobsAnswer", page),

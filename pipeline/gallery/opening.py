@@ -33,6 +33,7 @@ def open_gallery(
         cors=config.gallery.cors,
         image_sources=(CLOUDINARY,) if isinstance(config.store, CloudinaryConfig) else (),
         jwt=login_settings(config.gallery.jwt) if config.gallery.jwt is not None else None,
+        rules=config.rules(),
     )
     delivery = open_delivery(config.store, public_url=config.gallery.public_url, state=config.state)
     files = None

@@ -4,12 +4,14 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from starlette.datastructures import QueryParams
 
 from pipeline.gallery.refusals import bad_request
 from pipeline.model import Status
+from pipeline.spec.types import MOST_IMAGES
 
 T = TypeVar("T")
 
@@ -53,6 +55,11 @@ class Asked:
     def seed(self) -> int | None:
         """The seed of the images to show."""
         return self._one("seed", lambda text: _whole(text, 0, LARGEST_SEED), f"a whole number up to {LARGEST_SEED}")
+
+    def quantity(self) -> int:
+        """Images that a job file is to ask for."""
+        read = partial(_whole, least=1, most=MOST_IMAGES)
+        return self._one("quantity", read, f"a whole number from 1 to {MOST_IMAGES}") or 1
 
     def moment(self, name: str) -> int | None:
         """A date (its beginning, UTC) or an RFC 3339 moment, in milliseconds."""

@@ -43,6 +43,11 @@ def bad_request(sentence: str) -> Refusal:
     return Refusal(400, "bad_request", sentence)
 
 
+def no_job_file(sentence: str) -> Refusal:
+    """Return the 409 for an image that no job file can ask for as things are."""
+    return Refusal(409, "no_job_file", sentence)
+
+
 def method_not_allowed(path: str, jobs_folder: str) -> Refusal:
     """Return the 405; at the old generation endpoint it says where the body belongs now."""
     sentence = "This endpoint is read-only: GET and HEAD are all it answers."

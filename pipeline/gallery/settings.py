@@ -1,9 +1,11 @@
 """What the windows are told when they are built; the roof makes these from its configuration."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from pipeline.plan import Rules
 
 Algorithm = Literal["HS256", "RS256", "ES256"]
 
@@ -33,6 +35,7 @@ class GallerySettings:
     cors: tuple[str, ...] = ()  # origins whose pages may read the answers; "*" for all
     image_sources: tuple[str, ...] = ()
     jwt: JwtSettings | None = None
+    rules: Rules = field(default_factory=Rules)  # what a job file that is written here has to mean
     cache_bytes: int = 64 * 1024 * 1024  # of finished answers kept in memory
     longest_wait: float = 300.0  # seconds a held answer may be asked for
 
