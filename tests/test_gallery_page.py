@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from pipeline.model import Fault, Recipe
+from pipeline.model import Fault, Lora, Recipe
+from pipeline.plan import Rules, make_job
 from pipeline.spec.job import parse_job
 from tests.support.browser import ARGUMENTS, CHROMIUM, MISSING, shown
 
@@ -17,6 +18,11 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason=MISSING),
 ]
 expect = playwright.expect
+UNBROKEN = "W" * 110
+RECIPE = Recipe(
+    width=416, height=608, style="anime", steps=28, model="animagine.safetensors", cfg_scale=6.5,
+    negative_prompt="lowres", scheduler="karras", loras=(Lora("film", 0.5),), params={"clip_skip": 2},
+)  # fmt: skip
 EVIL = '<img src=x onerror="document.title=1"> "quoted", & {braces}: #1'
 
 
@@ -28,23 +34,20 @@ def free_port():
 
 async def fill(studio):
     await studio.made("john", n=200, recipe=Recipe(width=32, height=48))
-    await studio.made("walter", n=70, recipe=Recipe(width=32, height=48))
+    await studio.made("walter", n=70, recipe=Recipe(width=32, height=48), display=UNBROKEN)
     await studio.made("eve", n=1, owner="bob")
     studio.drawn = True
-    recipe = Recipe(
-        width=416, height=608, steps=28, model="animagine.safetensors", cfg_scale=6.5, negative_prompt="lowres"
-    )
     await studio.made(
         "mary",
         prompts=["a portrait in a garden", EVIL, "at the harbour"],
         display="Mary <b>",
-        recipe=recipe,
+        recipe=RECIPE,
         labels=["spring"],
     )
     studio.drawn = False
     await studio.job("mary", prompts=["a lost one"])
     await studio.give_up("mary", 4, Fault("timed_out", "it took longer than 600 s"))
-    await studio.job("mary", prompts=["still to come", "and another"], recipe=recipe)
+    await studio.job("mary", prompts=["still to come", "and another"], recipe=RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +106,7 @@ def test_signing_in_by_the_address_clears_it_and_lasts_for_the_tab(signed_in, ga
     assert "#" not in signed_in.url
     signed_in.reload()
     signed_in.locator(".card").first.wait_for()
-    assert all(gallery.home.alice not in url for url, _ in requests)
+    assert all(url.startswith(gallery.address) and gallery.home.alice not in url for url, _ in requests)
     assert signed_in.context.cookies() == []
     other = signed_in.context.new_page()
     other.goto(gallery.address)
@@ -184,19 +187,42 @@ def test_the_lightbox_by_keyboard_alone(signed_in):
     page.keyboard.press("ArrowRight")
     expect(dialog.get_by_role("heading", name="mary-b_image_2")).to_be_visible()
     assert page.url.endswith("#2")
-    expect(dialog.get_by_text(EVIL)).to_be_visible()
+    expect(dialog.get_by_role("complementary").get_by_text(EVIL)).to_be_visible()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
     expect(dialog.get_by_role("heading", name="mary-b_image_4")).to_be_visible()
     expect(dialog.get_by_role("button", name="Newer picture")).to_be_disabled()
+    expect(dialog.get_by_role("status").last).to_have_text("No picture 4: it took longer than 600 s")
     page.keyboard.press("i")
     expect(dialog.get_by_role("complementary")).to_be_hidden()
     page.keyboard.press("?")
-    expect(dialog.get_by_text("fill the screen")).to_be_visible()
+    expect(dialog.get_by_text("Fill the screen")).to_be_visible()
+    page.keyboard.press("?")
+    expect(dialog.get_by_text("Fill the screen")).to_be_hidden()
+    page.keyboard.press("f")
+    page.wait_for_function("document.fullscreenElement !== null")
+    page.keyboard.press("ArrowRight")
+    assert page.url.endswith("#3")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("f")
+    page.wait_for_function("document.fullscreenElement === null")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(page.locator('a[href="#4"]')).to_be_focused()
     assert "#" not in page.url
+
+
+def test_closing_keeps_the_place_in_the_page(signed_in):
+    page = opened(signed_in, "walter")
+    page.evaluate("scrollTo(0, 700)")
+    page.locator('a[href="#50"]').click()
+    for _ in range(9):
+        page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("heading", name="_image_41")).to_be_visible()
+    place = page.evaluate("scrollY")
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert page.evaluate("scrollY") == place >= 700
 
 
 def test_an_address_opens_its_picture_even_from_a_later_page_and_back_closes_it(signed_in):
@@ -230,10 +256,10 @@ def test_copying_as_a_job_file_gives_one_that_is_taken(signed_in, amount):
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     text = page.evaluate("navigator.clipboard.readText()")
     spec = parse_job(text.encode(), file="copied.yaml")
-    assert spec.character.id == "mary"
-    assert spec.prompt == EVIL
-    assert (spec.quantity, spec.seed) == ((1, 2) if amount == 1 else (4, -1))
-    assert (spec.width, spec.height, spec.steps, spec.cfg_scale, spec.negative_prompt) == (416, 608, 28, 6.5, "lowres")
+    job = make_job(spec, job_id="copied", own_id=False, file="copied.yaml", rules=Rules(), draw_seed=lambda: 99)
+    assert (job.character.id, job.recipe, job.labels) == ("mary", RECIPE, ("spring",))
+    assert {image.prompt for image in job.images} == {EVIL}
+    assert [image.seed for image in job.images] == ([2] if amount == 1 else [99, 100, 101, 102])
 
 
 def test_search_finds_by_words_and_says_when_there_are_none(signed_in):
@@ -242,6 +268,7 @@ def test_search_finds_by_words_and_says_when_there_are_none(signed_in):
     page.keyboard.type("harb")
     expect(page.locator(".tiles a")).to_have_count(1)
     expect(page.locator('a[href="#3"]')).to_be_visible()
+    expect(page.locator("#summary")).to_have_text("1 of 4 images · 2 in the making")
     page.get_by_label("Search prompts").fill("zeppelin")
     expect(page.get_by_text("No prompt contains “zeppelin”")).to_be_visible()
     page.get_by_role("button", name="Clear").click()
@@ -250,6 +277,26 @@ def test_search_finds_by_words_and_says_when_there_are_none(signed_in):
     expect(page.locator(".tiles a")).to_have_count(1)
     page.get_by_label("Show").select_option("Favourites")
     expect(page.get_by_text("Nothing of this kind here.")).to_be_visible()
+
+
+def test_favourites_are_shown_as_they_are_chosen_and_can_be_looked_at_alone(signed_in, gallery):
+    gallery.do("made", "fay", n=3)
+    page = opened(signed_in, "fay")
+    page.locator('a[href="#2"] img').evaluate("element => { element.marked = true }")
+    gallery.do("favorite", "fay", 2)
+    expect(page.locator('a[href="#2"]').get_by_role("img", name="favourite")).to_be_visible()
+    assert page.locator('a[href="#2"] img').evaluate("element => element.marked") is True
+    page.get_by_label("Show").select_option("Favourites")
+    expect(page.locator(".tiles a")).to_have_count(1)
+    page.locator('a[href="#2"]').click()
+    expect(page.get_by_role("dialog").get_by_role("img", name="favourite")).to_be_visible()
+
+
+def test_what_is_waited_for_is_said_while_nothing_is_drawn(signed_in, gallery):
+    job = gallery.do("job", "patient")
+    gallery.do("note", job, "pod: connection refused")
+    signed_in.goto("/gallery/patient")
+    expect(signed_in.get_by_text("pod: connection refused")).to_be_visible()
 
 
 def test_an_image_in_the_making_turns_into_its_picture_where_it_stands(signed_in, gallery):
@@ -317,12 +364,14 @@ def test_axe_finds_nothing_to_mend(signed_in, gallery, place):
     if place in {"lightbox", "placeholder"}:
         page.locator('a[href="#4"]' if place == "placeholder" else 'a[href="#1"]').click()
         page.get_by_role("dialog").wait_for()
-    found = axe.Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-    page.emulate_media(color_scheme="dark", reduced_motion="reduce")
-    # the scheme changes colours alone, and they are all that is looked at again
-    found = axe.Axe().run(page, options={"runOnly": {"type": "rule", "values": ["color-contrast"]}})
-    assert found.violations_count == 0, found.generate_report()
+    # a scheme changes colours alone, and they are all that is looked at again
+    colours = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+    for width in (1200, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            found = axe.Axe().run(page, options=colours if scheme == "dark" else None)
+            assert found.violations_count == 0, (width, scheme, found.generate_report())
 
 
 def test_on_a_phone_two_columns_and_nothing_sticks_out(browser, gallery):
@@ -332,6 +381,9 @@ def test_on_a_phone_two_columns_and_nothing_sticks_out(browser, gallery):
     page = context.new_page()
     page.goto(f"/#t={gallery.home.alice}")
     page.locator(".card").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    opened(page, "walter")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     opened(page, "john")
     boxes = [page.locator(".frame").nth(i).bounding_box() for i in range(3)]
     assert boxes[0]["y"] == boxes[1]["y"] < boxes[2]["y"]

@@ -99,6 +99,12 @@ class Studio:
     async def cancel(self, character, number):
         return await self.ledger.record(self.ledger.image_by_number(character, number), Cancelled())
 
+    async def favorite(self, character, number):
+        await self.ledger.favorite(self.ledger.image_by_number(character, number), chosen=True)
+
+    async def note(self, job, reason):
+        await self.ledger.note([job], reason)
+
     async def made(self, character="mary", n=1, **more):
         """A job whose images are all done; the numbers of the last ones."""
         job = await self.job(character, n=n, **more)

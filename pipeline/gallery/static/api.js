@@ -13,8 +13,16 @@ export class Unreachable extends Error {}
 export function takeTokenFromAddress() {
   const match = /^#t=(.+)$/.exec(location.hash);
   if (!match) return;
-  keepToken(decodeURIComponent(match[1]));
+  keepToken(decoded(match[1]));
   history.replaceState(null, "", location.pathname + location.search);
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 export const keepToken = (token) => sessionStorage.setItem(KEY, token);
@@ -24,7 +32,7 @@ export const hasToken = () => Boolean(sessionStorage.getItem(KEY));
 export function address(path, parameters = {}) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) if (value !== null && value !== undefined && value !== "") query.set(name, value);
-  return query.size ? `${path}?${query}` : path;
+  return query.size ? `${path}${path.includes("?") ? "&" : "?"}${query}` : path;
 }
 
 // Resolves to {data, etag}, or to null where nothing has changed since `etag`.

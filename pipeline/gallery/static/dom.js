@@ -14,17 +14,24 @@ export function el(name, attributes = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
+// For ears: what stands behind an open dialog is not heard.
 export function say(text) {
-  byId("said").textContent = text;
+  (document.querySelector("dialog[open] .said") ?? byId("said")).textContent = text;
 }
 
+// Copies a text, or one that is still to come; the button says so, and keeps its width.
 export async function copy(text, button) {
+  const coming = Promise.resolve(text);
   try {
-    await navigator.clipboard.writeText(text);
+    const blob = coming.then((said) => new Blob([said], { type: "text/plain" }));
+    blob.catch(() => {}); // told below
+    await navigator.clipboard.write([new ClipboardItem({ "text/plain": blob })]); // Safari forgets the click while one waits
   } catch {
-    copyWithoutClipboard(text, button);
+    copyWithoutClipboard(await coming, button);
   }
-  const before = button.textContent;
+  const before = button.dataset.says ?? button.textContent;
+  button.dataset.says = before;
+  button.style.minWidth = `${button.offsetWidth}px`;
   button.textContent = "Copied";
   say("Copied");
   setTimeout(() => { button.textContent = before; }, 1500);

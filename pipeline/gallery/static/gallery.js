@@ -1,6 +1,6 @@
 // A character's gallery: the pictures by day, what is in the making above them, more as one scrolls.
 
-import { Unreachable, address, get } from "./api.js";
+import { Unreachable, address, follow, get } from "./api.js";
 import { byId, el, say } from "./dom.js";
 import { Lightbox } from "./lightbox.js";
 import { Making } from "./making.js";
@@ -8,6 +8,7 @@ import { become, hasPicture, tile } from "./tiles.js";
 import { counted, day } from "./words.js";
 
 const PAGE = 60;
+const MOST = 1000; // that one answer holds
 const SCROLLED = 240;
 const SHOWN = { "": {}, pictures: { status: "done" }, favorites: { favorite: "true" }, missing: { status: "placeholder,failed" } };
 
@@ -17,12 +18,13 @@ class Gallery {
     this.path = `/api/image-generation/character/${encodeURIComponent(id)}`;
     this.signal = signal;
     this.main = byId("main");
-    this.making = new Making(this.path, () => this.settle());
+    this.making = new Making(this.path, () => this.settle(), (number) => this.tiles.has(number));
     this.lightbox = new Lightbox(this);
     this.query = { q: "", show: "" };
     this.held = [];
     this.reset();
     this.listen();
+    this.watch();
   }
 
   reset() {
@@ -58,6 +60,12 @@ class Gallery {
     this.signal.addEventListener("abort", () => this.watcher.disconnect());
   }
 
+  // A picture that is chosen, or made again, changes no count: so the newest of them are followed besides.
+  async watch() {
+    const changed = (data) => { if (this.drawn && this.plain) this.merge(data); };
+    await follow(address(this.path, { limit: PAGE }), { changed, reached: () => {}, signal: this.signal }).catch(() => {}); // told by the other
+  }
+
   parameters(more = {}) {
     return { ...SHOWN[this.query.show], q: this.query.q, limit: PAGE, ...more };
   }
@@ -69,7 +77,6 @@ class Gallery {
   // Called at the start and whenever the character's revision has moved.
   async changed(character) {
     this.character = character;
-    this.head(character);
     const turn = this.turn;
     const [page] = await Promise.all([get(address(this.path, this.parameters())), this.plain ? this.making.refresh(character.counts) : null]);
     if (turn !== this.turn) return;
@@ -77,13 +84,16 @@ class Gallery {
     else this.draw(page.data);
   }
 
-  head({ name, counts }) {
+  head(total) {
+    const { name, counts } = this.character;
     const making = counts.queued + counts.running;
     document.title = `${name} · Pipeline`;
     byId("slash").hidden = false;
     byId("find").hidden = false;
     Object.assign(byId("title"), { hidden: false, textContent: name });
-    byId("summary").textContent = counted(counts.done + counts.placeholder, "image") + (making ? ` · ${making} in the making` : "");
+    const images = counted(counts.done + counts.placeholder, "image");
+    const found = this.plain ? images : `${total.toLocaleString("en-GB")} of ${images}`;
+    byId("summary").textContent = found + (making ? ` · ${making} in the making` : "");
   }
 
   async ask() {
@@ -104,6 +114,7 @@ class Gallery {
 
   draw(data) {
     this.drawn = true;
+    this.head(data.totalCount);
     this.next = data.next;
     byId("arrivals").hidden = true;
     this.main.replaceChildren(this.plain ? this.making.section : "", this.end);
@@ -141,19 +152,25 @@ class Gallery {
 
   // What is new goes on top, or waits behind the button while somebody reads further down; what changed, changes in place.
   merge(data) {
+    this.head(data.totalCount);
     const fresh = data.images.filter((image) => !this.tiles.has(image.number));
     if (fresh.length === data.images.length && this.images.length) { this.redrawLater(data); return; }
     for (const image of data.images) if (this.tiles.has(image.number)) this.update(image);
     for (const image of fresh.reverse()) this.arrive(image);
     if (fresh.length) this.main.querySelector(".notice")?.remove();
+    this.lightbox.renew();
     this.pill();
   }
 
   update(image) {
     const place = this.images.findIndex((known) => known.number === image.number);
     const item = this.tiles.get(image.number);
-    if (item.dataset.updated !== image.updatedAt || this.images[place].favorite !== image.favorite) become(item, image);
+    const before = this.images[place];
     this.images[place] = image;
+    if (before.updatedAt !== image.updatedAt || before.favorite !== image.favorite || before.retrying !== image.retrying) {
+      become(item, image);
+      this.lightbox.renew(image.number);
+    }
   }
 
   arrive(image) {
@@ -201,12 +218,12 @@ class Gallery {
     return this.images.findIndex((image) => image.number === number);
   }
 
-  async more() {
+  async more(limit = PAGE) {
     if (this.loading || !this.next) return false;
     this.loading = true;
     const turn = this.turn;
     try {
-      const page = await get(address(this.path, this.parameters({ cursor: this.next })), { signal: this.signal });
+      const page = await get(address(this.path, this.parameters({ cursor: this.next, limit })), { signal: this.signal });
       if (turn !== this.turn) return false;
       this.next = page.data.next;
       this.append(page.data.images);
@@ -235,7 +252,7 @@ class Gallery {
   async openFromAddress() {
     const number = Number(/^#(\d+)$/.exec(location.hash)?.[1]);
     if (!number) { this.lightbox.close(); return; }
-    while (!this.images.some((image) => image.number === number) && (await this.more()));
+    while (!this.images.some((image) => image.number === number) && (await this.more(MOST)));
     if (this.images.some((image) => image.number === number)) this.lightbox.show(number);
   }
 

@@ -1,10 +1,9 @@
 // One picture on near-black, with all that is known of it beside; keys ← → Esc i f ?.
 
-import { get } from "./api.js";
-import { copy, el, webAddress } from "./dom.js";
-import { jobFile, promptOf } from "./jobfile.js";
+import { el, say, webAddress } from "./dom.js";
+import { facts, keys } from "./panel.js";
 import { hasPicture } from "./tiles.js";
-import { reason, size, when } from "./words.js";
+import { reason } from "./words.js";
 
 const PANEL = "pipeline.panel";
 
@@ -12,15 +11,16 @@ export class Lightbox {
   constructor(gallery) {
     this.gallery = gallery;
     this.number = null;
+    this.keys = keys();
     this.figure = el("figure", { tabindex: "-1" });
     this.panel = el("aside", { class: "panel", "aria-label": "About this picture", tabindex: "0" });
     this.before = this.button("step before", "Newer picture", "‹", () => this.step(-1));
     this.after = this.button("step after", "Older picture", "›", () => this.step(1));
     this.about = this.button("", "About this picture", "i", () => this.togglePanel());
+    this.stage = el("div", { class: "stage" }, this.figure, this.before, this.after,
+      el("div", { class: "bar" }, this.about, this.button("fill", "Fill the screen", "", () => this.fill()), this.button("", "Close", "×", () => this.close())));
     this.dialog = el("dialog", { class: "lightbox", "aria-label": "Picture", onclose: () => this.closed(), onkeydown: (event) => this.key(event) },
-      el("div", { class: "stage" }, this.figure, this.before, this.after,
-        el("div", { class: "bar" }, this.about, this.button("fill", "Fill the screen", "", () => this.fill()), this.button("", "Close", "×", () => this.close()))),
-      this.panel);
+      this.stage, this.panel, el("p", { class: "unseen said", role: "status" }));
     document.body.append(this.dialog);
     this.swipe();
     this.setPanel((localStorage.getItem(PANEL) ?? (innerWidth > 640 ? "open" : "shut")) === "open");
@@ -35,61 +35,88 @@ export class Lightbox {
   }
 
   show(number) {
-    const { images } = this.gallery;
-    const place = images.findIndex((image) => image.number === number);
+    const place = this.place(number);
     if (place < 0) return;
     this.number = number;
-    this.image = images[place];
-    this.before.disabled = place === 0;
-    this.after.disabled = place === images.length - 1 && !this.gallery.next;
-    this.figure.replaceChildren(this.large());
-    this.panel.replaceChildren(...this.facts());
+    this.draw();
     this.panel.scrollTop = 0;
     if (!this.dialog.open) {
       this.dialog.showModal();
       document.documentElement.classList.add("covered");
       this.figure.focus();
     }
+    const { images } = this.gallery;
     for (const near of [images[place + 1], images[place - 1]]) if (near && hasPicture(near)) new Image().src = webAddress(near.url) ?? "";
-    if (images.length - place < 5) this.gallery.more();
+    if (images.length - place < 5) this.gallery.more().then(() => this.renew());
+  }
+
+  place(number) {
+    return this.gallery.images.findIndex((image) => image.number === number);
+  }
+
+  draw() {
+    this.image = this.gallery.images[this.place(this.number)];
+    this.figure.replaceChildren(this.large());
+    this.panel.replaceChildren(...facts(this.image, this.gallery), this.keys);
+    this.renew();
+  }
+
+  // What stands round the picture may have changed: others came, or it is another picture itself.
+  renew(changed = null) {
+    if (this.open && changed === this.number) this.draw();
+    const place = this.place(this.number);
+    this.before.disabled = place <= 0;
+    this.after.disabled = place === this.gallery.images.length - 1 && !this.gallery.next;
   }
 
   large() {
     const { image } = this;
-    if (hasPicture(image)) return el("img", { src: webAddress(image.url), alt: image.prompt ?? image.filename, width: image.width, height: image.height });
-    return el("div", { class: "empty", "--ratio": image.width / image.height || 0.67 }, el("div", { class: "stands" }, el("strong", {}, "No picture"), el("span", {}, reason(image))));
+    const ratio = image.width / image.height || 2 / 3;
+    if (!hasPicture(image)) return el("div", { class: "empty", "--ratio": ratio }, el("div", { class: "stands" }, el("strong", {}, "No picture"), el("span", {}, reason(image))));
+    const shown = el("img", { src: webAddress(image.thumbnailUrl ?? image.url), alt: image.prompt ?? image.filename, "--ratio": ratio, "--width": `${image.width}px`, "--tint": image.color });
+    const whole = new Image(); // the small version, which is there already, stands until the whole picture can be drawn
+    whole.src = webAddress(image.url) ?? "";
+    whole.decode().then(() => { shown.src = whole.src; }, () => {});
+    return shown;
   }
 
   async step(by) {
-    const place = this.gallery.images.findIndex((image) => image.number === this.number) + by;
+    const place = this.place(this.number) + by;
     if (place >= this.gallery.images.length) await this.gallery.more();
     const target = this.gallery.images[place];
     if (!target) return;
     this.show(target.number);
     history.replaceState(null, "", `#${target.number}`);
+    say(hasPicture(target) ? `Picture ${target.number}: ${target.prompt ?? target.filename}` : `No picture ${target.number}: ${reason(target)}`);
   }
 
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
-    const does = { ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1), i: () => this.togglePanel(), f: () => this.fill(), "?": () => this.keys() }[event.key];
+    const does = { ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1), i: () => this.togglePanel(), f: () => this.fill(), "?": () => this.toggleKeys() }[event.key];
     if (!does) return;
     event.preventDefault();
     does();
   }
 
+  // Browsers refuse to fill the screen with a dialog, but not with what stands in it.
   fill() {
     if (document.fullscreenElement) document.exitFullscreen();
-    else this.dialog.requestFullscreen?.().catch(() => {});
+    else this.stage.requestFullscreen?.().then(() => this.figure.focus(), () => {});
   }
 
-  keys() {
-    this.setPanel(true);
-    this.panel.querySelector(".keys").hidden = false;
-    this.panel.querySelector(".keys").scrollIntoView({ block: "nearest" });
+  toggleKeys() {
+    this.keys.hidden = this.panelSeen && !this.keys.hidden;
+    if (!this.panelSeen) this.togglePanel();
+    if (!this.keys.hidden) this.keys.scrollIntoView({ block: "nearest" });
+  }
+
+  get panelSeen() {
+    return !document.fullscreenElement && this.dialog.classList.contains("with-panel");
   }
 
   togglePanel() {
-    this.setPanel(!this.dialog.classList.contains("with-panel"));
+    this.setPanel(!this.panelSeen);
+    if (document.fullscreenElement) document.exitFullscreen();
     localStorage.setItem(PANEL, this.dialog.classList.contains("with-panel") ? "open" : "shut");
   }
 
@@ -103,9 +130,11 @@ export class Lightbox {
   }
 
   closed() {
+    if (document.fullscreenElement) document.exitFullscreen();
     document.documentElement.classList.remove("covered");
     if (location.hash) history.replaceState(null, "", location.pathname + location.search);
     this.figure.replaceChildren();
+    this.keys.hidden = true;
     this.gallery.focus(this.number);
   }
 
@@ -116,64 +145,5 @@ export class Lightbox {
       const moved = start === null ? 0 : event.changedTouches[0].clientX - start;
       if (Math.abs(moved) > 50) this.step(moved < 0 ? 1 : -1);
     }, { passive: true });
-  }
-
-  facts() {
-    const { image } = this;
-    const under = [image.createdAt && when(image.createdAt), `${image.width} × ${image.height}`, hasPicture(image) && size(image.bytes)];
-    return [
-      el("h2", {}, image.filename, image.favorite ? " ♥" : ""),
-      el("p", { class: "under" }, under.filter(Boolean).join(" · ")),
-      hasPicture(image) ? null : this.missing(),
-      image.prompt ? this.text("Prompt", image.prompt) : null,
-      image.negativePrompt ? this.text("Negative prompt", image.negativePrompt) : null,
-      image.seed === null ? null : this.text("Seed", String(image.seed)),
-      this.list(),
-      this.doings(),
-      el("p", { class: "keys", hidden: true }, ...["←", "→", " step   ", "i", " this panel   ", "f", " fill the screen   ", "Esc", " close"].map((part) => (/^\W?\w?$|Esc/.test(part) ? el("kbd", {}, part) : part))),
-    ].filter(Boolean);
-  }
-
-  copyButton(text, what) {
-    return el("button", { type: "button", class: "copy", "aria-label": `Copy ${what}`, onclick: (event) => copy(text, event.currentTarget) }, "Copy");
-  }
-
-  text(name, text) {
-    return el("section", {}, el("div", { class: "row" }, el("h3", {}, name), this.copyButton(text, name.toLowerCase())), el("p", {}, text));
-  }
-
-  missing() {
-    const line = `pipeline retry ${this.gallery.id} ${this.number}`;
-    return el("section", { class: "reason" }, el("strong", {}, "No picture"), el("p", {}, reason(this.image)),
-      el("div", { class: "row" }, el("h3", {}, "Make it again"), this.copyButton(line, "the command")), el("code", {}, line));
-  }
-
-  list() {
-    const { image } = this;
-    const seconds = image.gpuSeconds ? `${image.gpuSeconds.toFixed(1)} s` : null;
-    const rows = [["Style", image.style], ["Back end", image.backend], ["Model", image.model], ["Steps", image.steps], ["CFG scale", image.cfgScale], ["Sampler", image.samplerName],
-      ["GPU time", seconds], ["Attempts", image.attempts || null], ["Labels", image.labels.join(", ") || null], ["Job", image.jobId]];
-    return el("dl", {}, ...rows.filter(([, value]) => value !== null && value !== undefined).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]));
-  }
-
-  doings() {
-    const { image } = this;
-    const address = hasPicture(image) ? webAddress(image.url) : null;
-    const amount = el("select", { "aria-label": "How many images the job file asks for" }, ...[1, 2, 4, 8].map((n) => el("option", { value: n }, n === 1 ? "1 image" : `${n} images`)));
-    const button = el("button", { type: "button" }, "Copy as job file");
-    button.addEventListener("click", async () => copy(jobFile(image, this.gallery.id, { quantity: Number(amount.value), prompt: await this.said(image) }), button));
-    return el("div", { class: "does" },
-      address ? el("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, "Full size") : null,
-      address ? el("a", { href: address, download: `${image.filename}.${image.format ?? "png"}` }, "Download") : null,
-      button, amount);
-  }
-
-  async said(image) {
-    try {
-      const job = image.jobId && (await get(`/api/jobs/${encodeURIComponent(image.jobId)}`)).data;
-      return (job && promptOf(job, image.number)) || image.prompt;
-    } catch {
-      return image.prompt;
-    }
   }
 }

@@ -7,17 +7,20 @@ import { counted, ordinal } from "./words.js";
 
 const MOST_RUNNING = 60;
 const MOST_WAITING = 12;
+const MOST_JOBS = 50;
 const RESTS = 4000; // milliseconds an arrived picture stays where it was made
 
 export class Making {
-  constructor(path, settled) {
+  constructor(path, settled, arrived) {
     this.path = path;
+    this.hasArrived = arrived;
     this.settled = settled;
     this.tiles = new Map();
     this.finished = new Map();
     this.list = el("ul", { class: "tiles coming", "aria-label": "In the making" });
+    this.why = el("p", { class: "waits", hidden: true });
     this.rest = el("p", { class: "loading", hidden: true });
-    this.section = el("section", { hidden: true }, el("h2", {}, "In the making"), this.list, this.rest);
+    this.section = el("section", { hidden: true }, el("h2", {}, "In the making"), this.why, this.list, this.rest);
     setInterval(() => tick(this.list), 1000);
   }
 
@@ -30,7 +33,7 @@ export class Making {
     const waiting = counts.queued ? await this.first(counts.queued) : [];
     const due = new Map([...running.reverse().map((image) => [image, ""]), ...waiting]);
     const numbers = new Set([...due.keys()].map((image) => image.number));
-    for (const [image, note] of due) this.put(image, note);
+    for (const [image, note] of due) if (!this.hasArrived(image.number)) this.put(image, note); // it may have, while this was asked
     // What is no longer due has arrived, and turns into its picture as soon as that is read; or it was cancelled.
     for (const [number, item] of this.tiles) {
       if (!numbers.has(number)) {
@@ -40,7 +43,16 @@ export class Making {
     const unseen = counts.queued - waiting.length;
     this.rest.hidden = unseen <= 0;
     this.rest.textContent = `and ${counted(unseen, "more waiting", "more waiting")}`;
+    await this.explain(counts, waiting[0]?.[0]);
     this.show();
+  }
+
+  // While nothing is drawn, what is waited for stands here: a back end that is down, the store, a pause.
+  async explain(counts, next) {
+    const { jobs } = next && !counts.running ? (await get(address("/api/jobs", { limit: MOST_JOBS }))).data : { jobs: [] };
+    const reason = jobs.find((job) => job.jobId === next?.jobId)?.reason;
+    this.why.hidden = !reason || reason.startsWith("waits for its turn");
+    if (!this.why.hidden) this.why.textContent = reason;
   }
 
   // The server answers the highest numbers first; those that come next are the lowest.

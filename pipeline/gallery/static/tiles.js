@@ -24,18 +24,25 @@ export function become(item, image, note = "") {
   item.dataset.number = image.number;
   item.dataset.updated = image.updatedAt;
   item.style.setProperty("--ratio", ratio(image));
-  item.replaceChildren(isUnfinished(image) ? making(image, note) : hasPicture(image) ? picture(image) : nothing(image));
+  item.replaceChildren(isUnfinished(image) ? making(image, note, item) : hasPicture(image) ? picture(image, item) : nothing(image));
 }
 
-function picture(image) {
-  const shown = el("img", { alt: "", loading: "lazy", decoding: "async" });
-  shown.addEventListener("load", () => shown.classList.add("seen"));
-  shown.src = webAddress(image.thumbnailUrl ?? image.url) ?? "";
+function picture(image, item) {
+  const source = webAddress(image.thumbnailUrl ?? image.url) ?? "";
+  const there = item.querySelector("img");
+  const shown = there?.src === source ? there : loaded(source); // the same picture does not fade in twice
   return el("a", { class: "tile", href: `#${image.number}`, "aria-label": `Picture ${image.number}: ${image.prompt ?? image.filename}` },
     el("span", { class: "frame", "--tint": image.color },
       shown,
-      el("span", { class: "more" }, el("span", { class: "words" }, image.prompt ?? image.filename), image.seed === null ? null : el("span", { class: "seed" }, `seed ${image.seed}`))),
+      el("span", { class: "more" }, el("span", { class: "words", dir: "auto" }, image.prompt ?? image.filename), image.seed === null ? null : el("span", { class: "seed" }, `seed ${image.seed}`))),
     label(image));
+}
+
+export function loaded(source) {
+  const shown = el("img", { alt: "", loading: "lazy", decoding: "async" });
+  shown.addEventListener("load", () => shown.classList.add("seen"));
+  shown.src = source;
+  return shown;
 }
 
 function nothing(image) {
@@ -51,10 +58,11 @@ function label(image, why = "") {
     image.retrying ? el("span", {}, "being made again") : null);
 }
 
-function making(image, note) {
+function making(image, note, item) {
   const state = el("span", { class: "state" }, image.status === "running" ? "drawing" : note || "waiting");
   if (image.status === "running") {
-    state.append(" ", el("span", { class: "clock", "data-since": image.updatedAt }, elapsed(image.updatedAt)));
+    const since = item.querySelector(".clock")?.dataset.since ?? image.updatedAt; // a step further is no new beginning
+    state.append(" ", el("span", { class: "clock", "data-since": since }, elapsed(since)));
   }
   return el("div", { class: "tile" },
     el("span", { class: "frame" }, el("span", { class: "stands" }, state)),
