@@ -54,7 +54,7 @@ class Daemon:
         draft.rename(self.jobs / f"{name}.yaml")
         return present
 
-    def wait_until(self, true: Callable[[], bool], *, seconds: float = 120, look: float = 0.01) -> None:
+    def wait_until(self, true: Callable[[], bool], *, seconds: float = 600, look: float = 0.01) -> None:
         until = time.monotonic() + seconds
         while not true():
             if time.monotonic() > until or self._process.poll() is not None:
