@@ -143,8 +143,11 @@ def _one_by_one(daemon: Daemon, there: Site, count: int) -> list[float]:
 
 def _since(dropped: dict[int, float], there: Site) -> list[float]:
     """How many ms after its rename each was ordered."""
-    time.sleep(1)
-    ordered = dict(there.gpu.stats("/orders"))
+    until = time.monotonic() + 120
+    while not dropped.keys() <= (ordered := dict(there.gpu.stats("/orders"))).keys():
+        if time.monotonic() > until:
+            raise SystemExit(f"{len(dropped.keys() - ordered.keys())} dropped images were never ordered")
+        time.sleep(1)
     return [1000 * (ordered[seed] - moment) for seed, moment in dropped.items()]
 
 
