@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from benchmarks.contenders import running
+from benchmarks.contenders import environment, running
 from benchmarks.figures import Conditions, Figure
-from benchmarks.main_job import Figures, Task, measured
+from benchmarks.main_job import Figures, Task, measured, pictures_of
 
 QUEUES = tuple(running.WORKERS)
 Rounds = Sequence[dict[str, Figures]]
@@ -50,13 +50,14 @@ def _cost(rounds: Rounds) -> list[Figure]:
 def _rounds(
     conditions: Conditions, task: Task, names: Sequence[str] = ("pipeline", *running.NAMES)
 ) -> list[dict[str, Figures]]:
+    pictures_of(task)
+    environment.python()
     found = []
     for _ in range(conditions.rounds):
-        found.append({})
-        for name in names:
-            with conditions.quiet():
-                found[-1][name] = measured(task, name)
-            conditions.said(f"  {name:9} {found[-1][name]}")
+        with conditions.quiet():
+            found.append({name: measured(task, name) for name in names})
+        for name, figures in found[-1].items():
+            conditions.said(f"  {name:9} {figures}")
     return found
 
 

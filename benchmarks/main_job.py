@@ -75,9 +75,14 @@ class Figures:
         )
 
 
+def pictures_of(task: Task) -> Path:
+    """The folder of the GPU server's results."""
+    return pictures.folder_of(min(task.images, DIFFERENT), task.kilobytes)
+
+
 @contextmanager
 def site(task: Task) -> Iterator[Site]:
-    folder = pictures.folder_of(min(task.images, DIFFERENT), task.kilobytes)
+    folder = pictures_of(task)
     with (
         processes.server("gpu", "--slots", task.slots, "--seconds", task.seconds, "--pictures", folder) as gpu_server,
         processes.server("cloud") as cloud_server,
