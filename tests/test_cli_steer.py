@@ -27,7 +27,7 @@ from pipeline.cli.steering import give
 from pipeline.config import load_config
 from pipeline.locks import hold, holder
 from pipeline.orders.desk import Desk
-from pipeline.orders.kinds import Cancel, Pause
+from pipeline.orders.kinds import Cancel, Favorite, Pause, Remove, Retry
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator
 from tests.support.pictures import plain
 
@@ -105,6 +105,9 @@ class Workspace:
 
     def statuses(self, job_id="j1"):
         return [image["status"] for image in self.catalogue.result(job_id)["images"]]
+
+    def steps(self, character, number):
+        return [step.event for step in self.catalogue.history(self.catalogue.image(character, number).row)]
 
     def result_file(self, job_id="j1"):
         return json.loads((self.folder / f"jobs/done/{job_id}.result.json").read_text())["data"]
@@ -420,3 +423,67 @@ def test_every_command_of_the_how_to_does_what_it_says(tmp_path, monkeypatch):
             assert space.call("submit", "-", typed=told)
     assert min(path.name for path in tmp_path.glob("backup/mary/*.png")) == "mary_image_1.png"
     assert space.catalogue.image("mary", 9).status == "removed"
+
+
+# -- every verb: soon where a daemon runs, and not lost where it dies before it has read the order
+
+
+LEFT = {
+    "cancel": (Cancel(job="j2"), lambda space: space.catalogue.job("j2").status == "cancelled"),
+    "cancel by label": (Cancel(label="later"), lambda space: space.catalogue.job("j2").status == "cancelled"),
+    "retry": (Retry(placeholders=True), lambda space: space.steps("mary", 2).count("Retried") == 1),
+    "pause": (Pause(), lambda space: space.catalogue.pauses() == [("all", "")]),
+    "pause a job": (Pause(job="j2"), lambda space: space.catalogue.pauses() == [("job", "j2")]),
+    "pause a back end": (Pause(backend="sketch"), lambda space: space.catalogue.lanes()[0].state == "paused"),
+    "favorite": (Favorite(character="mary", numbers=(1, 2)), lambda space: space.catalogue.image("mary", 2).favorite),
+    "remove": (Remove(character="mary", numbers=(3,)), lambda space: space.catalogue.image("mary", 3).status == "removed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("order", "done"), list(LEFT.values()), ids=list(LEFT))
+def test_what_a_killed_daemon_has_not_read_is_carried_out_by_the_next_and_twice_does_no_harm(tmp_path, order, done):
+    space = Workspace(tmp_path)
+    space.drop(quantity=3)
+    space.work_off()
+    space.file.write_text(SETTINGS % 30)
+    space.drop("j2", quantity=2, labels=["later"])
+    desk = Desk(space.config.state)
+    with space.at_work():
+        until(lambda: space.catalogue.job("j2"))
+    names = [desk.leave(order), desk.leave(order)]
+    with space.at_work():
+        until(lambda: done(space))
+        replies = [until(partial(desk.take_reply, name)) for name in names]
+    assert [reply.exit_code for reply in replies] == [0, 0]
+    assert desk.waiting() == []
+    assert space.catalogue.verify() == []
+
+
+def test_every_verb_acts_within_two_seconds_on_a_running_daemon(tmp_path):
+    space = Workspace(tmp_path)
+    space.drop(quantity=3)
+    space.work_off()
+    space.file.write_text(SETTINGS % 30)
+    space.drop("j2", quantity=2)
+
+    def image(number):
+        return space.catalogue.image("mary", number)
+
+    verbs = [
+        ("pause", lambda: space.catalogue.pauses() == [("all", "")]),
+        ("resume", lambda: space.catalogue.pauses() == []),
+        ("pause j2", lambda: space.catalogue.pauses() == [("job", "j2")]),
+        ("resume j2", lambda: space.catalogue.pauses() == []),
+        ("favorite mary 1 3", lambda: image(1).favorite and image(3).favorite),
+        ("unfavorite mary 3", lambda: not image(3).favorite),
+        ("retry --placeholders", lambda: image(2).retrying),
+        ("remove mary 3 --yes", lambda: image(3).status == "removed"),
+        ("cancel j2", lambda: space.catalogue.job("j2").status == "cancelled"),
+    ]  # fmt: skip
+    with space.at_work():
+        until(lambda: space.catalogue.job("j2") and space.catalogue.job("j2").counts["running"])
+        for line, done in verbs:
+            began = time.monotonic()
+            space.call(*line.split())
+            until(done)
+            assert time.monotonic() - began < 2.0, line

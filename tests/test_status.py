@@ -30,6 +30,7 @@ from pipeline.cli.view.one_job import OneJob
 from pipeline.cli.view.overview import overview
 from pipeline.cli.view.told import told
 from pipeline.config import load_config
+from pipeline.ledger import Pause
 from pipeline.locks import Holder, hold
 from pipeline.model import Fault, LaneState, Trouble
 from tests.support.index import adopted, fetch, give_up, job, make, open_index, send
@@ -160,6 +161,18 @@ async def test_jobs_of_more_priority_are_waited_for_whole_and_others_in_turn(stu
     assert ahead.remaining(mary) == pytest.approx((19 + 34) / rate)
     assert ahead.remaining(first) == pytest.approx(34 / rate)
     assert seen.remaining(seen.jobs[2]) is None  # its back end is down
+
+
+async def test_what_is_paused_says_so_although_images_of_it_are_under_way(studio):
+    async with studio.ledger() as ledger:
+        await ledger.pause(Pause("job", "mary-a1b2"))
+        lines = studio.text(width=WIDEST).splitlines()
+        assert re.search(r"^mary-a1b2 .* 1 placeholder  paused$", lines[3])
+        assert re.search(r"^john-9f3c .* min$", lines[4])
+        await ledger.pause(Pause("all"))
+    assert "running 3 h 12 m · paused" in studio.text(width=WIDEST)
+    assert told(studio.look())["paused"] is True
+    assert lines_of(studio.look(), None)["daemon"] == "running, paused"
 
 
 def test_a_bar_is_full_when_all_have_ended_and_not_before():

@@ -242,6 +242,11 @@ class Catalogue:
         with self._reading.snapshot() as connection:
             return figures.troubles(connection)
 
+    def pauses(self) -> list[tuple[str, str]]:
+        """Return what people have paused: a kind ("all", "backend", "job") and a name each."""
+        with self._reading.snapshot() as connection:
+            return figures.pauses(connection)
+
     def figures(self) -> Figures:
         """Return what was counted by back end since the index was made, and what is under way."""
         with self._reading.snapshot() as connection:

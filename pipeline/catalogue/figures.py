@@ -1,4 +1,4 @@
-"""Figures that only grow, and what is under way, for `/metrics`."""
+"""Figures that only grow, and what is under way, for `/metrics`; what keeps work from going on, for `status`."""
 
 import sqlite3
 from itertools import groupby
@@ -40,6 +40,13 @@ def troubles(connection: sqlite3.Connection) -> list[TroubleRow]:
         return []
     found = connection.execute("SELECT what, reason, since, next_try FROM troubles ORDER BY since, what")
     return [TroubleRow(*row) for row in found]
+
+
+def pauses(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Read what people have paused: a kind ("all", "backend", "job") and a name each."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'pauses'").fetchall():
+        return []
+    return connection.execute("SELECT kind, name FROM pauses ORDER BY kind, name").fetchall()
 
 
 def _current(connection: sqlite3.Connection) -> bool:

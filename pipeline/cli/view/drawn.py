@@ -42,6 +42,8 @@ def bar(done: int, total: int, width: int = BAR) -> str:
 def _head(overview: Overview) -> RenderableType:
     holder = overview.holder
     daemon = "not running" if holder is None else f"running {ago(holder.since, overview.at)}".rstrip()
+    if overview.all_paused:
+        daemon += " · paused"
     table = Table.grid(expand=True)
     table.add_column()
     table.add_column(justify="right")
@@ -72,7 +74,7 @@ def _jobs(overview: Overview) -> Iterator[RenderableType]:
             bar(done, job.quantity),
             f"{done:>{width}}/{job.quantity}",
             Text(", ".join(spoilt(job)), style=SPOILT if spoilt(job) else ""),
-            Text(job.reason or (span(remaining) if remaining is not None else "")),
+            Text(overview.waits_for(job) or (span(remaining) if remaining is not None else "")),
         )
     yield table
     if overview.more > 0:

@@ -37,6 +37,8 @@ def plain(job: JobRow) -> str:
 def lines_of(overview: Overview, label: str | None) -> dict[str, str]:
     """The lines of an overview, by what each is about."""
     lines = {"daemon": "not running" if overview.holder is None else "running"}
+    if overview.all_paused:
+        lines["daemon"] += ", paused"
     for lane in overview.lanes:
         lines[f"back end {lane.name}"] = f"{lane.state}  {lane.reason or ''}".rstrip()
     troubles = {trouble.what: trouble.reason for trouble in overview.troubles}

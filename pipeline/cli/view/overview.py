@@ -10,6 +10,7 @@ from pipeline.config import Config
 from pipeline.inbox.names import EXTENSIONS
 from pipeline.locks import Holder, holder
 
+EVERYTHING = "*"  # no job's id
 MOST_JOBS = 10  # are shown one by one
 MOST_WEIGHED = 200  # are looked at for what the shown ones share their back ends with
 
@@ -37,12 +38,22 @@ class Overview:
     lanes: Sequence[Lane]
     troubles: Sequence[TroubleRow]
     rejected: Sequence[Rejected]  # the latest last
+    paused: frozenset[str]  # jobs that people have paused; `EVERYTHING` stands for all of them
     prices: Mapping[str, float]  # of an hour, by back end
 
     @property
     def more(self) -> int:
         """Unfinished jobs that are not shown one by one."""
         return self.running + self.waiting - len(self.jobs)
+
+    @property
+    def all_paused(self) -> bool:
+        """Whether nothing new starts anywhere."""
+        return EVERYTHING in self.paused
+
+    def waits_for(self, job: JobRow) -> str | None:
+        """Why nothing more of a job starts, in words; None where something may."""
+        return job.reason or ("paused" if {EVERYTHING, job.id} & self.paused else None)
 
     @property
     def rate(self) -> float:
@@ -57,7 +68,7 @@ class Overview:
         left = _left(job)
         pool = [lane for lane in self.lanes if lane.name in job.backends and lane.typical and lane.state == "ready"]
         rate = sum(lane.slots / lane.typical for lane in pool if lane.typical)
-        if self.holder is None or not rate or not left:
+        if self.holder is None or not rate or not left or self.waits_for(job) == "paused":
             return None
         rivals = [other for other in self.sharing if other.id != job.id and set(other.backends) & set(job.backends)]
         before = sum(
@@ -96,6 +107,7 @@ def overview(config: Config, catalogue: Catalogue, label: str | None) -> Overvie
         lanes=catalogue.lanes(),
         troubles=catalogue.troubles(),
         rejected=_rejected(config.jobs / "rejected"),
+        paused=frozenset(name or EVERYTHING for kind, name in catalogue.pauses() if kind != "backend"),
         prices=prices(config),
     )
 

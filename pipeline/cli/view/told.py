@@ -18,6 +18,7 @@ def told(overview: Overview) -> dict[str, Any]:
         "workspace": overview.workspace,
         "at": rfc3339(overview.at),
         "daemon": _daemon(overview.holder) if overview.holder else None,
+        "paused": overview.all_paused,
         "jobs": {"running": overview.running, "queued": overview.waiting},
         "imagesPerMinute": round(overview.rate * 60, 2),
         "images": dict(summary.images),
@@ -25,7 +26,7 @@ def told(overview: Overview) -> dict[str, Any]:
         "spool": {"images": summary.to_store, "bytes": summary.spool_bytes},
         "unfinished": [
             {
-                "jobId": job.id, "status": job.status, "reason": job.reason, "requestedCount": job.quantity,
+                "jobId": job.id, "status": job.status, "reason": overview.waits_for(job), "requestedCount": job.quantity,
                 "counts": dict(job.counts), "remainingSeconds": _rounded(overview.remaining(job)),
             }
             for job in overview.jobs
