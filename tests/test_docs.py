@@ -3,9 +3,7 @@
 import json
 import re
 import shlex
-import shutil
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import click
@@ -13,21 +11,21 @@ import httpx
 import pytest
 import trio
 import yaml
-from click.testing import CliRunner
 from pydantic import TypeAdapter
 
 from docs import generate
-from pipeline import daemon
 from pipeline.cli import main
 from pipeline.config import Config, load_config
 from pipeline.gallery.answers import ErrorAnswer
 from pipeline.plan import make_job
 from pipeline.spec.job import parse_job
 from pipeline.spec.shapes import record_of
+from tests.support.reader import FENCE, Reader, code
+from tests.support.reader import commands as lines_to_type
+from tests.test_docs_run import NOT_TYPED
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 SECRETS = {
     "RUNPOD_API_KEY": "k",
     "CLOUDINARY_API_KEY": "1",
@@ -45,10 +43,6 @@ def blocks(*languages: str, pages: list[Path] = PAGES) -> Iterator[tuple[str, st
         for found in FENCE.finditer(text):
             if found[1] in languages:
                 yield f"{page.name}:{text.count(chr(10), 0, found.start()) + 1}", found[2]
-
-
-def code(page: str, language: str) -> list[str]:
-    return [text for _, text in blocks(language, pages=[ROOT / "docs" / page])]
 
 
 @pytest.fixture
@@ -202,83 +196,20 @@ def test_every_page_is_reached_from_the_readme():
 # -- the tutorial, done; the snippets, called
 
 
-class Reader:
-    """Does what the tutorial says, line by line, in one folder."""
-
-    def __init__(self, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._nursery = nursery
-        self._monkeypatch = monkeypatch
-        self.stop = trio.Event()
-        self.address = ""
-        self.token = ""
-        self.said = ""
-
-    async def do(self, line: str) -> None:
-        match shlex.split(line):
-            case ["pip", *_] | ["uv", "run", "pipeline", "demo"]:
-                return  # tests/test_demo.py does that
-            case ["pipeline", "run"]:
-                await self._run()
-            case ["pipeline", *rest]:
-                self.said = await self._call(rest)
-                if rest[:2] == ["token", "create"]:
-                    # The daemon of this test logs to the same stdout.
-                    (self.token,) = re.findall(r"^pl_\S+$", self.said, re.MULTILINE)
-            case ["curl", "-H", header, address]:
-                name, value = header.replace("$TOKEN", self.token).split(": ")
-                address = address.replace("http://127.0.0.1:8787", self.address)
-                async with httpx.AsyncClient() as client:
-                    self.said = (await client.get(address, headers={name: value})).text
-            case words:
-                self._shell(words)
-
-    def _shell(self, words: list[str]) -> None:
-        match words:
-            case ["mkdir", name, "&&", "cd", _]:
-                Path(name).mkdir()
-                self._monkeypatch.chdir(name)
-            case ["cp", source, folder]:
-                shutil.copy(source, folder)
-            case ["echo", text, ">", file]:
-                Path(file).write_text(f"{text}\n")
-            case _:
-                pytest.fail(f"this test cannot do {words}")
-
-    async def _call(self, words: list[str]) -> str:
-        called = partial(CliRunner().invoke, main, words, prog_name="pipeline")
-        answer = await trio.to_thread.run_sync(called)
-        assert answer.exit_code == 0, answer.output
-        return answer.stdout
-
-    def _quicken(self, file: Path) -> None:
-        file.write_text(f"{file.read_text()}gallery: {{port: 0}}\nsettle: 0.05\nscan_interval: 0.2\n")
-
-    async def _run(self) -> None:
-        self._quicken(Path("pipeline.yaml"))
-        config = load_config(None, environ={})
-        up = trio.Event()
-
-        def started(told: daemon.Started) -> None:
-            self.address = f"http://127.0.0.1:{told.port}"
-            up.set()
-
-        self._nursery.start_soon(partial(daemon.run, config, started=started, stop=self.stop))
-        await up.wait()
-
-
 async def test_the_tutorial_and_the_snippets_do_what_they_say(elsewhere, monkeypatch):
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             reader = Reader(nursery, monkeypatch)
-            for line in "".join(code("tutorial.md", "sh")).splitlines():
-                await reader.do(line)
+            for line in lines_to_type("tutorial.md"):
+                if line not in NOT_TYPED:
+                    await reader.do(line)
             while (gallery := json.loads(reader.said)["data"])["totalCount"] < 7 or not _refused():
                 await trio.sleep(0.05)
                 await reader.do(line)
             assert sorted(image["number"] for image in gallery["images"]) == [1, 2, 3, 4, 5, 6, 7]
             job = next(image["jobId"] for image in gallery["images"] if image["number"] == 7)
             await trio.to_thread.run_sync(_try_snippets, reader.address, reader.token, job)
-            reader.stop.set()
+            await reader.end()
     assert "oops.yaml:1:1: `prompt` is missing" in _refused()
     assert (elsewhere / "studio/images/me/characters/mary/images/mary_image_1.png").exists()
 
