@@ -69,6 +69,24 @@ def test_a_second_time_in_a_terminal_it_counts_on_and_serves_until_ctrl_c(made_o
         os.close(terminal)
 
 
+def test_ctrl_c_ends_it_early_and_well(tmp_path, quiet_environment):
+    terminal, inside = pty.openpty()
+    demo = subprocess.Popen(
+        [*COMMAND, "demo"], cwd=tmp_path, env=quiet_environment, stdin=inside, stdout=inside, stderr=inside, start_new_session=True
+    )  # fmt: skip
+    os.close(inside)
+    try:
+        _read_until(terminal, "0/8")
+        demo.send_signal(signal.SIGINT)
+        text = _read_until(terminal, "the folder stays.")
+        assert "Ended before all images were made" in text
+        assert demo.wait(15) == 0
+    finally:
+        demo.kill()
+        demo.wait()
+        os.close(terminal)
+
+
 def _read_until(terminal: int, words: str) -> str:
     text = ""
     deadline = time.monotonic() + 60

@@ -40,7 +40,7 @@ def demo(folder: Path) -> None:
 
 async def _show(config: Config, folder: Path, scenes: Mapping[str, Scene]) -> int:
     stop = trio.Event()
-    code = FAILED
+    code: int | None = None
 
     async def watch(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         nonlocal code
@@ -64,7 +64,9 @@ async def _show(config: Config, folder: Path, scenes: Mapping[str, Scene]) -> in
         trouble += group.exceptions
     if trouble:
         raise trouble[0]
-    return code
+    if code is None:
+        click.echo("Ended before all images were made; the folder stays.")
+    return code or 0
 
 
 def _all_filed(catalogue: Catalogue, scenes: Mapping[str, Scene], bars: JobBars) -> bool:
