@@ -325,15 +325,22 @@ def test_an_image_in_the_making_turns_into_its_picture_where_it_stands(signed_in
 
 
 def test_arrivals_wait_while_somebody_reads_further_down(signed_in, gallery):
+    signed_in.clock.install()
     page = opened(signed_in, "walter")
     page.evaluate("scrollTo(0, 1500)")
+    gallery.do("job", "walter", recipe=Recipe(width=32, height=48))
+    page.locator('.making[data-number="71"]').wait_for(state="attached")
+    gallery.do("finish", "walter", 71)
     gallery.do("made", "walter", n=2, recipe=Recipe(width=32, height=48))
-    button = page.get_by_role("button", name="2 new ↑")
+    button = page.get_by_role("button", name="3 new ↑")
     expect(button).to_be_visible()
-    expect(page.locator('a[href="#72"]')).to_have_count(0)
+    page.clock.fast_forward(10_000)  # longer than a picture rests where it was made
+    expect(button).to_be_visible()
+    expect(page.locator('a[href="#73"]')).to_have_count(0)
     button.click()
-    expect(page.locator('a[href="#72"]')).to_be_visible()
-    assert page.locator(".tiles a").first.get_attribute("href") == "#72"
+    expect(page.locator('a[href="#73"]')).to_be_visible()
+    links = page.locator(".tiles:visible a").evaluate_all("all => all.map(one => one.getAttribute('href'))")
+    assert links[:4] == ["#73", "#72", "#71", "#70"]
 
 
 def test_an_empty_gallery_says_what_to_do(page, gallery):

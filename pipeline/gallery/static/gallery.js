@@ -47,7 +47,7 @@ class Gallery {
     byId("search").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => this.ask(), 250); }, options);
     byId("filter").addEventListener("change", () => this.ask(), options);
     byId("arrivals").addEventListener("click", () => { scrollTo({ top: 0 }); this.settle(); }, options);
-    addEventListener("scroll", () => { if (scrollY < 40 && this.held.length) this.settle(); }, { ...options, passive: true });
+    addEventListener("scroll", () => { if (scrollY < 40 && (this.held.length || this.unsettled)) this.settle(); }, { ...options, passive: true });
     addEventListener("hashchange", () => this.openFromAddress(), options);
     addEventListener("keydown", (event) => {
       if (event.key === "/" && !this.lightbox.open && !/INPUT|SELECT|TEXTAREA/.test(event.target.tagName)) {
@@ -199,12 +199,13 @@ class Gallery {
 
   // Moves what has arrived to its day, once nobody is looking elsewhere.
   settle() {
+    this.unsettled = scrollY >= SCROLLED;
+    if (this.unsettled) return;
     if (this.stale) {
       this.reset();
       get(address(this.path, this.parameters())).then((page) => this.draw(page.data), () => this.pill());
       return;
     }
-    if (scrollY >= SCROLLED && !this.held.length) return;
     const waiting = new Map([...this.making.release(), ...this.held.map((image) => [image.number, this.tiles.get(image.number)])]);
     for (const [number, item] of [...waiting].sort((a, b) => this.age(b[0]) - this.age(a[0]))) {
       const image = this.images.find((known) => known.number === number);
