@@ -67,6 +67,7 @@ class Figures:
     looks_a_second: float
     most_looks_in_a_second: int
     looks_refused: int
+    servers_cpu_ms: float  # an image, of both servers since they answer
 
     def __str__(self):
         return (
@@ -146,6 +147,7 @@ def figures(task: Task, there: Site, used: Used, recorded: float) -> Figures:
         looks_a_second=asked["looks"] / makespan,
         most_looks_in_a_second=asked["most_looks_in_a_second"],
         looks_refused=asked["looks_refused"],
+        servers_cpu_ms=1000 * (asked["cpu"] + kept["cpu"]) / task.images,
     )
 
 

@@ -13,6 +13,7 @@ PACKAGES = (
     "huey>=2.5",
     "pillow>=11",
     "redis>=5",
+    "requests>=2.32",
 )
 
 

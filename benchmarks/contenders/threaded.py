@@ -1,14 +1,15 @@
-"""One image from order to record in a thread of its own: urllib3, and the Cloudinary SDK. The task of all three queues."""
+"""One image from order to record in a thread of its own: requests, and the Cloudinary SDK. The task of all three queues."""
 
+import threading
 import time
 
 import cloudinary
-import urllib3
+import requests
 from cloudinary import uploader, utils
 
 from benchmarks.contenders import orders
 
-_gpu = urllib3.PoolManager(maxsize=orders.IN_FLIGHT, headers=orders.BEARER)
+_mine = threading.local()
 cloudinary.config(
     cloud_name=orders.CLOUD,
     api_key=orders.CLOUD_KEY,
@@ -22,13 +23,22 @@ uploader._http = utils.get_http_connector(  # noqa: SLF001  # the SDK offers no 
 
 
 def make(number: int) -> None:
-    job = _gpu.request("POST", f"{orders.GPU}/run", json=orders.order(number)).json()
+    session = _session()
+    job = session.post(f"{orders.GPU}/run", json=orders.order(number), timeout=60).json()
     while True:
         time.sleep(orders.LOOK_EVERY)
-        answer = _gpu.request("GET", f"{orders.GPU}/status/{job['id']}")
-        if answer.status != 429 and (data := orders.checked_picture(answer.json())) is not None:
+        answer = session.get(f"{orders.GPU}/status/{job['id']}", timeout=60)
+        if answer.status_code != 429 and (data := orders.checked_picture(answer.json())) is not None:
             break
     kept = uploader.upload(
         data, public_id=orders.public_id(number), type="authenticated", overwrite=False, tags=["mary"], timeout=60
     )
     orders.record(number, kept)
+
+
+def _session() -> requests.Session:
+    """The thread's own, which keeps its connection."""
+    if not hasattr(_mine, "session"):
+        _mine.session = requests.Session()
+        _mine.session.headers.update(orders.BEARER)
+    return _mine.session
