@@ -14,6 +14,9 @@ import yaml
 from click.testing import CliRunner
 
 from pipeline.cli import main
+from pipeline.config import load_config
+from pipeline.gallery.logins import Logins
+from pipeline.gallery.opening import login_settings
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator
 from tests.support.pictures import plain
 from tests.support.reader import FENCE, ROOT, Reader, code, commands
@@ -41,6 +44,8 @@ NOT_TYPED = {
     "docker compose -f deploy/compose.yaml run --rm pipeline token create me": CONTAINERS,
     "docker compose -f deploy/compose.yaml up -d": CONTAINERS,
     'docker compose -f deploy/compose.yaml exec pipeline pipeline submit --character Mary --prompt "in a garden"': CONTAINERS,
+    "cp deploy/systemd/pipeline-morning.service deploy/systemd/pipeline-morning.timer /etc/systemd/system/": ANOTHER_MACHINE,
+    "systemctl enable --now pipeline-morning.timer": ANOTHER_MACHINE,
     "datasette .pipeline/index.db --host 127.0.0.1 --port 8001": "Datasette is another program, which this one does not depend on",
     "pipeline status --watch": "has no end; tests/test_status.py watches it in a pseudo-terminal",
     "pipeline adopt mary --prefix uploads/mary": "is typed with the page about Cloudinary, where there is something to adopt",
@@ -51,7 +56,8 @@ USED_BY = {
     "python": "tests/test_docs.py and tests/test_deploy.py: called",
     "sh": "here: typed",
     "console": "here: typed",
-    "cron": "here: typed by a shell",
+    "cron": "here: typed by a shell, or one of deploy/crontab, whose lines tests/test_deploy.py types",
+    "ini": "here: compared with the file in deploy/",
     "js": "here: run by node",
     "sql": "here: asked of an index",
     "": "here: compared with what is really said, or a drawing",
@@ -129,7 +135,12 @@ PLACES = {
     "/mnt/backup": "backup",
     "jobs/JOB": f"jobs/{NIGHTLY}",
 }
-ELSEWHERE = {"CONTRIBUTING.md", "cloudinary.md", "tutorial.md"}  # all excepted; below; tests/test_docs.py
+ELSEWHERE = {
+    "CONTRIBUTING.md",
+    "howto-cron.md",
+    "cloudinary.md",
+    "tutorial.md",
+}  # the first two are exceptions; below; tests/test_docs.py
 
 
 async def typed(reader, lines):
@@ -232,6 +243,23 @@ def test_what_prometheus_is_given_is_read_as_it_is_meant():
     assert scrape["static_configs"] == [{"targets": ["127.0.0.1:8787"]}]
 
 
+def test_the_schedules_shown_are_those_in_deploy():
+    crontab = (ROOT / "deploy/crontab").read_text().replace("\n# */15", "\n*/15").splitlines()
+    for block in code("howto-cron.md", "cron"):
+        assert set(block.splitlines()) <= set(crontab)
+    (timer,) = code("howto-cron.md", "ini")
+    assert timer in (ROOT / "deploy/systemd/pipeline-morning.timer").read_text()
+
+
+def test_a_login_signed_as_the_page_says_opens_its_owner_s_gallery(elsewhere):
+    secret = "a secret that is long enough for HS256"
+    Path("pipeline.yaml").write_text(code("howto-logins.md", "yaml")[0])
+    logins = Logins(login_settings(load_config(None, environ={"GALLERY_JWT_SECRET": secret}).gallery.jwt))
+    told: dict = {}
+    exec(code("howto-logins.md", "python")[0], told)
+    assert logins.owner(told["gallery_token"](secret, "alice")) == "alice"
+
+
 # -- nothing is left out
 
 
@@ -241,7 +269,7 @@ def test_every_page_with_lines_to_type_is_done_and_every_exception_still_stands_
     lines = {line for page in PAGES for line in commands(page.name)}
     assert set(NOT_TYPED) <= lines
     assert set(BEFORE) <= lines
-    assert set(commands("CONTRIBUTING.md")) <= set(NOT_TYPED)
+    assert {*commands("CONTRIBUTING.md"), *commands("howto-cron.md")} <= set(NOT_TYPED)
 
 
 def test_every_block_is_in_a_language_that_is_used():
@@ -249,7 +277,8 @@ def test_every_block_is_in_a_language_that_is_used():
     assert {language for language, _ in found} <= set(USED_BY)
     assert {name for language, name in found if language == "text"} == {"cli.md", "deploy.md"}
     assert {name for language, name in found if language == ""} == {"README.md", "tutorial.md", "architecture.md"}
-    assert {name for language, name in found if language == "cron"} == {"README.md"}
+    assert {name for language, name in found if language == "cron"} == {"README.md", "howto-cron.md"}
+    assert {name for language, name in found if language == "ini"} == {"howto-cron.md"}
     assert {name for language, name in found if language == "js"} == {"http.md"}
 
 

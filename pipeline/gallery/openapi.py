@@ -106,7 +106,7 @@ def _paths(longest_wait: float) -> Schema:
         "/api/jobs": _get("The caller's jobs, newest first", "JobsAnswer", page),
         "/api/jobs/{jobId}": _get("A job with its images, as in its result file", "JobAnswer", [job, wait]),
         "/healthz": _get("The process is alive", "HealthAnswer", [], open_to_all=True),
-        "/readyz": _get("The index can be read and the intake is alive", "HealthAnswer", [], open_to_all=True),
+        "/readyz": _get("The index can be read, and the daemon can take job files and write", "HealthAnswer", [], open_to_all=True),
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pipeline.catalogue import Catalogue, Day, JobRow, Lane, Summary, TroubleRow
@@ -140,7 +141,15 @@ def _rejected(folder: Path) -> list[Rejected]:
         if not any((folder / f"{name}{extension}").exists() for extension in EXTENSIONS):
             continue
         try:  # its owner may mend and move it while we look
-            found.append((file.stat().st_mtime, name, file.read_text(errors="replace")))
+            moment = file.stat().st_mtime_ns
+            found.append((moment, Rejected(name, _first_line(file, moment) or name)))
         except OSError:
             continue
-    return [Rejected(name, (text.splitlines() or [name])[0]) for _, name, text in sorted(found)]
+    return [rejected for _, rejected in sorted(found, key=lambda one: (one[0], one[1].name))]
+
+
+@lru_cache(maxsize=10_000)
+def _first_line(file: Path, _written_at: int) -> str:
+    """Read a reason once as long as it is the same: thousands may lie there, and the live view looks twice a second."""
+    with file.open(errors="replace") as text:
+        return text.readline().rstrip()
