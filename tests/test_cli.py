@@ -194,13 +194,15 @@ def test_the_examples_are_valid(workspace, example):
 
 def test_submit_prints_the_id_and_writes_a_valid_file(workspace):
     answer = call(
-        "submit", "--character", "Mary", "--prompt", "in a garden", "-n", "2", "--seed", "7", "--label", "spring"
-    )
+        "submit", "--character", "Mary", "--prompt", "in a garden", "-n", "2", "--seed", "7", "--label", "spring",
+        "--stagger", "1m",
+    )  # fmt: skip
     assert answer.exit_code == 0, answer.output
     (file,) = (workspace / "jobs").glob("*.json")
     said = json.loads(file.read_text())
     assert said["id"] == answer.output.strip()
     assert (said["quantity"], said["seed"], said["labels"], said["prompt"]) == (2, 7, ["spring"], "in a garden")
+    assert said["stagger"] == 60
     assert call("validate", str(file)).exit_code == 0
 
 

@@ -43,7 +43,7 @@ LISTS = {"prompt": "prompt", "backend": "backend", "label": "labels"}
 @click.option("--scheduler")
 @click.option("--seed", type=int)
 @click.option("--embedding", help="A textual inversion, for this job.")
-@click.option("--stagger", type=float, help="Seconds between two starts of this job.")
+@click.option("--stagger", type=DURATION, help="Seconds between two starts of this job.")
 @click.option("--priority", type=int, help="-100 to 100, higher first.")
 @click.option("--on-failure", type=click.Choice(["placeholder", "fail"]))
 @click.option("--label", multiple=True, help="A word to find its images by; several times for several.")
