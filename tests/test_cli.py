@@ -59,6 +59,15 @@ def test_the_list_of_commands_imports_none_of_their_libraries():
     assert answer.stdout.rstrip().endswith("[]")
 
 
+def test_the_end_of_a_command_does_not_wait_for_a_search_through_all_libraries():
+    code = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0)); "
+        "from pipeline.cli import main; main(['schema'])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.endswith("True\n")
+
+
 def test_an_unknown_command_names_the_nearest():
     answer = call("stats")
     assert answer.exit_code == 2

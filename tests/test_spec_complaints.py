@@ -81,7 +81,7 @@ BROKEN = {
     "no text in prompts": (
         "character: Mary\nprompt: [a, null]",
         """\
-        mary.yaml:2:9: prompt: a list is empty, or not a text
+        mary.yaml:2:9: prompt: a list holds an entry that is empty, or not a text
         prompt: [a, null]
                 ^
         expected: a text, or a list of texts: `quantity` images of each""",

@@ -4,6 +4,8 @@ Commands are loaded when they are called: importing every library costs more tha
 needs none of them. Exit codes: 0 done, 1 something failed, 2 wrong usage or invalid input.
 """
 
+import atexit
+import gc
 from importlib import import_module
 from typing import Any
 
@@ -108,3 +110,4 @@ def _version(ctx: click.Context, _: click.Parameter, value: Any) -> None:  # noq
 def main(ctx: click.Context, config: str | None) -> None:
     """Drop a YAML file into a folder, get a numbered gallery of images; nothing accepted is ever lost."""
     ctx.obj = config
+    atexit.register(gc.freeze)  # else the interpreter searches all libraries for garbage before it ends

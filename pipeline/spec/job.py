@@ -51,8 +51,11 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 def _prompts(value: object) -> object:
     several = value if isinstance(value, list | tuple) else (value,)
     prompts = tuple(one.strip() for one in several if isinstance(one, str))
-    if not prompts or not all(prompts) or len(prompts) < len(several):
-        raise PydanticCustomError("prompt", "is empty, or not a text")
+    if several and (not all(prompts) or len(prompts) < len(several)):
+        holds = "holds an entry that " if isinstance(value, list | tuple) else ""
+        raise PydanticCustomError("prompt", "{holds}is empty, or not a text", {"holds": holds})
+    if not prompts:
+        raise PydanticCustomError("prompt", "is empty")
     if max(map(len, prompts)) > LONGEST_PROMPT:
         raise PydanticCustomError("prompt", "is longer than {most} characters", {"most": LONGEST_PROMPT})
     return prompts[0] if isinstance(value, str) else prompts
