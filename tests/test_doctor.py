@@ -166,6 +166,12 @@ async def test_a_store_that_refuses_us(tmp_path):
     assert "wrong-secret-1" not in found["store (cloudinary)"]
 
 
+async def test_a_store_that_is_not_to_be_had(tmp_path):
+    place = f'cloud_name: {CLOUD}, api_key: {KEY}, api_secret: wrong-secret-1, upload_prefix: "http://127.0.0.1:9"'
+    found = await troubles(tmp_path, f"gallery: {{enabled: false}}\nstore: {{type: cloudinary, {place}}}\n")
+    assert "is this machine online, and upload_prefix right?" in found["store (cloudinary)"]
+
+
 async def test_a_local_store_is_tried_where_it_is(tmp_path):
     (tmp_path / "images").mkdir()
     assert (await findings(tmp_path))["store (local)"].message == f"{tmp_path}/images: answers"
@@ -186,7 +192,7 @@ backends:
 """
         found = await troubles(tmp_path, text, timeout=0.3)
     assert found["back end silent"] == "no answer within 0.3 s; is it running, and reachable from here?"
-    assert "connection refused" in found["back end gone"]
+    assert found["back end gone"].endswith("connection refused; start it, or correct its address in pipeline.yaml")
     assert "refuses our credentials (401)" in found["back end broke"]
     assert "broken.json" in found["back end bent"]
     assert "wrong-key-17" not in str(found)

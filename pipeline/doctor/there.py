@@ -25,6 +25,16 @@ from pipeline.spec.job import parse_job
 from pipeline.stores.opening import open_store
 
 MOST_EMBEDDINGS = 100  # asked about: a ComfyUI sends some megabytes for each question
+# What to do about faults whose own sentence does not say it, by code.
+REMEDIES = {
+    "unreachable": "start it, or correct its address in pipeline.yaml",
+    "silent": "is it overloaded, or a firewall in between?",
+    "unavailable": "its own log says why; images wait until it is well",
+    "payment": "top it up; images wait until then",
+    "pod_stopped": "start the pod, or put the address of its successor in url",
+    "store_down": "is this machine online, and upload_prefix right? images wait in the spool until it answers",
+    "rate_limited": "nothing is wrong: it is asked again later",
+}
 MAY_DIFFER = 300  # seconds between our clock and everybody else's
 
 
@@ -45,7 +55,7 @@ async def store(config: Config, world: World) -> Finding:
         return Finding(name, True, f"{config.store.folder}: made with the first image")
     place = config.store.folder if isinstance(config.store, LocalConfig) else f"cloud {config.store.cloud_name}"
     trouble = await _trouble(open_store(config.store, public_url=config.gallery.public_url).probe, world)
-    return Finding(name, trouble is None, trouble.message if trouble is not None else f"{place}: answers")
+    return Finding(name, trouble is None, _with_remedy(trouble) if trouble is not None else f"{place}: answers")
 
 
 async def backend(name: str, config: BackendConfig, wishes: list[Wish], world: World) -> list[Finding]:
@@ -55,7 +65,7 @@ async def backend(name: str, config: BackendConfig, wishes: list[Wish], world: W
         async with open_backend(name, config) as opened:
             trouble = await _trouble(opened.probe, world)
             if trouble is not None:
-                return [Finding(title, False, trouble.message)]
+                return [Finding(title, False, _with_remedy(trouble))]
             found = [Finding(title, True, f"{config.base_url or config.type}: answers")]
             # The built-in workflow names no model: then a job, or its style, has to, and many do.
             open_end = isinstance(config, ComfyuiConfig) and config.workflow is None
@@ -174,12 +184,17 @@ async def _date(origin: str, timeout: float) -> int | None:
     return round((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+def _with_remedy(trouble: Fault) -> str:
+    remedy = REMEDIES.get(trouble.code)
+    return trouble.message if remedy is None else f"{trouble.message}; {remedy}"
+
+
 async def _trouble(ask: Callable[[], Awaitable[None]], world: World) -> Fault | None:
     try:
         with trio.fail_after(world.timeout):
             await ask()
     except trio.TooSlowError:
-        return Fault("silent", f"no answer within {world.timeout:g} s; is it running, and reachable from here?")
+        return Fault("too_slow", f"no answer within {world.timeout:g} s; is it running, and reachable from here?")
     except PipelineError as error:
         return Fault(getattr(error, "code", "unusable"), str(error))
     except Exception as error:  # noqa: BLE001  # a defect of an adapter must not end the examination
