@@ -261,7 +261,10 @@ class Terminal:
     def __init__(self, folder, *words):
         self.main, child = pty.openpty()
         fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-        environ = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+        environ = {
+            name: value for name, value in os.environ.items() if name not in {"CLOUDINARY_URL", "COLUMNS", "LINES"}
+        }
+        environ |= {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
         command = [sys.executable, "-m", "pipeline", "status", *words]
         self.process = subprocess.Popen(command, cwd=folder, stdin=child, stdout=child, stderr=child, env=environ)
         os.close(child)
