@@ -23,6 +23,7 @@ RECIPE = Recipe(
     width=416, height=608, style="anime", steps=28, model="animagine.safetensors", cfg_scale=6.5,
     negative_prompt="lowres", scheduler="karras", loras=(Lora("film", 0.5),), params={"clip_skip": 2},
 )  # fmt: skip
+STILL = "all => all.map(getComputedStyle).every(style => style.transitionDuration === '0s' && style.animationName === 'none')"
 EVIL = '<img src=x onerror="document.title=1"> "quoted", & {braces}: #1'
 
 
@@ -343,6 +344,20 @@ def test_arrivals_wait_while_somebody_reads_further_down(signed_in, gallery):
     assert links[:4] == ["#73", "#72", "#71", "#70"]
 
 
+def test_a_tab_that_nobody_looks_at_holds_no_connection(signed_in, gallery):
+    gallery.do("made", "hidden")
+    page = signed_in
+    seen = "value => { Object.defineProperty(document, 'hidden', {value, configurable: true}); document.dispatchEvent(new Event('visibilitychange')); }"
+    with page.expect_request(lambda request: "wait=" in request.url and "hidden" in request.url):
+        page.goto("/gallery/hidden")
+    with page.expect_event("requestfailed", lambda request: "wait=" in request.url):
+        page.evaluate(seen, arg=True)
+    gallery.do("made", "hidden")
+    page.evaluate(seen, arg=False)
+    expect(page.locator('a[href="#2"]')).to_be_visible()
+    expect(page.locator("#offline")).to_be_hidden()
+
+
 def test_an_empty_gallery_says_what_to_do(page, gallery):
     page.goto(f"/#t={gallery.home.tokens.create('nobody')}")
     expect(page.get_by_text("Nothing here yet.")).to_be_visible()
@@ -373,6 +388,7 @@ def test_axe_finds_nothing_to_mend(signed_in, gallery, place):
         page.get_by_role("dialog").wait_for()
     # a scheme changes colours alone, and they are all that is looked at again
     colours = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+    assert page.locator("html *").evaluate_all(STILL)
     for width in (1200, 390):
         page.set_viewport_size({"width": width, "height": 800})
         for scheme in ("light", "dark"):

@@ -81,6 +81,26 @@ const pause = (milliseconds, signal) => new Promise((resolve) => {
   signal?.addEventListener("abort", done, { once: true });
 });
 
+const shownAgain = (signal) => new Promise((resolve) => {
+  document.addEventListener("visibilitychange", resolve, { once: true });
+  signal?.addEventListener("abort", resolve, { once: true });
+});
+
+// A browser has six connections to an address, over all tabs: one that nobody looks at holds none.
+async function whileSeen(ask, signal) {
+  const left = new AbortController();
+  const look = () => { if (document.hidden) left.abort(); };
+  document.addEventListener("visibilitychange", look);
+  try {
+    return await ask(AbortSignal.any([left.signal, ...(signal ? [signal] : [])]));
+  } catch (error) {
+    if (left.signal.aborted) return null;
+    throw error;
+  } finally {
+    document.removeEventListener("visibilitychange", look);
+  }
+}
+
 // Calls `changed` with the answer now and after every change, for as long as the page lives. `reached` is told how
 // the connection does: true, or the moment since when nothing was heard.
 export async function follow(path, { changed, reached, signal }) {
@@ -88,16 +108,21 @@ export async function follow(path, { changed, reached, signal }) {
   let heard = Date.now();
   let wait = 1000;
   while (!signal?.aborted) {
+    if (document.hidden) {
+      await shownAgain(signal);
+      continue;
+    }
     const asked = Date.now();
     try {
-      const answer = await get(address(path, { wait: etag ? HELD : null }), { etag, signal });
+      const held = address(path, { wait: etag ? HELD : null });
+      const answer = await whileSeen((until) => get(held, { etag, signal: until }), signal);
       heard = Date.now();
       wait = 1000;
       reached(true);
       if (answer) {
         await changed(answer.data);
         etag = answer.etag;
-      } else if (Date.now() - asked < 1000) {
+      } else if (!document.hidden && Date.now() - asked < 1000) {
         await pause(1000, signal);
       }
     } catch (error) {
