@@ -28,7 +28,8 @@ from pipeline.files import make_folder, sweep_drafts
 from pipeline.gallery.opening import open_gallery
 from pipeline.gallery.server import serve
 from pipeline.gallery.tokens import Tokens
-from pipeline.inbox import Inbox, Pass
+from pipeline.inbox.counts import Pass
+from pipeline.inbox.door import Inbox
 from pipeline.lane import Lane
 from pipeline.ledger import Ledger, open_ledger
 from pipeline.locks import Plate, hold, refuse_shared

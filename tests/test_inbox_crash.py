@@ -8,7 +8,7 @@ from shutil import copy
 
 import pytest
 
-from pipeline.inbox import Disk
+from pipeline.inbox.disk import Disk
 from tests.support.door import open_stand, spec
 
 BAD = "character: Mary\nprompt: x\nquantty: 3\n"

@@ -11,7 +11,7 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.inbox import Disk
+from pipeline.inbox.disk import Disk
 from tests.support.door import FOLDERS, open_stand, spec
 
 NAMES = ("a.yaml", "c.json", "20250728-120000-d-ab12.yaml")

@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from pipeline.errors import IndexTrouble
-from pipeline.inbox import Disk
+from pipeline.inbox.disk import Disk
 from pipeline.inbox.drafting import MOST_FILES
 from pipeline.inbox.stuck import TRIED_AGAIN
 from pipeline.inbox.telling import NAMED

@@ -10,7 +10,7 @@ import structlog
 import trio
 from watchdog.events import FileClosedEvent
 
-from pipeline.inbox import Disk
+from pipeline.inbox.disk import Disk
 from pipeline.inbox.door import EARS_TRIED_AGAIN, MANY
 from pipeline.inbox.watching import MOST_HEARD, Ears, make_observer
 from tests.support.door import open_stand, someone_writing, spec

@@ -34,7 +34,8 @@ from pipeline.errors import (
     Unavailable,
     UserError,
 )
-from pipeline.inbox import Disk, Inbox
+from pipeline.inbox.disk import Disk
+from pipeline.inbox.door import Inbox
 from pipeline.ledger import open_ledger
 from pipeline.orders.kinds import Cancel, Pause, Resume, Retry
 from pipeline.orders.steward import Steward

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.inbox import Disk, Inbox
+from pipeline.inbox.disk import Disk
+from pipeline.inbox.door import Inbox
 from pipeline.ledger import Ledger, open_ledger
 from pipeline.plan import Rules
 from tests.support.stands import inline
