@@ -14,7 +14,7 @@ import httpx
 import trio
 
 from pipeline.backends.answers import Answer
-from pipeline.backends.clients import quieten, tls
+from pipeline.backends.connecting import quieten, tls
 from pipeline.clock import Clock, now
 from pipeline.errors import PipelineError
 from pipeline.guard import FAILURES, Guard, PrivateAddress, Resolve, resolve

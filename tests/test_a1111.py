@@ -12,7 +12,7 @@ import trio
 
 from pipeline import picture
 from pipeline.backends.a1111 import A1111
-from pipeline.backends.clients import open_clients
+from pipeline.backends.connecting import open_transport
 from pipeline.backends.pace import Pace
 from pipeline.errors import AcceptanceUnknown, AttemptFailed, BackendError, InvalidRequest, NotAccepted, Unavailable
 from pipeline.model import Lora, Recipe, Submission
@@ -35,9 +35,9 @@ def webui():
     return a1111_emulator.A1111(trio.current_time, seconds=10)
 
 
-def adapter(webui, url=URL, *, client=None, **more) -> A1111:
-    client = client or httpx.AsyncClient(transport=transport(webui))
-    return A1111(url, client, pace=Pace(20, clock=wall), clock=wall, **more)
+def adapter(webui, url=URL, *, wire=None, **more) -> A1111:
+    wire = wire or transport(webui)
+    return A1111(url, wire, pace=Pace(20, clock=wall), clock=wall, **more)
 
 
 def asked(recipe=None, **changes):
@@ -317,8 +317,8 @@ async def test_a_probe_that_finds_something_else(webui, autojump_clock, reply, c
 
 def test_the_limit_of_a_pod_s_proxy_is_explained_at_the_start():
     with structlog.testing.capture_logs() as logs:
-        A1111("https://abc-7860.proxy.runpod.net", [httpx.AsyncClient()], pace=Pace(20))
-        A1111(URL, [httpx.AsyncClient()], pace=Pace(20))
+        A1111("https://abc-7860.proxy.runpod.net", httpx.AsyncHTTPTransport(), pace=Pace(20))
+        A1111(URL, httpx.AsyncHTTPTransport(), pace=Pace(20))
     assert len(logs) == 1
     assert "100 s" in logs[0]["hint"]
 
@@ -364,8 +364,8 @@ async def test_no_secret_is_in_any_error_or_log(webui, autojump_clock, caplog, w
 async def test_on_a_real_socket_images_are_made_one_after_the_other():
     webui = a1111_emulator.A1111(seconds=0.2)
     with served(webui) as origin:
-        async with open_clients(origin, slots=2) as clients:
-            backend = A1111(origin, clients, pace=Pace(20))
+        async with open_transport(origin, slots=2) as wire:
+            backend = A1111(origin, wire, pace=Pace(20))
             made = []
 
             async def make(seed):

@@ -4,7 +4,6 @@ import json
 import time
 from contextlib import asynccontextmanager
 
-import httpx
 import pytest
 
 from pipeline.backends import comfy_words
@@ -30,8 +29,8 @@ PUBLIC_ID = "alice/characters/mary/images/mary_image_5"
 async def speaking(make, **bodies):
     """A back end whose paths answer with these bodies."""
     replies = {part: [("", body if isinstance(body, Reply) else Reply(200, body))] for part, body in bodies.items()}
-    async with httpx.AsyncClient(transport=loopback.transport(Says(replies))) as client:
-        yield make(client)
+    async with loopback.transport(Says(replies)) as wire:
+        yield make(wire)
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"id":' * 5_000, b'{"id": NaN, "x": ' + b"[" * 5_000])

@@ -5,7 +5,6 @@ import json
 import time
 from contextlib import asynccontextmanager
 
-import httpx
 import pytest
 import structlog
 import trio
@@ -189,8 +188,8 @@ def with_eyes_open(made):
 
 @asynccontextmanager
 async def reached(answers):
-    async with httpx.AsyncClient(transport=loopback.transport(answers)) as client:
-        yield client
+    async with loopback.transport(answers) as wire:
+        yield wire
 
 
 def tell(make, replies):

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import pytest
 import trio
 
@@ -42,9 +41,9 @@ class Stage:
     def __init__(self, *, age="new", seconds=10.0, binding=None, url=URL, **options):
         self.comfy = Comfy(clock=trio.current_time, age=age, seconds=seconds)
         self.pace = Pace(20, clock=wall)
-        client = httpx.AsyncClient(transport=transport(self.comfy))
+        wire = transport(self.comfy)
         binding = binding or bind(load_workflow(None))
-        self.backend = ComfyUI(url, client, binding=binding, pace=self.pace, clock=wall, **options)
+        self.backend = ComfyUI(url, wire, binding=binding, pace=self.pace, clock=wall, **options)
 
     def graph(self):
         return self.comfy.bodies[-1]["prompt"]

@@ -42,18 +42,18 @@ def wall():
 
 
 class Stage:
-    def __init__(self, comfy, url, client):
+    def __init__(self, comfy, url, wire):
         self.comfy = comfy
         self.url = url
-        self.backend = ComfyUI(url, client, binding=bind(load_workflow(None)), pace=Pace(20, clock=wall), clock=wall)
+        self.backend = ComfyUI(url, wire, binding=bind(load_workflow(None)), pace=Pace(20, clock=wall), clock=wall)
 
 
 @asynccontextmanager
 async def staged(seconds=0.02):
     comfy = Comfy(seconds=seconds)
     with served(comfy) as url:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            yield Stage(comfy, url, client)
+        async with httpx.AsyncHTTPTransport() as wire:
+            yield Stage(comfy, url, wire)
 
 
 async def test_an_image_travels_over_a_real_socket(fast_clock, ask):
@@ -115,8 +115,8 @@ async def test_a_look_that_breaks_off_is_made_again(fast_clock, ask, kind, path)
 async def test_where_nobody_listens_nothing_is_bought(fast_clock, ask):
     with served(Comfy()) as url:
         pass
-    async with httpx.AsyncClient(trust_env=False) as client:
-        closed = Stage(None, url, client).backend
+    async with httpx.AsyncHTTPTransport() as wire:
+        closed = Stage(None, url, wire).backend
         for call in (closed.submit(ask), closed.find(ask), closed.probe()):
             with pytest.raises(Unavailable, match="connection refused"):
                 await call

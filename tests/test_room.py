@@ -145,7 +145,7 @@ def service(body, *, declared=None):
         await trio.lowlevel.checkpoint()
         return httpx.Response(200, headers=headers, stream=body)
 
-    return Service("http://back.end", httpx.AsyncClient(transport=httpx.MockTransport(answer)), called="It")
+    return Service("http://back.end", httpx.MockTransport(answer), called="It")
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,11 @@ import json
 import traceback
 from dataclasses import replace
 
-import httpx
 import pytest
 import structlog
 import trio
 
-from pipeline.backends.clients import open_clients
+from pipeline.backends.connecting import open_transport
 from pipeline.backends.fetch import Fetcher
 from pipeline.backends.pace import Pace
 from pipeline.backends.runpod import ENDURED, LARGEST_REQUEST, Runpod
@@ -47,10 +46,10 @@ def cloud():
     return RunPod(trio.current_time)
 
 
-def adapter(cloud, url=URL, *, client=None, key=KEY, build=sdxl_input, fetcher=None, clock=wall) -> Runpod:
-    client = client or httpx.AsyncClient(transport=transport(cloud))
+def adapter(cloud, url=URL, *, wire=None, key=KEY, build=sdxl_input, fetcher=None, clock=wall) -> Runpod:
+    wire = wire or transport(cloud)
     pace = Pace(150, clock=clock)
-    return Runpod(url, client, api_key=key, build=build, pace=pace, fetcher=fetcher or Fetcher(), clock=clock)
+    return Runpod(url, wire, api_key=key, build=build, pace=pace, fetcher=fetcher or Fetcher(), clock=clock)
 
 
 def asked(**changes):
@@ -565,11 +564,11 @@ async def test_on_a_real_socket_jobs_go_on_while_the_program_is_away():
     cloud = RunPod()
     cloud.plans.append(Plan(seconds=0.2, make_output=sdxl_output))
     with served(cloud) as origin:
-        async with open_clients(origin, slots=1) as clients:
-            first = Runpod(f"{origin}/v2/e", clients, api_key=KEY, build=sdxl_input, pace=Pace(150), fetcher=Fetcher())
+        async with open_transport(origin, slots=1) as wire:
+            first = Runpod(f"{origin}/v2/e", wire, api_key=KEY, build=sdxl_input, pace=Pace(150), fetcher=Fetcher())
             submission = await first.submit(asked())
         cloud.skipped = 29 * 60
-        async with open_clients(origin, slots=1) as clients:
-            second = Runpod(f"{origin}/v2/e", clients, api_key=KEY, build=sdxl_input, pace=Pace(150), fetcher=Fetcher())
+        async with open_transport(origin, slots=1) as wire:
+            second = Runpod(f"{origin}/v2/e", wire, api_key=KEY, build=sdxl_input, pace=Pace(150), fetcher=Fetcher())
             picture = await second.collect(asked(), submission)
         assert (picture.data, picture.gpu_seconds, cloud.paid) == (PICTURE, 0.2, 1)

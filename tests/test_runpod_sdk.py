@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-from pipeline.backends.clients import open_clients
+from pipeline.backends.connecting import open_transport
 from pipeline.backends.fetch import Fetcher
 from pipeline.backends.pace import Pace
 from pipeline.backends.runpod import Runpod
@@ -128,7 +128,7 @@ async def test_every_shape_that_a_real_worker_hands_back(tmp_path):
     queue = Queue()
     template = {"acts": "{{acts}}", "picture": base64.b64encode(PICTURE).decode(), "seed": "{{seed}}"}
     with served(queue) as origin, worker(origin, tmp_path / "worker.log"):
-        async with open_clients(origin, slots=3) as clients:
+        async with open_transport(origin, slots=3) as clients:
             backend = Runpod(
                 f"{origin}/v2/e",
                 clients,

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from pipeline.backends.answers import Answer
-from pipeline.backends.clients import is_private, open_clients, tls
+from pipeline.backends.connecting import is_private, open_transport, proxy_for, tls
 from pipeline.backends.transport import LARGE, Service, encoded
 from pipeline.errors import (
     AcceptanceUnknown,
@@ -40,9 +40,9 @@ class Echo(Emulator):
         return said(ITSELF)
 
 
-def service(emulator, url=URL, *, client=None, **more) -> Service:
-    client = client or httpx.AsyncClient(transport=transport(emulator))
-    return Service(url, client, called="Thing", key=KEY, clock=lambda: NOON, **more)
+def service(emulator, url=URL, *, wire=None, **more) -> Service:
+    wire = wire or transport(emulator)
+    return Service(url, wire, called="Thing", key=KEY, clock=lambda: NOON, **more)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ ORDERS = [
     (Weather("page", reply=Reply(429)), NotAccepted, "rate_limited", 0),
     (Weather("page", reply=Reply(301, headers={"location": "https://new.test/x?token=abc"})), Unavailable, "redirected", 0),
     (Weather("page", reply=Reply(307)), Unavailable, "redirected", 0),
-    (Weather("page", reply=Reply(302, headers={"location": "http://host:port/"})), AcceptanceUnknown, "no_answer", 0),
+    (Weather("page", reply=Reply(302, headers={"location": "http://host:port/"})), Unavailable, "redirected", 0),
     *((Weather("page", reply=said({"m": "no"}, code)), InvalidRequest, "invalid_request", 0) for code in (400, 405, 413, 422)),
     (Weather("page", reply=page(400)), AcceptanceUnknown, "no_answer", 0),
     (Weather("answer", reply=Reply(200, b"{}", {"content-length": str(200 << 20)})), AcceptanceUnknown, "too_large", 0),
@@ -199,10 +199,10 @@ async def test_the_key_goes_to_its_own_origin_alone(echo, base, sent):
 
 
 async def test_basic_auth_from_a_login_or_from_the_url(echo):
-    client = httpx.AsyncClient(transport=transport(echo))
+    wire = transport(echo)
     for thing in (
-        Service("http://service.test", client, called="T", login=("me", "pässword")),
-        Service("http://me:p%C3%A4ssword@service.test", client, called="T"),
+        Service("http://service.test", wire, called="T", login=("me", "pässword")),
+        Service("http://me:p%C3%A4ssword@service.test", wire, called="T"),
     ):
         assert thing.url == "http://service.test"
         await thing.ask("x")
@@ -211,7 +211,7 @@ async def test_basic_auth_from_a_login_or_from_the_url(echo):
 
 
 async def test_a_service_without_credentials_sends_none(echo):
-    thing = Service("http://service.test/?x=1#y", httpx.AsyncClient(transport=transport(echo)), called="T")
+    thing = Service("http://service.test/?x=1#y", transport(echo), called="T")
     await thing.ask("x")
     assert thing.url == "http://service.test"
     assert "authorization" not in echo.headers[0]
@@ -226,7 +226,7 @@ def test_a_key_that_no_header_can_hold_is_refused_without_being_shown(key):
 
 
 def test_a_key_copied_with_its_line_end_is_taken():
-    assert Service(URL, [httpx.AsyncClient()], called="Thing", key=f"{KEY}\n").secrets == (KEY,)
+    assert Service(URL, httpx.AsyncHTTPTransport(), called="Thing", key=f"{KEY}\n").secrets == (KEY,)
 
 
 @pytest.mark.parametrize(
@@ -280,8 +280,8 @@ def test_an_answer_s_words():
 async def test_urls_are_not_logged_by_the_http_library(echo, caplog):
     caplog.set_level(logging.DEBUG)
     with served(echo) as origin:
-        async with open_clients(origin, slots=1) as clients:
-            await Service(origin, clients, called="T").ask("x", params={"token": "hush"})
+        async with open_transport(origin, slots=1) as wire:
+            await Service(origin, wire, called="T").ask("x", params={"token": "hush"})
     assert "hush" not in caplog.text
     assert echo.requests == [("GET", "/x")]
 
@@ -311,9 +311,8 @@ async def test_weather_on_a_real_socket(echo, weather, kind, code, taken):
     weather.times = 1
     echo.weather.append(weather)
     with served(echo) as origin:
-        async with open_clients(origin, slots=20) as clients:
-            assert len(clients) == 3
-            thing = Service(origin, clients, called="Thing", key=KEY)
+        async with open_transport(origin, slots=20) as wire:
+            thing = Service(origin, wire, called="Thing", key=KEY)
             with pytest.raises(BackendError) as caught:
                 await order(thing, timeout=0.3)
             assert (type(caught.value), caught.value.code) == (kind, code)
@@ -324,15 +323,15 @@ async def test_weather_on_a_real_socket(echo, weather, kind, code, taken):
 async def test_a_refused_connection_a_wrong_port_s_tls_and_an_unknown_name_are_told_apart(echo):
     with served(echo) as origin:
         port = httpx.URL(origin).port
-    async with open_clients(origin, slots=1) as clients:
+    async with open_transport(origin, slots=1) as wire:
         with pytest.raises(Unavailable, match="connection refused"):
-            await order(Service(origin, clients, called="Thing"))
+            await order(Service(origin, wire, called="Thing"))
         with pytest.raises(Unavailable, match="connection refused"):
-            await order(Service(f"http://localhost:{port}", clients, called="Thing"))
+            await order(Service(f"http://localhost:{port}", wire, called="Thing"))
         with pytest.raises(Unavailable, match=r"not known \(DNS\)"):
-            await order(Service("http://no-such-name.invalid", clients, called="Thing"))
+            await order(Service("http://no-such-name.invalid", wire, called="Thing"))
         with served(echo) as plain, pytest.raises(Unavailable, match="TLS failed"):
-            await order(Service(plain.replace("http:", "https:"), clients, called="Thing"))
+            await order(Service(plain.replace("http:", "https:"), wire, called="Thing"))
     assert echo.taken == 0
 
 
@@ -340,7 +339,7 @@ def raising(error):
     async def answer(request):
         raise error
 
-    return httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    return httpx.MockTransport(answer)
 
 
 def caused(error, cause):
@@ -370,13 +369,13 @@ async def test_the_deepest_cause_is_named(error, kind, words):
     if isinstance(error.__cause__, ssl.SSLCertVerificationError):
         error.__cause__.verify_message = "self-signed certificate"
     with pytest.raises(BackendError, match=words) as caught:
-        await order(service(None, client=raising(error)))
+        await order(service(None, wire=raising(error)))
     assert type(caught.value) is kind
 
 
 async def test_too_few_connections_of_ours_are_no_outage_of_theirs():
     with pytest.raises(NotAccepted) as caught:
-        await service(None, client=raising(httpx.PoolTimeout("t"))).ask("health")
+        await service(None, wire=raising(httpx.PoolTimeout("t"))).ask("health")
     assert (type(caught.value), caught.value.code) == (NotAccepted, "busy")
 
 
@@ -392,17 +391,13 @@ def test_private_hosts_are_known_without_dns(host, private):
 async def test_a_proxy_of_the_environment_is_for_public_https_alone(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    for url, proxied in (
-        ("https://api.runpod.ai/v2/e", True),
-        ("http://api.runpod.ai/v2/e", False),
-        ("https://10.0.0.7:8188", False),
-    ):
-        async with open_clients(url, slots=1) as clients:
-            thing = Service(url, clients, called="Thing")
-            assert clients[0].trust_env is proxied
-            if proxied:
-                with pytest.raises(Unavailable, match="refused"):  # by the proxy, on this machine
-                    await thing.ask("health")
+    url = "https://api.runpod.ai/v2/e"
+    assert proxy_for(url) is not None
+    assert proxy_for("http://api.runpod.ai/v2/e") is None
+    assert proxy_for("https://10.0.0.7:8188") is None
+    async with open_transport(url, slots=1) as wire:
+        with pytest.raises(Unavailable, match="refused"):  # by the proxy, on this machine
+            await Service(url, wire, called="Thing").ask("health")
 
 
 def test_all_clients_share_one_tls_context():

@@ -5,7 +5,7 @@ id tells only whether it still runs, and only where the web interface is up. Wha
 then made again with the same body and seed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import httpx
 import structlog
@@ -46,7 +46,7 @@ class A1111:
     def __init__(
         self,
         url: str,
-        client: httpx.AsyncClient | Sequence[httpx.AsyncClient],
+        transport: httpx.AsyncBaseTransport,
         *,
         login: tuple[str, str] | None = None,
         pace: Pace,
@@ -54,7 +54,7 @@ class A1111:
     ) -> None:
         self._service = Service(
             url,
-            client,
+            transport,
             called="A1111",
             remedy="set user and password to those of --api-auth",
             login=login,

@@ -6,7 +6,7 @@ ComfyUI itself does not notice a repeated id: look first, then submit.
 """
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from urllib.parse import quote
 
@@ -41,7 +41,7 @@ class ComfyUI:
     def __init__(
         self,
         url: str,
-        client: httpx.AsyncClient | Sequence[httpx.AsyncClient],
+        transport: httpx.AsyncBaseTransport,
         *,
         binding: Binding,
         login: tuple[str, str] | None = None,
@@ -49,7 +49,7 @@ class ComfyUI:
         clock: Clock = now,
     ) -> None:
         remedy = "set user and password to those of the proxy before it"
-        self._service = Service(url, client, called="ComfyUI", remedy=remedy, login=login, clock=clock)
+        self._service = Service(url, transport, called="ComfyUI", remedy=remedy, login=login, clock=clock)
         self._binding = binding
         self._pace = pace
         self._clock = clock

@@ -12,7 +12,7 @@ import trio
 
 from pipeline import room
 from pipeline.backends.answers import declared_size, read_at_most
-from pipeline.backends.clients import quieten, tls
+from pipeline.backends.connecting import quieten, tls
 from pipeline.backends.transport import CONNECT, LARGE
 from pipeline.errors import AttemptFailed, NotWorthRepeating, Unavailable
 from pipeline.guard import FAILURES, Guard, PrivateAddress, Resolve, resolve

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from pipeline.backends.a1111 import A1111
 from pipeline.backends.binding import bind
-from pipeline.backends.clients import open_clients
 from pipeline.backends.comfyui import ComfyUI
+from pipeline.backends.connecting import open_transport
 from pipeline.backends.fetch import Fetcher
 from pipeline.backends.filling import fill
 from pipeline.backends.graph import load_workflow
@@ -40,10 +40,10 @@ async def open_backend(name: str, config: BackendConfig, pace: Pace | None = Non
         case SketchConfig():
             yield Sketch(delay=config.delay, fail_seeds=config.fail_seeds)
         case RunpodConfig():
-            async with open_clients(config.base_url, slots=config.concurrency) as clients:
+            async with open_transport(config.base_url, slots=config.concurrency) as transport:
                 yield Runpod(
                     config.base_url,
-                    clients,
+                    transport,
                     api_key=_plain(config.api_key),
                     build=_inputs(config),
                     pace=pace,
@@ -51,11 +51,11 @@ async def open_backend(name: str, config: BackendConfig, pace: Pace | None = Non
                 )
         case ComfyuiConfig():
             binding = bind(load_workflow(config.workflow))
-            async with open_clients(config.url, slots=config.concurrency) as clients:
-                yield ComfyUI(config.url, clients, binding=binding, login=_login(config), pace=pace)
+            async with open_transport(config.url, slots=config.concurrency) as transport:
+                yield ComfyUI(config.url, transport, binding=binding, login=_login(config), pace=pace)
         case A1111Config():
-            async with open_clients(config.url, slots=config.concurrency) as clients:
-                yield A1111(config.url, clients, login=_login(config), pace=pace)
+            async with open_transport(config.url, slots=config.concurrency) as transport:
+                yield A1111(config.url, transport, login=_login(config), pace=pace)
         case _:
             assert_never(config)
 

@@ -4,7 +4,7 @@ RunPod chooses the id, and nothing can be looked up without it: a crash between 
 the one place where an image may be paid twice. A finished result is kept for half an hour.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -42,7 +42,7 @@ class Runpod:
     def __init__(
         self,
         url: str,
-        client: httpx.AsyncClient | Sequence[httpx.AsyncClient],
+        transport: httpx.AsyncBaseTransport,
         *,
         api_key: str | None,
         build: Build,
@@ -52,7 +52,7 @@ class Runpod:
     ) -> None:
         self._service = Service(
             url,
-            client,
+            transport,
             called="RunPod",
             remedy="set api_key (RUNPOD_API_KEY) to a key that may use this endpoint",
             key=api_key,

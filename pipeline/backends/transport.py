@@ -7,15 +7,15 @@ What a failure means depends on what the request could have bought:
 - `order`: may be charged for. A failure before the request went out is `Unavailable`; anything after it that is no
   answer is `AcceptanceUnknown`. Every answer comes back; `taken` reads the status.
 
-Credentials go to the origin they were configured for and nowhere else; redirects are not followed.
+Credentials go to the origin they were configured for and nowhere else. What an HTTP client adds to a transport
+(cookies, redirects, authentication of its own) is what must not happen here, so there is none in between.
 """
 
 import base64
 import json
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
-from itertools import cycle
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
@@ -36,6 +36,8 @@ LARGE = 96 << 20  # bytes of an answer that may hold one
 _BEFORE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 # Cloudflare's own words for an origin that its request never reached: down, unreachable, no TLS, no DNS.
 _EDGE_DID_NOT_REACH = frozenset({521, 523, 525, 526, 530})
+# The whole exchange has the caller's limit.
+_PATIENCE = {"timeout": httpx.Timeout(None, connect=CONNECT, pool=CONNECT).as_dict()}
 _OURS_TO_MEND = frozenset({401, 402, 403})
 _POD_PROXY = ".proxy.runpod.net"
 
@@ -50,7 +52,7 @@ class Service:
     def __init__(
         self,
         url: str,
-        client: httpx.AsyncClient | Sequence[httpx.AsyncClient],
+        transport: httpx.AsyncBaseTransport,
         *,
         called: str,
         remedy: str = "check the credentials",
@@ -67,7 +69,7 @@ class Service:
         self.secrets: tuple[str, ...] = ()
         self._remedy = remedy
         self._origin = _origin(parsed)
-        self._clients = cycle([client] if isinstance(client, httpx.AsyncClient) else client)
+        self._transport = transport
         self._credentials: dict[str, str] = {}
         if key is not None:
             self._credentials["Authorization"] = f"Bearer {_header_safe(key, called)}"
@@ -184,18 +186,16 @@ class Service:
         headers = {"Accept-Encoding": "identity", "User-Agent": "pipeline"}
         if content is not None:
             headers["Content-Type"] = "application/json"
-        if _origin(httpx.URL(url)) == self._origin:
-            headers |= self._credentials
-        client = next(self._clients)
-        patience = httpx.Timeout(None, connect=CONNECT, pool=CONNECT)  # the whole exchange has the caller's limit
-        request = client.build_request(method, url, content=content, params=params, headers=headers, timeout=patience)
+        request = httpx.Request(method, url, content=content, params=params, headers=headers, extensions=_PATIENCE)
+        if _origin(request.url) == self._origin:
+            request.headers.update(self._credentials)
         with room.fail_after(timeout):
-            response = await client.send(request, stream=True, auth=None, follow_redirects=False)
+            response = await self._transport.handle_async_request(request)
             try:
                 declared = declared_size(response.headers.get("content-length", ""))
                 if declared is not None and declared > limit:
                     raise _TooLargeError(declared, limit)
-                body = await read_at_most(limit, response.aiter_bytes(), declared=declared)
+                body = await read_at_most(limit, _pieces(response), declared=declared)
                 if body is None:
                     raise _TooLargeError(limit, limit)
             finally:
@@ -276,6 +276,13 @@ def _parsed(url: str, called: str) -> httpx.URL:
     if parsed.scheme not in ("http", "https") or not parsed.host or (parsed.port or 0) > 65535:
         raise ConfigError(f"the url of {called} must begin with http:// or https:// and name a host")
     return parsed
+
+
+def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body as it came; only what is compressed all the same goes through httpx's decoders."""
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    compressed = response.headers.get("content-encoding", "identity") != "identity"
+    return response.aiter_bytes() if compressed else aiter(response.stream)
 
 
 def _host_of(location: str) -> str:

@@ -11,7 +11,7 @@ import httpx
 import orjson
 import trio
 
-from pipeline.backends.clients import open_clients
+from pipeline.backends.connecting import proxy_for, tls
 from pipeline.backends.opening import open_backend
 from pipeline.catalogue import Catalogue
 from pipeline.clock import rfc3339
@@ -176,7 +176,8 @@ async def _date(origin: str, timeout: float) -> int | None:
     """Ask for nothing but the date; whatever else is answered does not matter here."""
     try:
         with trio.fail_after(timeout):
-            async with open_clients(origin, slots=1) as (client, *_):
+            transport = httpx.AsyncHTTPTransport(verify=tls(), proxy=proxy_for(origin))
+            async with httpx.AsyncClient(transport=transport) as client:
                 answer = await client.head(origin, follow_redirects=False)
         date = parsedate_to_datetime(answer.headers["date"])
     except (httpx.HTTPError, trio.TooSlowError, KeyError, ValueError):

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from pipeline.backends.a1111 import A1111
 from pipeline.backends.binding import bind
 from pipeline.backends.comfyui import ComfyUI
@@ -111,9 +109,9 @@ async def runpod(folder: Path) -> AsyncIterator[BackendStand]:
     cloud.by_seed[13] = Plan(seconds=0.01, ends="FAILED", error="the GPU fell off the bus")
     cloud.by_seed[14] = Plan(seconds=0.01, ends="FAILED", error=["Unexpected input. x is not a valid input option."])
     url, small = "http://runpod.test/v2/e", Recipe(width=24, height=16)
-    async with httpx.AsyncClient(transport=loopback.transport(cloud)) as client:
+    async with loopback.transport(cloud) as wire:
         yield BackendStand(
-            backend=Runpod(url, client, api_key=RUNPOD_KEY, build=sdxl_input, pace=Pace(150), fetcher=Fetcher()),
+            backend=Runpod(url, wire, api_key=RUNPOD_KEY, build=sdxl_input, pace=Pace(150), fetcher=Fetcher()),
             good=pictures.request(recipe=small),
             invalid=pictures.request(seed=14, recipe=small),
             failing=pictures.request(seed=13, recipe=small),
@@ -128,9 +126,9 @@ async def a1111(folder: Path) -> AsyncIterator[BackendStand]:
     webui.by_seed[13] = loopback.said({"error": "RuntimeError", "detail": "", "errors": "NaN in Unet"}, 500)
     webui.by_seed[14] = loopback.said({"detail": [{"loc": ["body", "steps"], "msg": "not an integer"}]}, 422)
     url, small = "http://webui.test:7860", Recipe(width=24, height=16)
-    async with httpx.AsyncClient(transport=loopback.transport(webui)) as client:
+    async with loopback.transport(webui) as wire:
         yield BackendStand(
-            backend=A1111(url, client, pace=Pace(20)),
+            backend=A1111(url, wire, pace=Pace(20)),
             good=pictures.request(recipe=small),
             invalid=pictures.request(seed=14, recipe=small),
             failing=pictures.request(seed=13, recipe=small),
@@ -182,9 +180,9 @@ async def comfyui(folder: Path) -> AsyncIterator[BackendStand]:
     comfy = Comfy(clock=time.monotonic, seconds=0.0)
     comfy.fail_seeds.append(13)
     recipe = Recipe(width=64, height=96, model="animagine.safetensors")
-    async with httpx.AsyncClient(transport=loopback.transport(comfy)) as client:
+    async with loopback.transport(comfy) as wire:
         yield BackendStand(
-            backend=ComfyUI("http://comfy.test:8188", client, binding=bind(load_workflow(None)), pace=Pace(1000)),
+            backend=ComfyUI("http://comfy.test:8188", wire, binding=bind(load_workflow(None)), pace=Pace(1000)),
             good=pictures.request(recipe=recipe),
             invalid=pictures.request(recipe=Recipe(width=8, height=96, model="animagine.safetensors")),
             failing=pictures.request(seed=13, recipe=recipe),
