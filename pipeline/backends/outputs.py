@@ -5,11 +5,12 @@ and `info`), worker-sdxl (data URIs, URLs, `image_url`), ashleykleynhans' worker
 RunPod's public endpoints (`image_url`) and OpenAI's shape (`data` of `{b64_json}`).
 """
 
-import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from pybase64 import b64decode
 
 from pipeline.errors import AttemptFailed, BackendError, InvalidRequest
 from pipeline.scrub import scrub
@@ -87,13 +88,20 @@ def _from_text(text: str, *, prose: bool) -> Found | None:
     if _WEB.fullmatch(text):
         return Link(text)
     uri = _DATA_URI.match(text)
-    coded = "".join(text[uri.end() if uri else 0 :].split()).rstrip("=").replace("-", "+").replace("_", "/")
+    data = _decoded(text[uri.end() :] if uri else text)
+    return None if data is None or (prose and not uri and not data.startswith(_MAGIC)) else data or None
+
+
+def _decoded(coded: str) -> bytes | None:
+    """Decode base64, also in lines, without its padding, or in the alphabet for URLs; None: it is none."""
     try:
-        # What `b64decode` does too, but without a copy as bytes first: this may be 100 MB.
-        data = binascii.a2b_base64(coded + "=" * (-len(coded) % 4), strict_mode=True)
-    except (binascii.Error, ValueError):
+        return b64decode(coded, validate=True)
+    except ValueError:
+        plain = "".join(coded.split()).rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except ValueError:
         return None
-    return None if prose and not uri and not data.startswith(_MAGIC) else data or None
 
 
 def info_of(output: Mapping[str, object]) -> Mapping[str, object]:
