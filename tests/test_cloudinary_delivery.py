@@ -5,6 +5,9 @@ from base64 import urlsafe_b64encode
 from dataclasses import replace
 
 import pytest
+from cloudinary.utils import cloudinary_url
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.model import Stored
 from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
@@ -44,3 +47,23 @@ def test_a_new_version_is_a_new_address_and_the_secret_is_in_none():
     assert old.url != new.url
     assert delivery.links(MARY, now=10**15) == old
     assert SECRET not in f"{old}{new}"
+
+
+ALLOWED = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="?&#\\%<>+")  # in a public id
+
+
+@given(
+    public_id=st.text(ALLOWED, min_size=1, max_size=40).map(lambda text: text.strip(" /")).filter(bool),
+    kind=st.sampled_from(["upload", "private", "authenticated"]),
+    version=st.none() | st.integers(1, 2_000_000_000).map(str),
+    extension=st.sampled_from(["png", "jpg", "webp"]),
+)
+def test_every_address_is_the_one_that_the_sdk_would_give(public_id, kind, version, extension):
+    stored = replace(MARY, public_id=public_id, type=kind, version=version, format=extension)
+    delivery = CloudinaryDelivery("demo", SECRET)
+    said = {"cloud_name": "demo", "api_secret": SECRET, "secure": True, "auth_token": False, "type": kind}
+    said |= {"version": version, "sign_url": kind != "upload"}
+    whole, _ = cloudinary_url(public_id, format=extension, **said)
+    small, _ = cloudinary_url(public_id, raw_transformation=TRANSFORMATION, **said)
+    links = delivery.links(stored, now=0)
+    assert (links.url, links.thumbnail_url, delivery.url(stored)) == (whole, small, whole)

@@ -237,7 +237,7 @@ class CloudinaryStore:
             created_at=first_stored(answer) or moment(answer.get("created_at")),
             type=text_of(answer.get("type")) or "upload",
         )
-        return replace(stored, url=self._delivery.links(stored, now=self._clock()).url)
+        return replace(stored, url=self._delivery.url(stored))
 
 
 def _tags(item: Item) -> list[str]:
