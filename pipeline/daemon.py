@@ -4,6 +4,7 @@ From the outside in: locks, index, gallery, stages, intake. At the end the intak
 uploads; what is not finished by then is found again at the next start.
 """
 
+import gc
 import os
 import signal
 import threading
@@ -108,6 +109,7 @@ async def run(
         IndexTrouble, SpoolTrouble: the index or the spool cannot be used.
     """
     return_large_blocks()
+    gc.freeze()  # what was imported stays: no collection need look at it again
     make_folder(config.state, mode=0o700)
     config.state.chmod(0o700)
     refuse_shared(config.state)

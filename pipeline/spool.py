@@ -8,7 +8,7 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -16,7 +16,9 @@ from pipeline.errors import SpoolTrouble
 from pipeline.files import fsync_folder, make_folder, write_durably
 from pipeline.room import ALLOWANCE, Room
 
+FRESH = 16 << 20  # bytes of what was just written and is likely to be read next, kept in memory beside the file
 RunSync = Callable[..., Awaitable[Any]]
+T = TypeVar("T")
 
 
 class Spool:
@@ -47,6 +49,7 @@ class Spool:
         self.limit = limit
         self._run_sync = run_sync
         self.room = Room(memory)
+        self._fresh = _Fresh(FRESH)
         with _telling("opened", folder):
             for place in (folder, kept):
                 make_folder(place, mode=0o700)
@@ -74,6 +77,22 @@ class Spool:
             await self._run_sync(_write, path, data)
         self._count(name, len(data))
 
+    async def write_examined(self, name: str, data: bytes, examine: Callable[[bytes], T]) -> T:
+        """Keep bytes that pass an examination, and return what it found.
+
+        Both happen in one thread: to change threads in between costs as much as the writing.
+
+        Raises:
+            SpoolTrouble: as `write` does.
+            Exception: what `examine` raised; nothing is kept.
+        """
+        path = self._path(name)
+        with _telling("written", path):
+            found: T = await self._run_sync(_write_examined, path, data, examine)
+        self._count(name, len(data))
+        self._fresh.put(name, data)
+        return found
+
     async def read(self, name: str) -> bytes:
         """Return the bytes kept under `name`.
 
@@ -81,8 +100,10 @@ class Spool:
             SpoolTrouble: not readable, or `lost`.
         """
         path = self._path(name)
-        with _telling("read", path):
-            data: bytes = await self._run_sync(path.read_bytes)
+        data = self._fresh.take(name)
+        if data is None:
+            with _telling("read", path):
+                data = await self._run_sync(path.read_bytes)
         return data
 
     async def drop(self, name: str) -> None:
@@ -144,8 +165,30 @@ class Spool:
 
     def _count(self, name: str, size: int) -> None:
         self._total += size - self._sizes.pop(name, 0)
+        self._fresh.take(name)
         if size:
             self._sizes[name] = size
+
+
+class _Fresh:
+    """The newest files' bytes, up to a bound: a picture that is stored at once need not be read from the disk first."""
+
+    def __init__(self, allowance: int) -> None:
+        self._allowance = allowance
+        self._held = 0
+        self._data: dict[str, bytes] = {}
+
+    def put(self, name: str, data: bytes) -> None:
+        self.take(name)
+        self._data[name] = data
+        self._held += len(data)
+        while self._held > self._allowance:
+            self.take(next(iter(self._data)))
+
+    def take(self, name: str) -> bytes | None:
+        data = self._data.pop(name, None)
+        self._held -= len(data or b"")
+        return data
 
 
 @contextlib.contextmanager
@@ -163,6 +206,12 @@ def _telling(what: str, path: Path) -> Iterator[None]:
 def _write(path: Path, data: bytes) -> None:
     make_folder(path.parent, mode=0o700)
     write_durably(path, data, replace=True, mode=0o600)
+
+
+def _write_examined(path: Path, data: bytes, examine: Callable[[bytes], T]) -> T:
+    found = examine(data)
+    _write(path, data)
+    return found
 
 
 def _unlink(path: Path) -> None:

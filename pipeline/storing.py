@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 PARALLEL = 8  # uploads at once
 COPIES = 3  # of an image's bytes that its upload has in memory: as read, labelled or wrapped for the wire, as sent
+AHEAD = 4  # times as many are read from the index at once
 
 
 class Storing:
@@ -90,7 +91,7 @@ class Storing:
 
     async def _due(self) -> list[Image]:
         await trio.lowlevel.checkpoint()
-        return [] if self._stopping else self._ledger.to_store(self._parallel, self.under_way)
+        return [] if self._stopping else self._ledger.to_store(AHEAD * self._parallel, self.under_way)
 
     async def _one(self, image: Image) -> None:
         pauses = Pauses()

@@ -292,11 +292,12 @@ class Worker:
         gpu_seconds = made.gpu_seconds or 0.0
         await room.claim(len(made.data))
         slot.release()
+        name = f"{image.row}-{image.ticket}.img"
         try:
-            seen = await self._run_sync(picture.examine, made.data)
+            seen = await self._patience.until_done(
+                "the spool", lambda: self._spool.write_examined(name, made.data, picture.examine)
+            )
         except (AttemptFailed, NotWorthRepeating) as error:
             return lost(error, lane, gpu_seconds)
-        name = f"{image.row}-{image.ticket}.img"
-        await self._patience.until_done("the spool", lambda: self._spool.write(name, made.data))
         room.let_go()
         return Fetched(Artifact(file=name, **asdict(seen)), gpu_seconds, made.used_embedding)

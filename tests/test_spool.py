@@ -5,7 +5,7 @@ import pytest
 import trio
 
 from pipeline.errors import SpoolTrouble
-from pipeline.spool import Spool
+from pipeline.spool import FRESH, Spool
 from tests.support.stands import inline
 
 
@@ -30,6 +30,46 @@ async def test_a_second_write_under_a_name_replaces_the_first(tmp_path):
     await spool.write("1-a.img", b"other bytes")
     assert await spool.read("1-a.img") == b"other bytes"
     assert spool.total == 11
+
+
+async def test_what_passed_its_examination_is_read_from_memory_once_and_from_the_disk_after_that(tmp_path):
+    hops = []
+
+    async def counted(function, *args):
+        hops.append(function)
+        return await inline(function, *args)
+
+    spool = make(tmp_path, run_sync=counted)
+    assert await spool.write_examined("1-a.img", b"bytes", len) == 5
+    assert (tmp_path / "spool/1-a.img").read_bytes() == b"bytes"
+    assert await spool.read("1-a.img") == b"bytes"
+    assert len(hops) == 1
+    assert await spool.read("1-a.img") == b"bytes"
+    assert len(hops) == 2
+    assert spool.total == 5
+
+
+async def test_what_does_not_pass_leaves_nothing(tmp_path):
+    spool = make(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        await spool.write_examined("1-a.img", b"bytes", lambda data: len(data) / 0)
+    assert names(tmp_path / "spool") == []
+    assert spool.total == 0
+
+
+async def test_memory_holds_the_newest_files_up_to_a_bound_and_nothing_that_is_gone(tmp_path):
+    spool = make(tmp_path)
+    third = bytes(FRESH // 3 + 1)
+    for name in ("1-a.img", "2-b.img", "3-c.img"):
+        await spool.write_examined(name, third, len)
+    for name in ("1-a.img", "2-b.img", "3-c.img"):
+        (tmp_path / "spool" / name).unlink()
+    with pytest.raises(SpoolTrouble):  # the oldest had to make room, so only the disk had it
+        await spool.read("1-a.img")
+    await spool.drop("3-c.img")
+    with pytest.raises(SpoolTrouble):
+        await spool.read("3-c.img")
+    assert await spool.read("2-b.img") == third
 
 
 async def test_the_total_follows_every_way_in_and_out(tmp_path):
@@ -107,7 +147,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 FULL_DISK = """
 import resource, signal, sys, pathlib, trio
 from pipeline.errors import SpoolTrouble
-from pipeline.spool import Spool
+from pipeline.spool import FRESH, Spool
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 spool = Spool(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
