@@ -184,6 +184,14 @@ def test_every_link_leads_somewhere(page, target):
         assert anchor in anchors(there)
 
 
+def test_the_readme_goes_from_trying_to_what_it_is_not_for():
+    headings = re.findall(r"^## (.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert headings == [
+        "Try it", "The smallest job", "Your ComfyUI", "Your RunPod", "Your Cloudinary", "From cron", "Coming from an API",
+        "When things break", "When not to use it", "More",
+    ]  # fmt: skip
+
+
 def test_every_page_is_reached_from_the_readme():
     reached: set[Path] = set()
     new = {ROOT / "README.md"}

@@ -181,6 +181,11 @@ class Catalogue:
         with self._reading.snapshot() as connection:
             return jobs.unfinished(connection, limit, label)
 
+    def unfinished_counts(self, label: str | None = None) -> dict[str, int]:
+        """Count jobs that have not ended, by status."""
+        with self._reading.snapshot() as connection:
+            return jobs.unfinished_counts(connection, label)
+
     def images_of(self, job: JobRow) -> list[GalleryRow]:
         """Return a job's images in number order; none while it is not numbered."""
         with self._reading.snapshot() as connection:
@@ -256,11 +261,7 @@ class Catalogue:
         """Return the whole index in a few numbers; "today" is the UTC day of `now` (by default: the present)."""
         day = datetime.fromtimestamp((clock.now() if now is None else now) / 1000, UTC).date().isoformat()
         with self._reading.snapshot() as connection:
-            statuses = dict(
-                connection.execute(
-                    "SELECT status, count(*) FROM jobs WHERE status IN ('queued', 'running') GROUP BY status"
-                ).fetchall()
-            )
+            statuses = jobs.unfinished_counts(connection, None)
             to_store = connection.execute(
                 "SELECT count(*), coalesce(sum(spool_bytes), 0) FROM images "
                 "WHERE state IN ('fetched', 'given_up', 'drawn')"

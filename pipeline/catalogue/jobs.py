@@ -63,12 +63,27 @@ def page(
 
 def unfinished(connection: sqlite3.Connection, limit: int, label: str | None) -> list[JobRow]:
     """Return jobs that have not ended: running ones first, each kind in arrival order."""
-    labelled = "" if label is None else "AND jobs.seq IN (SELECT job FROM labels WHERE label = ?)"
+    labelled, values = _unfinished_of(label)
     rows = connection.execute(
-        f"{_SELECT} WHERE jobs.status IN ('queued', 'running') {labelled} ORDER BY jobs.status DESC, jobs.seq LIMIT ?",
-        (limit,) if label is None else (label, limit),
+        f"{_SELECT} WHERE {labelled} ORDER BY jobs.status DESC, jobs.seq LIMIT ?", (*values, limit)
     ).fetchall()
     return [_job_row(connection, row) for row in rows]
+
+
+def unfinished_counts(connection: sqlite3.Connection, label: str | None) -> dict[str, int]:
+    """Count jobs that have not ended by status."""
+    labelled, values = _unfinished_of(label)
+    return dict(
+        connection.execute(f"SELECT status, count(*) FROM jobs WHERE {labelled} GROUP BY status", values).fetchall()
+    )
+
+
+def _unfinished_of(label: str | None) -> tuple[str, tuple[str, ...]]:
+    """The condition, written as the index of unfinished jobs is, so that ended ones cost nothing."""
+    unfinished = "jobs.status IN ('queued', 'running')"
+    if label is None:
+        return unfinished, ()
+    return f"{unfinished} AND jobs.seq IN (SELECT job FROM labels WHERE label = ?)", (label,)
 
 
 def images(connection: sqlite3.Connection, job: JobRow) -> Iterator[GalleryRow]:

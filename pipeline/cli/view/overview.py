@@ -93,16 +93,14 @@ def overview(config: Config, catalogue: Catalogue, label: str | None) -> Overvie
     """
     at = now()
     sharing = catalogue.unfinished(MOST_WEIGHED)
-    running, waiting = (
-        catalogue.jobs(None, statuses=(status,), label=label, limit=1).total for status in ("running", "queued")
-    )
+    unfinished = catalogue.unfinished_counts(label)
     return Overview(
         workspace=config.root.name,
         at=at,
         holder=holder(config.state),
         summary=catalogue.summary(now=at),
-        running=running,
-        waiting=waiting,
+        running=unfinished.get("running", 0),
+        waiting=unfinished.get("queued", 0),
         jobs=sharing[:MOST_JOBS] if label is None else catalogue.unfinished(MOST_JOBS, label),
         sharing=sharing,
         lanes=catalogue.lanes(),
