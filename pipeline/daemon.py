@@ -25,7 +25,7 @@ from pipeline.catalogue import Catalogue
 from pipeline.clock import Clock, now
 from pipeline.config import Config, NotifyConfig
 from pipeline.errors import PipelineError
-from pipeline.files import make_folder, sweep_drafts
+from pipeline.files import sweep_drafts
 from pipeline.gallery.opening import open_gallery
 from pipeline.gallery.server import serve
 from pipeline.gallery.tokens import Tokens
@@ -33,7 +33,7 @@ from pipeline.inbox.counts import Pass
 from pipeline.inbox.door import Inbox
 from pipeline.lane import Lane
 from pipeline.ledger import Ledger, open_ledger
-from pipeline.locks import Plate, hold, refuse_shared
+from pipeline.locks import Plate, hold, prepare_state
 from pipeline.log import tell_what_was_held_back
 from pipeline.model import Pulse, State, Trouble
 from pipeline.orders.desk import Desk
@@ -110,9 +110,7 @@ async def run(
     """
     return_large_blocks()
     gc.freeze()  # what was imported stays: no collection need look at it again
-    make_folder(config.state, mode=0o700)
-    config.state.chmod(0o700)
-    refuse_shared(config.state)
+    prepare_state(config.state)
     try:
         with hold(config.state) as plate, hold(config.jobs):
             await trio.to_thread.run_sync(_sweep, config.jobs)

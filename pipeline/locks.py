@@ -102,6 +102,24 @@ def hold(folder: Path, name: str = LOCK_NAME, *, process: str | None = None) -> 
         os.close(lock)  # this also lets go; the words stay and are overwritten by the next holder
 
 
+def prepare_state(folder: Path) -> None:
+    """Make the state folder where it is missing, keep it for its user alone, and refuse one that an index cannot live in.
+
+    Raises:
+        ConfigError: with the reason and the remedy.
+    """
+    try:
+        make_folder(folder, mode=0o700)
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        folder.chmod(0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"state: {folder} cannot be used ({error.strerror}); name a folder that this user may make and write to"
+        ) from error
+    refuse_shared(folder)
+
+
 def refuse_shared(folder: Path, *, mountinfo: Path = MOUNTINFO) -> None:
     """Refuse a folder for the index that lies on a network or host-shared file system.
 

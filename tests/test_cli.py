@@ -97,6 +97,18 @@ def test_a_bad_configuration_is_told_with_its_place_and_nothing_starts(workspace
     assert not (workspace / ".pipeline").exists()
 
 
+@pytest.mark.parametrize("state", ["/dev/null/state", "taken"])
+def test_a_state_folder_that_cannot_be_is_told_and_nothing_starts(workspace, state):
+    (workspace / "taken").write_text("a file of the user's")
+    (workspace / "pipeline.yaml").write_text(f"state: {state}\n")
+    for command in ("run --once", "pause", "reindex"):
+        answer = call(*command.split())
+        assert answer.exit_code == 2, answer.output
+        assert "state: " in answer.stderr
+        assert "name a folder that this user may make and write to" in answer.stderr
+    assert (workspace / "taken").stat().st_mode & 0o777 != 0o700
+
+
 def test_the_configuration_is_found_by_option_before_and_after_the_command(workspace):
     other = workspace / "elsewhere"
     other.mkdir()

@@ -8,16 +8,14 @@ import click
 from pipeline.cli.common import FAILED, INVALID, say_json
 from pipeline.config import Config
 from pipeline.errors import IndexTrouble, SpoolTrouble
-from pipeline.files import make_folder
-from pipeline.locks import refuse_shared
+from pipeline.locks import prepare_state
 from pipeline.orders.delivering import NoReply, deliver
 from pipeline.orders.kinds import Order, Reply
 
 
 def give(config: Config, order: Order, *, as_json: bool, patience: float | None = None) -> None:
     """Have an order carried out, print what became of it, and leave with its exit code."""
-    make_folder(config.state, mode=0o700)
-    refuse_shared(config.state)
+    prepare_state(config.state)
     try:
         reply = deliver(
             config.state, order, partial(_alone, config), process=f"pipeline {order.kind}", patience=patience

@@ -21,7 +21,7 @@ from pipeline.files import fsync_folder, make_folder, rename_exclusive
 from pipeline.ledger.collecting import Finds
 from pipeline.ledger.opening import open_for_reading
 from pipeline.ledger.rebuilding import open_rebuild
-from pipeline.locks import hold, refuse_shared
+from pipeline.locks import hold, prepare_state
 from pipeline.pauses import Pauses
 from pipeline.ports import Store
 from pipeline.reindexing.piecing import Pieced, piece_together
@@ -64,8 +64,7 @@ async def reindex(
         StoreUnavailable: the store cannot be listed now; what was listed is kept for the next try.
         IndexTrouble: the state folder cannot be written.
     """
-    make_folder(config.state, mode=0o700)
-    refuse_shared(config.state)
+    prepare_state(config.state)
     with hold(config.state, process="pipeline reindex"), hold(config.jobs, process="pipeline reindex"):
         _refuse_standing(config.state)
         with open_rebuild(config.state / DRAFT, _place_of(config.store), clock()) as rebuild:
