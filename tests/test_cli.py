@@ -397,6 +397,23 @@ def test_waiting_for_a_submitted_job_shows_its_end(workspace):
         daemon.stderr.close()
 
 
+def test_a_run_says_what_its_gallery_exposes_and_where_to_look(workspace):
+    (workspace / "pipeline.yaml").write_text("gallery: {host: 0.0.0.0, port: 0}\n")
+    command = [sys.executable, "-m", "pipeline", "run"]
+    refused = subprocess.run(command, check=False, cwd=workspace, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 2
+    assert "no token exists" in refused.stderr
+    call("token", "create", "alice")
+    with subprocess.Popen(command, cwd=workspace, stderr=subprocess.PIPE, text=True) as daemon:
+        _, exposed, look = (daemon.stderr.readline() for _ in range(3))
+        daemon.terminate()
+        daemon.stderr.read()
+    assert daemon.returncode == 0
+    assert "beyond this machine" in exposed
+    assert "1 token can read" in exposed
+    assert look.startswith("Look at http://127.0.0.1:")
+
+
 def test_waiting_without_a_daemon_ends_with_a_hint(workspace):
     answer = call("submit", "--character", "Mary", "--prompt", "x", "--wait", "--patience", "0.3")
     assert answer.exit_code == 1

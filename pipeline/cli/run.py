@@ -9,7 +9,8 @@ import trio
 
 from pipeline import daemon
 from pipeline.cli.common import DURATION, configured
-from pipeline.config import Config
+from pipeline.config import Config, own_address
+from pipeline.gallery.addresses import check_exposure
 from pipeline.log import set_up_logging
 
 LENT = 12 * 3600.0  # seconds that the address shown in a terminal opens the gallery
@@ -45,10 +46,12 @@ def run(config: Config, *, once: bool, patience: float, verbose: bool) -> None:
 
 
 def _greet(config: Config, started: daemon.Started) -> None:
-    """Say where to look; in a terminal with a token that only this process knows."""
+    """Say what the gallery exposes and where to look; in a terminal with a token that only this process knows."""
     if started.port is None:
         return
-    address = f"http://{config.gallery.host}:{started.port}/"
+    host, logins = config.gallery.host, config.gallery.jwt is not None
+    click.echo(check_exposure(host, started.tokens, logins=logins), err=True)
+    address = f"{own_address(host, started.port)}/"
     if sys.stderr.isatty():
         address += f"#t={started.tokens.lend(None, seconds=LENT)}"
     click.echo(f"Look at {address}", err=True)

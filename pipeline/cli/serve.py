@@ -4,7 +4,7 @@ import click
 
 from pipeline.catalogue import Catalogue
 from pipeline.cli.common import configured, refuse
-from pipeline.config import Config
+from pipeline.config import Config, own_address
 from pipeline.gallery.addresses import check_exposure
 from pipeline.gallery.alone import serve_alone
 from pipeline.gallery.opening import open_gallery
@@ -36,5 +36,5 @@ def serve(config: Config, *, host: str | None, port: int | None) -> None:
         gallery,
         host,
         port,
-        listening=lambda bound: click.echo(f"serving at http://{host}:{bound}/", err=True),
+        listening=lambda bound: click.echo(f"serving at {own_address(host, bound)}/", err=True),
     )

@@ -11,7 +11,7 @@ from pipeline.config.adapters import (
     StoreConfig,
 )
 from pipeline.config.load import config_schema, load_config
-from pipeline.config.model import Config, GalleryConfig, JwtConfig, NotifyConfig
+from pipeline.config.model import Config, GalleryConfig, JwtConfig, NotifyConfig, own_address
 from pipeline.config.template import INIT_TEMPLATE
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "StoreConfig",
     "config_schema",
     "load_config",
+    "own_address",
 ]

@@ -26,10 +26,14 @@ _WHSEC = "whsec_"  # how Standard Webhooks marks a secret written in base64
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  # what a browser can open instead
 
 
-def _own_address(said: dict[str, Any]) -> str:
-    host = str(said.get("host", "127.0.0.1"))
+def own_address(host: str, port: int) -> str:
+    """Return what a browser on this machine opens to reach what listens there."""
     host = _WILDCARDS.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{host}:{said.get('port', 8787)}"
+    return f"http://{host}:{port}"
+
+
+def _public_url(said: dict[str, Any]) -> str:
+    return own_address(str(said.get("host", "127.0.0.1")), said.get("port", 8787))
 
 
 class JwtConfig(BaseModel):
@@ -76,7 +80,7 @@ class GalleryConfig(BaseModel):
     enabled: bool = Field(default=True, description="true or false")
     host: Host = Field(default="127.0.0.1", description="the address to listen at")
     port: int = Field(default=8787, ge=0, le=65535, description="a port, or 0 for a free one")
-    public_url: WebAddress = Field(default_factory=_own_address, description="the address that links are made with")
+    public_url: WebAddress = Field(default_factory=_public_url, description="the address that links are made with")
     cors: Annotated[tuple[str, ...], BeforeValidator(one_or_several), AfterValidator(without_repeats)] = Field(
         default=(), description='a list of origins like https://app.example, or "*"'
     )
