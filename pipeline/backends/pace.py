@@ -20,7 +20,9 @@ from pipeline.clock import Clock, now
 SHARE = 0.05  # of an image's time: the delay that is always acceptable
 SHORTEST = 0.25  # seconds: likewise, for quick images
 REMEMBERED = 32  # durations that "usual" is judged by
-MARGIN = 0.1  # by which the usual span is widened on either side
+MARGIN = (
+    0.1  # by which the usual span is widened at its end; who is done before its beginning is met by the coarse looks
+)
 FINE_LOOKS = 20  # at most this many looks inside the usual span
 FINEST = 0.05  # seconds between two looks at the same image
 PATIENCE = 4  # gaps that a look outside the usual span yields to others
@@ -55,7 +57,7 @@ class Pace:
         ranked = sorted(self._recent)
         spare = len(ranked) // 10  # strays on either side, so that one hang does not blur the span
         shortest, longest = ranked[spare], ranked[-1 - spare]
-        start, end = shortest * (1 - MARGIN), longest * (1 + MARGIN)
+        start, end = shortest, longest * (1 + MARGIN)
         self._usual = Usual(start, end, max((end - start) / FINE_LOOKS, FINEST))
 
     def looks(self, accepted_at: int) -> "Looks":
@@ -74,7 +76,8 @@ class Pace:
             return coarse
         if elapsed >= usual.start:
             return min(coarse, usual.gap)
-        return min(coarse, max(usual.start - elapsed, usual.gap))
+        first = usual.start + usual.gap / 2  # a look just before the image is done would be for nothing
+        return min(coarse, max(first - elapsed, usual.gap))
 
     def likely_done(self, elapsed: float) -> bool:
         """Tell whether an image may well be done by now, so that its look should not yield to others."""
