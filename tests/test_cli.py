@@ -402,13 +402,14 @@ def test_a_run_says_what_its_gallery_exposes_and_where_to_look(workspace):
     command = [sys.executable, "-m", "pipeline", "run"]
     refused = subprocess.run(command, check=False, cwd=workspace, capture_output=True, text=True, timeout=60)
     assert refused.returncode == 2
-    assert "no token exists" in refused.stderr
+    assert refused.stderr.startswith("gallery.host: 0.0.0.0 reaches beyond this machine and no token exists")
     call("token", "create", "alice")
     with subprocess.Popen(command, cwd=workspace, stderr=subprocess.PIPE, text=True) as daemon:
-        _, exposed, look = (daemon.stderr.readline() for _ in range(3))
+        watching, exposed, look = (daemon.stderr.readline() for _ in range(3))
         daemon.terminate()
         daemon.stderr.read()
     assert daemon.returncode == 0
+    assert watching == f"Watching {workspace / 'jobs'}\n"
     assert "beyond this machine" in exposed
     assert "1 token can read" in exposed
     assert look.startswith("Look at http://127.0.0.1:")

@@ -39,14 +39,14 @@ def run(config: Config, *, once: bool, patience: float, verbose: bool) -> None:
         click.echo(
             f"No pipeline.yaml here: running on the defaults in {config.root} (`pipeline init` writes one).", err=True
         )
-    click.echo(f"Watching {config.jobs}", err=True)
     outcome = trio.run(partial(daemon.run, config, once=once, patience=patience, started=partial(_greet, config)))
     if once:
         raise SystemExit(outcome.exit_code)
 
 
 def _greet(config: Config, started: daemon.Started) -> None:
-    """Say what the gallery exposes and where to look; in a terminal with a token that only this process knows."""
+    """Say that it works, what the gallery exposes, and where to look; in a terminal with a token of this process alone."""
+    click.echo(f"Watching {config.jobs}", err=True)
     if started.port is None:
         return
     host, logins = config.gallery.host, config.gallery.jwt is not None
