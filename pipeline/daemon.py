@@ -253,11 +253,14 @@ class _Roof:
 async def opened(config: Config, openers: Openers) -> AsyncIterator[tuple[Parts, Catalogue]]:
     """Open what the stages work with; closed in the opposite order."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    run_sync = partial(
+        trio.to_thread.run_sync, limiter=trio.CapacityLimiter(cores)
+    )  # more would only wait for each other
     async with AsyncExitStack() as stack:
         index = config.state / "index.db"
         ledger = await stack.enter_async_context(openers.ledger(index))
         catalogue = stack.enter_context(closing(Catalogue(index)))
-        spool = Spool(config.state / "spool", config.state / "kept", limit=config.spool_limit)
+        spool = Spool(config.state / "spool", config.state / "kept", limit=config.spool_limit, run_sync=run_sync)
         store = openers.store(config.store, public_url=config.gallery.public_url)
         brake = Brake()
         lanes = {}
@@ -285,7 +288,7 @@ async def opened(config: Config, openers: Openers) -> AsyncIterator[tuple[Parts,
                 brake=brake,
                 jobs=config.jobs,
                 clock=openers.clock,
-                run_sync=partial(trio.to_thread.run_sync, limiter=trio.CapacityLimiter(cores)),
+                run_sync=run_sync,
                 uploads=config.store.concurrency,
                 post=_poster(config.notify).post,
                 keep_done=config.keep_done,

@@ -65,7 +65,7 @@ class Stages:
         self.brake = parts.brake
         patience = Patience(parts.brake, draw=parts.draw)
         self.weather = Weather(parts.store, parts.brake, draw=parts.draw, clock=parts.clock)
-        self.worker = Worker(parts.ledger, parts.spool, patience, run_sync=parts.run_sync, clock=parts.clock)
+        self.worker = Worker(parts.ledger, parts.spool, patience, clock=parts.clock)
         self.runner = Runner(
             parts.ledger,
             parts.spool,

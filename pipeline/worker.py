@@ -43,7 +43,7 @@ from pipeline.outcomes import defect, lost, names_of, request_for, unsent
 from pipeline.patience import Patience
 from pipeline.pauses import Pauses
 from pipeline.ports import CannotTell, NotThere
-from pipeline.spool import RunSync, Spool
+from pipeline.spool import Spool
 
 log = structlog.get_logger(__name__)
 
@@ -54,11 +54,7 @@ SEARCH = 0.75  # seconds that looking for what is to be cancelled may take
 
 
 class Worker:
-    """Does what is due for an image at a back end; holds no image and no state beyond the submissions under way.
-
-    Args:
-        run_sync: runs the decoding of a picture; tests under a virtual clock pass an inline one.
-    """
+    """Does what is due for an image at a back end; holds no image and no state beyond the submissions under way."""
 
     def __init__(
         self,
@@ -66,14 +62,12 @@ class Worker:
         spool: Spool,
         patience: Patience,
         *,
-        run_sync: RunSync = trio.to_thread.run_sync,
         clock: Clock = now,
     ) -> None:
         self._ledger = ledger
         self._spool = spool
         self._patience = patience
         self.recorded: Callable[[Image], None] = lambda _: None  # told of every recorded step, after the fact
-        self._run_sync = run_sync
         self._clock = clock
         self._going_out: dict[trio.CancelScope, str] = {}
 

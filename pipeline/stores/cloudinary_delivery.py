@@ -1,6 +1,6 @@
 """Cloudinary's delivery addresses, minted when a gallery is read; pure, so the gallery may use it without the account's client.
 
-Written out here rather than asked of the SDK, whose general way takes fifty times as long: a page of a gallery has a hundred
+Written out here rather than asked of the SDK, whose general way takes twenty times as long: a page of a gallery has a hundred
 addresses. The rule (Cloudinary's "Delivery URL signatures"): the first eight characters of the URL-safe base64 of
 SHA-1 over `transformation/public_id.format` and the secret. A test compares every address with the SDK's own.
 
