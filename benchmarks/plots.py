@@ -37,7 +37,7 @@ def of_contenders(part: dict, what: str) -> tuple[list[dict], list[str]]:
 
 def drawn(name: str, title: str, draw) -> None:
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(title, loc="left", fontsize=10, pad=14)
     draw(axes)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(RESULTS / f"{name}.svg", metadata={"Date": None, "Creator": None})
