@@ -41,10 +41,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="for trying; the results go to the temporary folder")
     parser.add_argument("--huge", action="store_true", help="growth with an index of ten million images, too")
+    parser.add_argument("--many", type=int, default=50_100, help="images of the part `many`, in steps of 300")
     parser.add_argument("--lock", type=Path, help="a file to lock during each measurement, where others work too")
     said = parser.parse_args()
     processes.end_orderly()
-    conditions = figures.Conditions(1 if said.quick else said.rounds, said.quick, said.huge, said.lock)
+    conditions = figures.Conditions(1 if said.quick else said.rounds, said.quick, said.huge, said.many, said.lock)
     names = said.only.split(",") if said.only else [name for name in PARTS if name not in LONGEST]
     folder = Path(tempfile.gettempdir(), "pipeline-bench", "quick") if said.quick else RESULTS
     file = folder / "figures.json"

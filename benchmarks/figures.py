@@ -39,7 +39,8 @@ class Conditions:
 
     rounds: int = 3
     quick: bool = False
-    huge: bool = False  # ten million images, too
+    huge: bool = False  # an index of ten million images, too
+    many: int = 50_100  # images worked off while memory is watched
     lock: Path | None = None
     said: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
 

@@ -35,7 +35,7 @@ def large_results(conditions: Conditions) -> list[Figure]:
 
 def many_images(conditions: Conditions) -> list[Figure]:
     """50,000 images of 200 KB, one after the other, looked at each second. Takes a quarter of an hour."""
-    images = 3_000 if conditions.quick else 50_100
+    images = 3_000 if conditions.quick else conditions.many
     with conditions.quiet(), tempfile.TemporaryDirectory(prefix="pipeline-bench-") as name, site(MANY) as there:
         folder = Path(name)
         daemons.prepare(folder, MANY, there)
