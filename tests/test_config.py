@@ -239,6 +239,13 @@ def test_what_the_cloudinary_url_says(load):
     assert (own.api_key.get_secret_value(), own.api_secret.get_secret_value()) == ("KEY", "own")
 
 
+def test_blanks_around_the_cloudinary_url_say_nothing(load):
+    store = load("", {"CLOUDINARY_URL": f" {CLOUD['CLOUDINARY_URL']}\n"}).store
+    assert isinstance(store, CloudinaryConfig)
+    assert (store.cloud_name, store.upload_prefix) == ("cloud", "http://127.0.0.1:99")
+    assert load("", {"CLOUDINARY_URL": " "}).store.type == "local"
+
+
 def test_the_keys_of_one_account_are_not_used_for_another(refusal):
     assert "store.api_key" not in refusal("store: {cloud_name: other}", CLOUD)
     assert "`api_key` is missing" in refusal("store: {cloud_name: other}", CLOUD)

@@ -1,6 +1,7 @@
 """The desk where orders lie, and the loop that has them carried out."""
 
 import os
+import re
 import stat
 import threading
 import time
@@ -69,8 +70,25 @@ def test_what_is_no_order_is_told_with_the_reason(text, complaint):
 def test_a_command_is_told_what_is_wrong_with_its_order():
     with pytest.raises(UserError, match=r"^name one job, or one label$"):
         make_order(Cancel)
-    with pytest.raises(UserError, match=r"^job: String should have at least 1"):
+    with pytest.raises(UserError, match=r"^job: \"\" is empty$"):
         make_order(Cancel, job="")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            {"character": "bad id"},
+            'character: "bad id" is not allowed; expected: ASCII letters, digits, `.`, `_`, `-`,',
+        ),
+        ({"owner": "a b"}, 'owner: "a b" is not allowed; expected: ASCII letters, digits, `. _ - @ | : +`,'),
+        ({"prefix": ""}, 'prefix: "" is empty'),
+        ({"prefix": "x" * 400}, "is too long"),
+    ],
+)
+def test_what_no_order_can_say_is_told_in_our_words(said, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        make_order(Adopt, **{"character": "mary", "prefix": "old", "default_owner": "me"} | said)
 
 
 def test_only_the_owner_can_come_to_the_desk(tmp_path):

@@ -78,7 +78,7 @@ def cloudinary_url(environ: Environ[str, str]) -> dict[str, str]:
     Raises:
         ConfigError: it has another form; its value is not shown.
     """
-    text = environ.get("CLOUDINARY_URL", "")
+    text = environ.get("CLOUDINARY_URL", "").strip()
     if not text:
         return {}
     try:

@@ -108,7 +108,7 @@ def _store_type(store: Mapping, environ: Environ[str, str]) -> str:
         return "local"
     if store.entries.keys() & (CloudinaryConfig.model_fields.keys() - LocalConfig.model_fields.keys()):
         return "cloudinary"
-    return "cloudinary" if environ.get("CLOUDINARY_URL") else "local"
+    return "cloudinary" if environ.get("CLOUDINARY_URL", "").strip() else "local"
 
 
 def _add(mapping: Mapping, key: str, text: str) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from pipeline.errors import UserError
+from pipeline.spec.complaint import quoted
+from pipeline.spec.types import CHARACTER_ID_IS, OWNER_IS, CharacterId, Owner
 
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 Number = Annotated[int, Field(ge=1, le=2**53)]
@@ -103,9 +105,9 @@ class Adopt(_Order):
     """Give a character the images that stand under a prefix elsewhere in the store."""
 
     kind: Literal["adopt"] = "adopt"
-    character: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    character: CharacterId
     prefix: Name
-    owner: Name | None = None
+    owner: Owner | None = None
     default_owner: Name
 
     @property
@@ -155,5 +157,13 @@ def make_order(kind: type[Order], **said: Any) -> Order:  # noqa: ANN401  # a co
 def _first(error: ValidationError) -> str:
     told = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in told["loc"])
+    words = {
+        "string_pattern_mismatch": f"is not allowed; expected: {OWNER_IS if place.endswith('owner') else CHARACTER_ID_IS}",
+        "string_too_short": "is empty",
+        "string_too_long": "is too long",
+        "less_than_equal": "is too large",
+    }
+    if told["type"] in words:
+        return f"{place}: {quoted(str(told['input']))} {words[told['type']]}"
     message = told["msg"].removeprefix("Value error, ")
     return f"{place}: {message}" if place else message

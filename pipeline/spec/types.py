@@ -80,10 +80,10 @@ WebAddress = Annotated[str, AfterValidator(_web_address), Field(description="an 
 ShortText = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300, pattern=r"^[^\r\n]*$")
 ]
+CHARACTER_ID_IS = "ASCII letters, digits, `.`, `_`, `-`, the first a letter or digit, at most 64"
+OWNER_IS = "ASCII letters, digits, `. _ - @ | : +`, the first a letter or digit, at most 128"
 CharacterId = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
-    Field(description="ASCII letters, digits, `.`, `_`, `-`, the first a letter or digit, at most 64"),
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), Field(description=CHARACTER_ID_IS)
 ]
 JobId = Annotated[
     str,
@@ -91,9 +91,7 @@ JobId = Annotated[
     Field(description="ASCII letters, digits, `.`, `_`, `-`, the first a letter or digit, at most 80"),
 ]
 Owner = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@|:+-]{0,127}$"),
-    Field(description="ASCII letters, digits, `. _ - @ | : +`, the first a letter or digit, at most 128"),
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@|:+-]{0,127}$"), Field(description=OWNER_IS)
 ]
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\r\n]*$")]
 Names = Annotated[
