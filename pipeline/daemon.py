@@ -26,8 +26,8 @@ from pipeline.clock import Clock, now
 from pipeline.config import Config, NotifyConfig
 from pipeline.errors import PipelineError
 from pipeline.files import sweep_drafts
+from pipeline.gallery.apart import serve_apart
 from pipeline.gallery.opening import open_gallery
-from pipeline.gallery.server import serve
 from pipeline.gallery.tokens import Tokens
 from pipeline.inbox.counts import Pass
 from pipeline.inbox.door import Inbox
@@ -232,7 +232,8 @@ class _Roof:
     async def _serve(self, tokens: Tokens, *, task_status: trio.TaskStatus[int]) -> None:
         app = open_gallery(self._config, self._catalogue, tokens, pulse=self._pulse)
         gallery = self._config.gallery
-        await serve(app, gallery.host, gallery.port, stop=self._stop, task_status=task_status)
+        leaving = self._catalogue.close
+        await serve_apart(app, gallery.host, gallery.port, stop=self._stop, leaving=leaving, task_status=task_status)
 
     async def _heed_signals(self, everything: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
         """End in an orderly way at the first SIGTERM or Ctrl-C, and at once at the second."""
