@@ -12,7 +12,7 @@ import httpx
 
 from pipeline.gallery.tokens import Tokens
 
-DESCRIPTORS = 200
+DESCRIPTORS = 120
 LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({n}, {n})); from pipeline.__main__ import main; main()"
 
 
@@ -23,6 +23,11 @@ def until(condition, seconds=60):
         time.sleep(0.02)  # what another process does makes no event here
 
 
+def listens(port):
+    with socket.socket() as line:
+        return line.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_more_idle_connections_than_descriptors_stop_no_work(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -31,7 +36,7 @@ def test_more_idle_connections_than_descriptors_stop_no_work(tmp_path):
     (tmp_path / "jobs").mkdir()
     command = [sys.executable, "-c", LIMITED.format(n=DESCRIPTORS), "run"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as daemon, ExitStack() as lines:
-        until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)))
+        until(lambda: listens(port))
         token = Tokens(tmp_path / ".pipeline" / "tokens").create("me")
         for _ in range(2 * DESCRIPTORS):
             lines.enter_context(socket.create_connection(("127.0.0.1", port)))
@@ -43,7 +48,7 @@ def test_more_idle_connections_than_descriptors_stop_no_work(tmp_path):
         assert json.loads(result.read_text())["data"]["generatedCount"] == 8
         lines.close()
         address = f"http://127.0.0.1:{port}/api/image-generation/character/mary"
-        answer = httpx.get(address, headers={"authorization": f"Bearer {token}"})
+        answer = httpx.get(address, headers={"authorization": f"Bearer {token}"}, timeout=60)
         assert answer.json()["data"]["totalCount"] == 8
         daemon.send_signal(signal.SIGTERM)
         said = daemon.stderr.read()
