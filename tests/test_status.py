@@ -55,7 +55,8 @@ class Studio:
         return open_index(self.folder / ".pipeline", clock=lambda: moment)
 
     def look(self, label=None, **changes):
-        seen = overview(self.config, self.catalogue, label)
+        with hold(self.config.state):
+            seen = overview(self.config, self.catalogue, label)
         days = self.catalogue.summary(now=AT)
         known = {"at": AT, "summary": days, "holder": Holder(1, "pipeline run", clock.rfc3339(AT - 11_520_000))}
         return replace(seen, **known | changes)
@@ -135,10 +136,19 @@ async def test_what_is_in_trouble_stands_at_the_foot(studio):
     lines = studio.text(width=WIDEST, summary=studio.catalogue.summary(now=AT)).splitlines()
     assert lines[-3].startswith("Store down 4 min: 503  next try 1:05 · 1 waiting for the store (0.0 MB) · 1 rejected:")
     assert lines[-1] == "intake: jobs: read-only"
-    stopped = studio.text(holder=None)
-    assert " · not running" in stopped
-    assert "Store" not in stopped
-    assert "3 min" not in stopped
+
+
+async def test_of_a_daemon_that_is_gone_nothing_is_told_as_if_it_were_there(studio):
+    async with studio.ledger() as ledger:
+        await ledger.note_troubles([Trouble("store", "503"), Trouble("intake", "jobs: read-only")])
+        await ledger.note_lane(LaneState("xl", "paused", 60, 3, reason="back end xl is paused"))
+    text = rendered(drawn(overview(studio.config, studio.catalogue, None)), WIDEST)
+    assert " · not running" in text
+    assert re.search(r"^pod +stopped +0/2 +11 s +53$", text, re.MULTILINE)
+    assert re.search(r"^xl +paused +0/60 .* back end xl is paused$", text, re.MULTILINE)
+    assert "Store" not in text
+    assert "read-only" not in text
+    assert not re.search(r"\d min", text)
 
 
 async def test_colour_is_for_what_is_down_and_for_placeholders_alone(studio):

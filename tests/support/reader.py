@@ -23,7 +23,12 @@ from pipeline.errors import IndexTrouble
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 ADDRESS = "http://127.0.0.1:8787"  # of the gallery, on every page
-QUICK = "settle: 0.05\nscan_interval: 0.2\n"
+QUICK = """\
+settle: 0.05
+scan_interval: 0.2
+styles: {small: {width: 64, height: 64}}
+default_style: small
+"""
 
 
 def page(name: str) -> Path:

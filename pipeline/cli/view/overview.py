@@ -1,7 +1,7 @@
 """Everything that one status shows, of one moment, and what follows from it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -91,20 +91,20 @@ def overview(config: Config, catalogue: Catalogue, label: str | None) -> Overvie
     Raises:
         IndexTrouble: there is no index, or it cannot be read.
     """
-    at = now()
+    at, held_by = now(), holder(config.state)
     sharing = catalogue.unfinished(MOST_WEIGHED)
     unfinished = catalogue.unfinished_counts(label)
     return Overview(
         workspace=config.root.name,
         at=at,
-        holder=holder(config.state),
+        holder=held_by,
         summary=catalogue.summary(now=at),
         running=unfinished.get("running", 0),
         waiting=unfinished.get("queued", 0),
         jobs=sharing[:MOST_JOBS] if label is None else catalogue.unfinished(MOST_JOBS, label),
         sharing=sharing,
-        lanes=catalogue.lanes(),
-        troubles=catalogue.troubles(),
+        lanes=[lane if held_by else _stopped(lane) for lane in catalogue.lanes()],
+        troubles=catalogue.troubles() if held_by else [],
         rejected=_rejected(config.jobs / "rejected"),
         paused=frozenset(name or EVERYTHING for kind, name in catalogue.pauses() if kind != "backend"),
         prices=prices(config),
@@ -125,6 +125,13 @@ def spoilt(job: JobRow) -> list[str]:
     """The images that have no picture, counted in words: `2 placeholders`."""
     words = {"placeholder": ("placeholder", "placeholders"), "failed": ("failed",) * 2, "cancelled": ("cancelled",) * 2}
     return [f"{n} {forms[n > 1]}" for kind, forms in words.items() if (n := job.counts[kind])]
+
+
+def _stopped(lane: Lane) -> Lane:
+    """A back end while no daemon runs: what was noted of it last is over, unless people paused it."""
+    if lane.state == "paused":
+        return replace(lane, busy=0)
+    return replace(lane, state="stopped", busy=0, reason=None, next_try=None)
 
 
 def _left(job: JobRow) -> int:
