@@ -6,15 +6,17 @@ import os
 import random
 import shutil
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from tests.support import cloudinary_emulator as cloudinary
 from tests.support import loopback, runpod_emulator
+from tests.support.a1111_emulator import A1111
 from tests.support.afterwards import Dropped, rows, wrongs
 from tests.support.cloudinary_emulator import CloudinaryEmulator
 from tests.support.comfyui_emulator import Comfy
+from tests.support.loopback import said
 from tests.support.runpod_emulator import Plan, RunPod
 
 UNLUCKY = 13  # every attempt at this seed fails at the back end
@@ -52,43 +54,77 @@ class Far:
 
     config: str
     paid: object
-    uploads: object = None
     finds: bool = False
-    local: bool = True
     model: str = ""  # a line for each job
+    uploads: object = None  # None: the store is a folder
+
+
+def backend(settings):
+    return f"backends: {{far: {{{settings}, stagger: 0, attempts: {ATTEMPTS}, timeout: 30}}}}\n"
 
 
 @contextmanager
-def runpod_and_cloudinary():
+def runpod():
     pods = RunPod()
     pods.usual = Plan(seconds=0.02, make_output=deliver)
-    with loopback.served(pods) as origin, CloudinaryEmulator() as cloud:
-        account = f"cloud_name: {cloudinary.CLOUD}, api_key: {cloudinary.KEY}, api_secret: {cloudinary.SECRET}"
-        yield Far(
-            f"{COMMON}store: {{type: cloudinary, {account}, upload_prefix: {cloud.url}}}\n"
-            f"backends: {{xl: {{type: runpod, url: {origin}/v2/e, api_key: {runpod_emulator.KEY}, stagger: 0, "
-            f"attempts: {ATTEMPTS}, timeout: 30}}}}\n",
-            lambda: pods.paid,
-            lambda: cloud.uploads,
-            local=False,
-        )
+    with loopback.served(pods) as origin:
+        yield Far(backend(f"type: runpod, url: {origin}/v2/e, api_key: {runpod_emulator.KEY}"), lambda: pods.paid)
 
 
 @contextmanager
-def comfyui_and_local():
+def comfyui():
     comfy = UnluckyComfy(seconds=0.02)
     with loopback.served(comfy) as origin:
         yield Far(
-            f"{COMMON}store: {{type: local}}\n"
-            f"backends: {{pod: {{type: comfyui, url: {origin}, stagger: 0, attempts: {ATTEMPTS}, timeout: 30}}}}\n",
+            backend(f"type: comfyui, url: {origin}"),
             lambda: len(comfy.accepted),
             finds=True,
             model="model: animagine.safetensors\n",
         )
 
 
-PAIRS = {"runpod, cloudinary": runpod_and_cloudinary, "comfyui, local": comfyui_and_local}
-pairs = pytest.mark.parametrize("pair", PAIRS)
+@contextmanager
+def a1111():
+    webui = A1111(seconds=0.02)
+    webui.by_seed[UNLUCKY] = said({"error": "RuntimeError", "detail": "", "errors": "NaN in Unet"}, 500)
+    with loopback.served(webui) as origin:
+        yield Far(backend(f"type: a1111, url: {origin}"), lambda: webui.paid)
+
+
+@contextmanager
+def sketch():
+    yield Far(backend(f"type: sketch, fail_seeds: [{UNLUCKY}]"), lambda: 0)
+
+
+@contextmanager
+def a_folder():
+    yield "store: {type: local}\n", None
+
+
+@contextmanager
+def an_account():
+    with CloudinaryEmulator() as cloud:
+        account = f"cloud_name: {cloudinary.CLOUD}, api_key: {cloudinary.KEY}, api_secret: {cloudinary.SECRET}"
+        yield f"store: {{type: cloudinary, {account}, upload_prefix: {cloud.url}}}\n", lambda: cloud.uploads
+
+
+PAIRS = {
+    "runpod, cloudinary": (runpod, an_account),
+    "comfyui, local": (comfyui, a_folder),
+    "a1111, local": (a1111, a_folder),
+    "a1111, cloudinary": (a1111, an_account),
+    "runpod, local": (runpod, a_folder),
+    "comfyui, cloudinary": (comfyui, an_account),
+    "sketch, cloudinary": (sketch, an_account),
+}
+MAIN, OTHERS = list(PAIRS)[:2], list(PAIRS)[2:]  # of the main ones every point is tried, of the others some
+
+
+@contextmanager
+def far_away(pair):
+    service, store = PAIRS[pair]
+    with service() as far, store() as (config, uploads):
+        yield replace(far, config=f"{COMMON}{config}{far.config}", uploads=uploads)
 
 
 def set_up(folder, far):
@@ -105,7 +141,7 @@ def die_and_go_on(died, place, pair, deaths):
     deaths = list(dict.fromkeys(deaths))
     for at in range(0, len(deaths), AT_ONCE):
         with ExitStack() as worlds:
-            far = {points: worlds.enter_context(PAIRS[pair]()) for points in deaths[at : at + AT_ONCE]}
+            far = {points: worlds.enter_context(far_away(pair)) for points in deaths[at : at + AT_ONCE]}
             folders = {place / ("-".join(map(str, points)) or "whole"): points for points in far}
             for folder, points in folders.items():
                 set_up(folder, far[points])
@@ -118,7 +154,7 @@ def die_and_go_on(died, place, pair, deaths):
 
 
 def check(folder, far, causes):
-    assert wrongs(folder, DROPPED, local=far.local) == [], causes
+    assert wrongs(folder, DROPPED, local=far.uploads is None) == [], causes
     images = rows(folder)
     doubtful = sum(image["doubtful"] for image in images)
     bought = [image["attempts"] for image in images]
@@ -131,15 +167,26 @@ def check(folder, far, causes):
         assert far.uploads() == MADE + 1, causes
 
 
-@pairs
+def some_deaths(pair, steps, n):
+    """Single deaths, and a few in a row: the second during the recovery from the first."""
+    chance = random.Random(pair)
+    singles = [(point,) for point in chance.sample(range(1, steps), n)]
+    return singles + [tuple(chance.randint(20, 250) for _ in range(chance.randint(2, 4))) for _ in range(n // 2)]
+
+
+@pytest.mark.parametrize("pair", MAIN)
 def test_a_death_at_some_points_buys_and_uploads_nothing_twice(died, place, pair):
     steps = die_and_go_on(died, place, pair, [()])
     assert len(steps) > 150
     die_and_go_on(died, place, pair, [(point,) for point in random.Random(pair).sample(range(1, len(steps)), AT_ONCE)])
 
 
+def test_deaths_where_the_answer_is_the_picture_buy_nothing_uncounted(died, place):
+    die_and_go_on(died, place, "a1111, local", [(), *some_deaths("quick", 150, 2)])
+
+
 @pytest.mark.torture
-@pairs
+@pytest.mark.parametrize("pair", MAIN)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_death_at_every_point_buys_and_uploads_nothing_twice(died, place, pair, part):
     steps = die_and_go_on(died, place, pair, [()])
@@ -147,7 +194,14 @@ def test_a_death_at_every_point_buys_and_uploads_nothing_twice(died, place, pair
 
 
 @pytest.mark.torture
-@pairs
+@pytest.mark.parametrize("pair", OTHERS)
+def test_a_death_at_many_points_of_the_other_pairs_buys_and_uploads_nothing_twice(died, place, pair):
+    steps = die_and_go_on(died, place, pair, [()])
+    die_and_go_on(died, place, pair, some_deaths(pair, len(steps), 24))
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("pair", MAIN)
 def test_several_deaths_in_a_row_buy_and_upload_nothing_twice(died, place, pair):
     chance = random.Random(pair)
     deaths = [tuple(chance.randint(20, 250) for _ in range(chance.randint(2, 4))) for _ in range(24)]

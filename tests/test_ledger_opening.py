@@ -2,15 +2,18 @@
 
 import sqlite3
 import stat
+from contextlib import closing
 
 import pytest
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from pipeline.catalogue import Catalogue
+from pipeline.clock import NOT_YET
 from pipeline.errors import IndexTrouble
 from pipeline.ledger import opening, schema, trouble
 from pipeline.ledger.opening import open_for_reading, open_for_writing
-from tests.support.index import adopted, job, open_index
+from tests.support.index import adopted, job, make, open_index
 
 
 @pytest.fixture
@@ -135,6 +138,53 @@ def test_an_older_index_is_migrated_and_a_copy_kept(path, monkeypatch):
     assert kept.execute("SELECT id FROM owners").fetchone() == ("me",)
     assert "likes" not in [column[1] for column in kept.execute("PRAGMA table_info(images)")]
     kept.close()
+
+
+A_JOB_AT_WORK = [  # in the words of the first schema, which no later one takes back
+    ("owners", {"id": "me", "slug": "me", "adopted_at": 1}),
+    ("characters", {"id": "mary", "owner": 1, "name": "Mary", "wish": "mary", "slug": "mary", "highest": 3, "created_at": 1}),
+    ("jobs", {
+        "id": "a", "own_id": 1, "digest": "d", "file": "a.yaml", "owner": 1, "character": 1, "prompt": '"x"', "recipe": "{}",
+        "backends": '["pod"]', "labels": "[]", "stagger": 0, "priority": 0, "on_failure": "placeholder", "quantity": 3,
+        "first_number": 1, "planned": 3, "queued": 3, "created_at": 1,
+    }),
+    ("prompts", {"character": 1, "text": "x"}),
+    *(("images", {
+        "job": 1, "character": 1, "number": n, "public_id": f"me/characters/mary/images/mary_image_{n}", "prompt": 1,
+        "seed": n, "state": "planned", "status": "queued", "shown_at": NOT_YET, "updated_at": 1,
+    }) for n in (1, 2, 3)),
+    ("tallies", {"character": 1, "status": "queued", "n": 3}),
+]  # fmt: skip
+
+
+def made_by(path, steps):
+    """An index as the program made it that knew only the first `steps` migrations."""
+    older = Migrations("pipeline")
+    older._migrations = schema.migrations._migrations[:steps]
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        older.apply(Database(connection))
+        for table, row in A_JOB_AT_WORK:
+            connection.execute(
+                f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", [*row.values()]
+            )
+
+
+@pytest.mark.parametrize("steps", range(1, len(schema.migrations._migrations)))
+async def test_the_index_of_each_earlier_version_opens_and_goes_on_with_a_copy_kept(tmp_path, path, steps):
+    made_by(path, steps)
+    async with open_index(tmp_path) as ledger:
+        for image in ledger.planned("a", 3):
+            await make(ledger, image)
+        await ledger.accept([job("b", quantity=2)])
+        assert [image.number for image in ledger.images_of("b")] == [4, 5]
+    with closing(Catalogue(path)) as catalogue:
+        assert catalogue.verify() == []
+        assert [row.number for row in catalogue.page("mary").rows] == [3, 2, 1]
+    (copy,) = tmp_path.glob("index.db.before-*")
+    assert copy.name.endswith(schema.migrations._migrations[steps].name)
+    with closing(sqlite3.connect(copy)) as kept:
+        assert kept.execute("SELECT state, count(*) FROM images GROUP BY state").fetchall() == [("planned", 3)]
 
 
 def test_a_migration_that_fails_changes_nothing(path, monkeypatch):

@@ -32,11 +32,15 @@ _NOTHING_KEPT = re.compile(
 
 
 class Disk:
-    """What a power cut would leave: names whose folder was not flushed yet are as they were before."""
+    """What a power cut would leave: names whose folder was not flushed yet are as they were before, and of our own files
+    whose bytes were not flushed only the names.
+    """
 
     def __init__(self):
         self._unflushed = []  # the folder, and how to undo
-        self._rename, self._unlink = os.replace, os.unlink
+        self._flushed = set()  # inodes whose bytes are on the disk
+        self._written = {}  # by inode: the name under which a draft of ours was finished
+        self._rename, self._truncate = os.replace, os.truncate
 
     def about_to(self, name, args):
         """Take note, before it happens, of what a call does to names."""
@@ -44,6 +48,8 @@ class Disk:
             args = (os.fsdecode(args[1]), os.fsdecode(args[3]))
         if name in {"rename", "replace", "renameat2"}:
             source, target = map(Path, args)
+            if source.name.endswith(".tmp"):
+                self._written[source.stat().st_ino] = target
             before = target.read_bytes() if target.is_file() else None
             self._unflushed.append((target.parent, lambda: self._put_back(source, target, before)))
         elif name == "unlink" and Path(args[0]).is_file():
@@ -51,9 +57,13 @@ class Disk:
             self._unflushed.append((path.parent, lambda: path.exists() or path.write_bytes(data)))
         elif name == "fsync":
             flushed = Path(f"/proc/self/fd/{args[0]}").readlink()
+            self._flushed.add(os.fstat(args[0]).st_ino)
             self._unflushed = [one for one in self._unflushed if one[0] != flushed]
 
     def lose_power(self):
+        for inode, path in self._written.items():
+            if inode not in self._flushed and path.exists() and path.stat().st_ino == inode:
+                self._truncate(path, 0)
         for _, undo in reversed(self._unflushed):
             undo()
 
