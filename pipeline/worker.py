@@ -240,7 +240,8 @@ class Worker:
         While the back end is down as a whole nothing can be learnt about the image, so the last look waits for it.
         """
         request = request_for(image, lane)
-        left = (submission.deadline - self._clock()) / 1000
+        given = submission.deadline - submission.accepted_at  # a clock that was put back leaves no more than that
+        left = min(submission.deadline - self._clock(), given) / 1000
         if lane.moved(submission):
             return await self._within(max(left, lane.timeout), request, submission, lane)
         made = await self._within(left, request, submission, lane) if left > 0 else None

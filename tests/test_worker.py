@@ -1,5 +1,6 @@
 """What befalls single images at odd moments: settling, addresses that changed, full disks, cancellations."""
 
+import math
 from collections import deque
 
 import pytest
@@ -18,6 +19,7 @@ from pipeline.lifecycle import AcceptanceLost, Accepted, Cancelled, Submitting
 from pipeline.model import Fault, State, Submission
 from pipeline.patience import Patience
 from pipeline.runner import GRACE
+from tests.support.pictures import request
 from tests.support.scripted import EPOCH, ScriptedBackend, house, job, no_jitter
 
 TICKET = "0b8e6a1c-8c1e-4a53-9a3f-3f1d7f6d2a10"
@@ -57,6 +59,19 @@ async def test_a_deadline_that_passed_while_the_daemon_was_down_still_gets_its_l
         (image,) = home.ledger.images_of("j1")
         assert trio.current_time() - began < 1
     assert (image.state, image.attempts, len(pod.starts)) == (State.DONE, 1, 1)
+
+
+async def test_a_clock_that_was_put_back_gives_nobody_more_time(tmp_path, autojump_clock):
+    pod = ScriptedBackend()
+    pod.accept(request())
+    pod.remote["r1"].ready_at = math.inf
+    day = 86_400_000
+    accepted = Accepted(Submission("r1", pod.base_url, EPOCH + day, EPOCH + day + 60_000))
+    await left_behind(tmp_path, pod, Submitting("pod", TICKET), accepted)
+    async with house(tmp_path, {"pod": pod}) as home:
+        await home.settled()
+    assert pod.cancels[0][1] == "r1"
+    assert trio.current_time() < 120
 
 
 async def test_what_a_restart_finds_under_way_goes_before_new_images_and_holds_places(tmp_path, autojump_clock):
@@ -223,15 +238,15 @@ async def test_a_stop_waits_ten_seconds_at_most_for_requests_under_way(tmp_path,
 async def test_a_full_disk_stops_new_images_and_is_waited_out(tmp_path, autojump_clock, capsys):
     pod = ScriptedBackend(takes=1.0)
     async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
-        write, tries = home.spool.write, []
+        write, tries = home.spool.write_examined, []
 
-        async def full(name, data):
+        async def full(name, data, examine):
             tries.append(trio.current_time())
             if len(tries) <= 3:
                 raise SpoolTrouble("no space left")
-            await write(name, data)
+            return await write(name, data, examine)
 
-        home.spool.write = full
+        home.spool.write_examined = full
         await home.accept(job(images=2))
         await trio.sleep(5)
         assert home.brake.reason == "the spool cannot be used: no space left"
