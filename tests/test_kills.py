@@ -29,9 +29,9 @@ def set_up(folder, delay=0.02):
 
 
 @contextmanager
-def program(folder, *words):
-    """The real program; it is dead when the block is left."""
-    command = [sys.executable, "-m", "pipeline", "run", *words]
+def program(folder, *words, through=()):
+    """The real program, started `through` another where there is one; it is dead when the block is left."""
+    command = [*through, sys.executable, "-m", "pipeline", "run", *words]
     before = len(said(folder))
     with (folder / "daemon.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=folder, stderr=log, stdout=log, env=ENVIRON)
