@@ -9,10 +9,17 @@ import io
 from dataclasses import dataclass
 from typing import Final, cast
 
-from PIL import Image, UnidentifiedImageError
+from PIL import (
+    Image,
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401  # loaded now, as below
+)
 
 from pipeline import pngtext
 from pipeline.errors import AttemptFailed, NotWorthRepeating
+
+# Pillow loads its decoders at the first picture: by then no file descriptor may be left, and a paid picture looks broken.
+Image.preinit()
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP")  # Pillow's names; a decoder that is not needed is not offered to strangers
 MAX_PIXELS: Final = 64_000_000  # 8192 x 7812: four times the largest size a job can ask for, for upscaling workflows
@@ -112,6 +119,8 @@ def _opened(data: bytes, max_pixels: int, *, draft: int | None = None, load: boo
             picture.draft("RGB", (draft, draft))  # JPEG decodes smaller at once
         picture.load()
     except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning, *_BROKEN) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's trouble, not the picture's
+            raise
         what = f"the back end delivered {len(data)} bytes that are no PNG, JPEG or WebP picture, or a damaged one"
         raise AttemptFailed(f"{what} ({type(error).__name__})", code="not_an_image") from error
     return picture

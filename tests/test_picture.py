@@ -1,6 +1,8 @@
 import io
 import random
 import struct
+import subprocess
+import sys
 import zlib
 
 import pytest
@@ -235,3 +237,24 @@ def test_a_noisy_picture_of_full_size_survives_the_whole_way():
     dice = random.Random(1)
     image = Image.frombytes("RGB", (416, 608), dice.randbytes(416 * 608 * 3))
     assert picture.examine(encoded(image)).bytes > 700_000
+
+
+WITHOUT_DESCRIPTORS = """
+import resource, sys
+from pipeline import picture
+files = [open(name, "rb").read() for name in sys.argv[1:]]
+resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))
+for data in files:
+    print(picture.examine(data).format, len(picture.thumbnail(data)) > 0)
+"""
+
+
+def test_the_first_picture_of_a_process_needs_no_file_descriptor(tmp_path):
+    """Pillow would load its decoders only then; where it could not, paid pictures were taken for broken ones."""
+    files = []
+    for format in ("PNG", "JPEG", "WEBP"):
+        files.append(tmp_path / format)
+        files[-1].write_bytes(plain(format=format))
+    command = [sys.executable, "-c", WITHOUT_DESCRIPTORS, *map(str, files)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout.split() == ["png", "True", "jpeg", "True", "webp", "True"]
