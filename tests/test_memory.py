@@ -30,7 +30,7 @@ settle: 0.1
 scan_interval: 0.5
 gallery: {enabled: false}
 store: STORE
-backends: {xl: {type: runpod, url: ORIGIN/v2/e, api_key: KEY, stagger: 0, concurrency: RESULTS}}
+backends: {xl: {type: runpod, url: ORIGIN/v2/e, api_key: KEY, stagger: 0, concurrency: RESULTS, timeout: 3600}}
 """
 
 
