@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
+BYTECODE = Path(tempfile.gettempdir(), "pipeline-bench", "bytecode")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Used:
 
 def start(words: Sequence[str | Path], folder: Path = REPOSITORY, **environment: str) -> subprocess.Popen:
     """Start one; what it says goes to the file that BENCH_LOG names, if it does."""
-    settings = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+    settings = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONPYCACHEPREFIX": str(BYTECODE), **environment}
+    settings.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody's programs are compiled anew at each start
     with Path(os.environ.get("BENCH_LOG", os.devnull)).open("ab") as log:
         return subprocess.Popen(list(words), cwd=folder, env=settings, stdout=log, stderr=log)
 
