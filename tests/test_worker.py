@@ -260,13 +260,13 @@ async def test_a_full_disk_stops_new_images_and_is_waited_out(tmp_path, autojump
 async def test_a_slot_is_free_before_the_picture_is_written(tmp_path, autojump_clock):
     pod = ScriptedBackend(takes=10.0)
     async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
-        write = home.spool.write
+        write = home.spool.write_examined
 
-        async def slow(name, data):
+        async def slow(name, data, examine):
             await trio.sleep(5)
-            await write(name, data)
+            return await write(name, data, examine)
 
-        home.spool.write = slow
+        home.spool.write_examined = slow
         await home.accept(job(images=3))
         await home.settled()
     assert [moment for moment, _ in pod.starts] == [0, 10, 20]
@@ -275,15 +275,15 @@ async def test_a_slot_is_free_before_the_picture_is_written(tmp_path, autojump_c
 async def test_an_image_met_by_a_defect_of_ours_goes_on_later(tmp_path, autojump_clock):
     pod = ScriptedBackend(takes=1.0)
     async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
-        write, broken = home.spool.write, [1]
+        write, broken = home.spool.write_examined, [1]
 
-        async def unwell(name, data):
+        async def unwell(name, data, examine):
             if broken:
                 broken.pop()
                 raise RuntimeError("a defect")
-            await write(name, data)
+            return await write(name, data, examine)
 
-        home.spool.write = unwell
+        home.spool.write_examined = unwell
         await home.accept(job(images=2))
         await home.settled()
         assert home.states() == ["done", "done"]
