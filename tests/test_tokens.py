@@ -98,6 +98,33 @@ def test_revoking_what_is_not_there_or_not_unique_says_so_without_the_secret(fil
     assert token.split("_", 2)[2] not in str(caught.value)
 
 
+def test_refusing_takes_the_same_steps_whatever_is_wrong_with_a_token(file):
+    moment = [1_000_000]
+    tokens = Tokens(file, now=lambda: moment[0])
+    good, expired = tokens.create("alice"), tokens.create("alice", seconds=1)
+    moment[0] += 2_000
+    assert tokens.check(good)  # the file has been read
+    refused = {
+        "of nobody": "pl_aaaaaaaa_" + good[12:],
+        "with another secret": good[:12] + expired[12:],
+        "expired": expired,
+    }
+
+    def steps(token):
+        taken = []
+        sys.setprofile(lambda _, event, what: taken.append(what.__name__) if event == "c_call" else None)
+        try:
+            assert tokens.check(token) is None
+        finally:
+            sys.setprofile(None)
+        return [step for step in taken if step != "setprofile"]
+
+    first, *others = (steps(token) for token in refused.values())
+    assert "openssl_sha256" in first
+    assert {"_compare_digest", "compare_digest"} & set(first)
+    assert others == [first, first]
+
+
 def test_a_lent_token_lives_in_this_process_alone(file):
     moment = [5_000]
     tokens = Tokens(file, now=lambda: moment[0])

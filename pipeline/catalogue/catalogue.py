@@ -159,6 +159,14 @@ class Catalogue:
         with self._reading.snapshot() as connection:
             return jobs.by_id(connection, job_id)
 
+    def owner_of(self, job_id: str) -> str | None:
+        """Tell whose a job is, at the cost of telling that there is none."""
+        with self._reading.snapshot() as connection:
+            row = connection.execute(
+                "SELECT owners.id FROM jobs JOIN owners ON owners.row = jobs.owner WHERE jobs.id = ?", (job_id,)
+            ).fetchone()
+            return None if row is None else row[0]
+
     def jobs(
         self,
         owner: str | None,

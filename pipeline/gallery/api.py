@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from pipeline import clock
 from pipeline.again import job_again, made_of
-from pipeline.catalogue import BadCursor, Catalogue, CharacterRow, Filter, JobRow, Whose, success
+from pipeline.catalogue import BadCursor, Catalogue, CharacterRow, Filter, Whose, success
 from pipeline.errors import PipelineError, UserError
 from pipeline.gallery import answers, views
 from pipeline.gallery.auth import Caller, Doorkeeper
@@ -163,12 +163,12 @@ class Api:
         return _ready({"success": True, "data": data}, page.next), self._owner_revision(caller)
 
     def _job(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
-        job = self._own_job(request, caller)
-        result = self._catalogue.result(job.id)
+        job, owner = self._own_job(request, caller)
+        result = self._catalogue.result(job)
         if result is None:
             raise not_found()
         ready = _ready({"success": success(result), "data": result}, None)
-        return ready, lambda: self._catalogue.owner_revision(job.owner)
+        return ready, lambda: self._catalogue.owner_revision(owner)
 
     # -- how answers are found, kept, held and sent
 
@@ -217,11 +217,12 @@ class Api:
             raise not_found()
         return character, whose
 
-    def _own_job(self, request: Request, caller: Caller) -> JobRow:
-        job = self._catalogue.job(request.path_params["job_id"])
-        if job is None or not caller.may_see(job.owner):
+    def _own_job(self, request: Request, caller: Caller) -> tuple[str, str]:
+        job: str = request.path_params["job_id"]
+        owner = self._catalogue.owner_of(job)
+        if owner is None or not caller.may_see(owner):
             raise not_found()
-        return job
+        return job, owner
 
     def _owner_revision(self, caller: Caller) -> Callable[[], Hashable]:
         return lambda: self._catalogue.owner_revision(caller.owner)

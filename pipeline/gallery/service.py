@@ -50,7 +50,7 @@ class Service:
 
     async def health(self, request: Request) -> Response:
         """`/healthz`: the process answers."""
-        return _said({"success": True, "data": {"status": "alive"}})
+        return _said(request, {"success": True, "data": {"status": "alive"}})
 
     async def readiness(self, request: Request) -> Response:
         """`/readyz`: the index can be read and, where a daemon runs, written, and job files are taken."""
@@ -64,7 +64,7 @@ class Service:
         if pulse is not None and pulse.intake is not None:
             raise Refusal(503, "intake_stopped", "No job files are taken now; the log says why.")
         notes = [] if pulse is None or pulse.deaf is None else ["New job files are found by scanning alone."]
-        return _said({"success": True, "data": {"status": "ready", "notes": notes}})
+        return _said(request, {"success": True, "data": {"status": "ready", "notes": notes}})
 
     async def metrics(self, request: Request) -> Response:
         """`/metrics`: open to this machine itself, with any token from elsewhere."""
@@ -86,5 +86,5 @@ class Service:
         return self._described.response(request, headers=headers)
 
 
-def _said(answer: answers.HealthAnswer) -> Response:
-    return Response(orjson.dumps(answer), headers=_FRESH, media_type="application/json")
+def _said(request: Request, answer: answers.HealthAnswer) -> Response:
+    return Ready(orjson.dumps(answer)).response(request, headers=_FRESH)

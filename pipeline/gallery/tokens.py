@@ -106,7 +106,8 @@ class Tokens:
         """Return the record that `token` opens, or None; equally long work for a wrong id and a wrong secret."""
         shape = _TOKEN.fullmatch(token)
         wanted, secret = (shape[1], shape[2]) if shape else ("", "")
-        record = self._read().get(wanted) or self._lent.get(wanted)
+        kept, lent = self._read().get(wanted), self._lent.get(wanted)
+        record = kept or lent
         matches = hmac.compare_digest(_hash(secret), record.hash if record else _NOBODY)
         return record if record is not None and matches and record.usable(self._now()) else None
 

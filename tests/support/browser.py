@@ -31,11 +31,11 @@ class Shown:
 
         return trio.from_thread.run(work, trio_token=self.trio_token)
 
-    async def run(self, folder, port, fill):
+    async def run(self, folder, port, fill, settings):
         self.trio_token = trio.lowlevel.current_trio_token()
         self.stop = trio.Event()
         public_url = f"http://127.0.0.1:{port}"
-        async with house(folder, settings={"public_url": public_url}) as self.home:
+        async with house(folder, settings={"public_url": public_url, **settings}) as self.home:
             await fill(self.home.studio)
             async with trio.open_nursery() as nursery:
                 self.address = public_url
@@ -46,13 +46,13 @@ class Shown:
 
 
 @contextmanager
-def shown(folder, port, fill):
+def shown(folder, port, fill, **settings):
     """Serve a studio that `fill` has put something in."""
     gallery = Shown()
 
     def work():
         try:
-            trio.run(gallery.run, folder, port, fill)
+            trio.run(gallery.run, folder, port, fill, settings)
         except BaseException as error:  # noqa: BLE001 - told to the test, which waits for it
             gallery.failed = error
         finally:
