@@ -81,7 +81,7 @@ def _one(config: Config, catalogue: Catalogue, job_id: str, *, watch: bool, as_j
         changes = Changes(lambda _: None)
         _watch(look, OneJob.live, lambda seen: changes.tell(seen.lines()), over=lambda seen: seen.over)
     else:
-        Console(soft_wrap=True).print(seen.whole())
+        Console(soft_wrap=True, highlight=False).print(seen.whole())
 
 
 def _watch(
