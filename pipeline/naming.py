@@ -5,6 +5,7 @@ import re
 from anyascii import anyascii
 
 SLUG_LENGTH = 60
+EXTENSIONS = (".yaml", ".yml", ".json")  # of job files
 
 
 def slugify(text: str, *, length: int = SLUG_LENGTH) -> str:

@@ -239,6 +239,19 @@ def test_what_the_cloudinary_url_says(load):
     assert (own.api_key.get_secret_value(), own.api_secret.get_secret_value()) == ("KEY", "own")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("state: x\njobs: ./x", "pipeline.yaml:1:8: state: the jobs folder cannot be the state folder as well"),
+        ("jobs: .pipeline", "pipeline.yaml:1:1: state: the jobs folder cannot be the state folder as well"),
+        ("jobs: .", "pipeline.yaml:1:7: jobs: pipeline.yaml lies in this folder and would be taken for a job"),
+        ("jobs: ./in/..", "pipeline.yaml:1:7: jobs: pipeline.yaml lies in this folder and would be taken for a job"),
+    ],
+)
+def test_folders_that_would_get_into_each_others_way(refusal, text, said):
+    assert refusal(text).startswith(said)
+
+
 def test_blanks_around_the_cloudinary_url_say_nothing(load):
     store = load("", {"CLOUDINARY_URL": f" {CLOUD['CLOUDINARY_URL']}\n"}).store
     assert isinstance(store, CloudinaryConfig)

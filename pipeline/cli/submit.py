@@ -11,7 +11,7 @@ from pipeline.cli.common import DURATION, configured, refuse, say_json
 from pipeline.cli.planning import planned
 from pipeline.cli.waiting import follow
 from pipeline.config import Config
-from pipeline.inbox.names import EXTENSIONS
+from pipeline.naming import EXTENSIONS
 from pipeline.submit import drop
 
 # click option -> key of a job file

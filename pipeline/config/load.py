@@ -11,6 +11,7 @@ from pipeline.config.environment import cloudinary_url, fill_in, with_credential
 from pipeline.config.model import Config
 from pipeline.config.values import Surroundings
 from pipeline.errors import ConfigError, SpecError
+from pipeline.naming import EXTENSIONS
 from pipeline.spec.binding import bind
 from pipeline.spec.complaint import Complaint, Source, listed, meant
 from pipeline.spec.nodes import Mapping, Node, Scalar, Sequence
@@ -70,6 +71,7 @@ def _checked(root: Mapping, source: Source, file: Path | None, environ: Environ[
         _choose_store(root, environ)
         config = bind(Config, root, source, context=Surroundings(folder))
         _raise_any(_loose_ends(config, root, source))
+        _raise_any(_folders(config, file, root, source))
     except SpecError as error:
         raise ConfigError(str(error)) from error
     config._root = folder  # noqa: SLF001  # pydantic keeps private attributes off the constructor
@@ -134,6 +136,21 @@ def _loose_ends(config: Config, root: Node, source: Source) -> Iterator[Complain
         for name in pool:
             if name not in config.backends:
                 yield unknown("back end", name, list(config.backends), path)
+
+
+def _folders(config: Config, file: Path | None, root: Node, source: Source) -> Iterator[Complaint]:
+    """Complain about folders that would get into each other's way."""
+
+    def wrong(key: str, message: str, expected: str) -> Complaint:
+        node = find(root, record_of(Config), (key,)).node
+        return source.complaint(node.line, node.column, f"{key}: {message}", expected)
+
+    jobs = config.jobs.resolve()
+    if jobs == config.state.resolve():
+        yield wrong("state", "the jobs folder cannot be the state folder as well", "a folder of its own")
+    if file is not None and file.name.endswith(EXTENSIONS) and jobs == file.absolute().parent.resolve():
+        message = f"{file.name} lies in this folder and would be taken for a job"
+        yield wrong("jobs", message, "a folder for job files, like `jobs`")
 
 
 def _entry(node: Node, text: str) -> Node:

@@ -5,9 +5,8 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from pipeline.naming import slugify
+from pipeline.naming import EXTENSIONS, slugify
 
-EXTENSIONS = (".yaml", ".yml", ".json")
 NAME_LENGTH = 58  # characters of the file's name in a job's: with date, time and ending a job id stays within 80
 LONGEST = 255  # bytes of a file name, on all usual file systems
 

@@ -12,9 +12,10 @@ from pydantic.alias_generators import to_camel
 from pipeline.errors import SpecError
 from pipeline.filing import RESULT
 from pipeline.inbox.looking import list_names
-from pipeline.inbox.names import EXTENSIONS, split
+from pipeline.inbox.names import split
 from pipeline.ledger.rebuilding import ImageTold, JobTold
 from pipeline.model import CharacterRef, Fault, Job, PlannedImage, Recipe, Status
+from pipeline.naming import EXTENSIONS
 from pipeline.plan import Rules, make_job
 from pipeline.spec.job import JobSpec, parse_job
 

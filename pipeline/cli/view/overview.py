@@ -8,8 +8,8 @@ from pathlib import Path
 from pipeline.catalogue import Catalogue, Day, JobRow, Lane, Summary, TroubleRow
 from pipeline.clock import now
 from pipeline.config import Config
-from pipeline.inbox.names import EXTENSIONS
 from pipeline.locks import Holder, holder
+from pipeline.naming import EXTENSIONS
 
 EVERYTHING = "*"  # no job's id
 MOST_JOBS = 10  # are shown one by one
