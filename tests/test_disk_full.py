@@ -1,52 +1,78 @@
 """A disk that is full at each place in turn: the daemon says so, takes no work it cannot keep, and goes on by itself."""
 
 import contextlib
+import json
 import os
+import re
+import shutil
+import signal
 import subprocess
+import sys
+import threading
 import time
 
+import httpx
 import pytest
 
 from tests.support.afterwards import Dropped, rows, wrongs
-from tests.test_kills import program, said
+from tests.test_kills import ENVIRON, program, said
 
 CONFIG = """
 settle: 0.1
 scan_interval: 0.1
-gallery: {enabled: false}
+gallery: {port: 0}
 backends: {sketch: {type: sketch, concurrency: 2, delay: 0.2}}
 """
 SIZE = 24  # MB of the small disk
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 @contextlib.contextmanager
-def small_disk(folder):
-    """A file system of its own at this folder."""
-    folder.mkdir(parents=True)
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}m", "none", str(folder)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if made.returncode:
-        pytest.skip(f"a small disk cannot be mounted here, which takes root: {made.stderr.strip()}")
+def small_disk(folder, image):
+    """A file system of its own at this folder: a real one in the file `image` where that can be made, else in memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = ["-t", "tmpfs", "-o", f"size={SIZE}m", "none"]
+    if (made := shutil.which("mkfs.ext4")) is not None:
+        image.write_bytes(b"")
+        os.truncate(image, SIZE << 20)
+        subprocess.run([made, "-q", "-b", "1024", "-m", "0", "-N", "4096", str(image)], check=True)
+        kind = ["-o", "loop", str(image)]
+    done = subprocess.run(["mount", *kind, str(folder)], check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here, which takes root: {done.stderr.strip()}")
     try:
+        with contextlib.suppress(FileNotFoundError):
+            (folder / "lost+found").rmdir()
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def fill(folder):
-    """Leave no block free; return what gives the room back."""
-    ballast = folder / ".ballast"
-    handle = os.open(ballast, os.O_WRONLY | os.O_CREAT)
-    for size in (1 << 20, 4096, 1):
-        with pytest.raises(OSError, match="No space left"):
-            _write_on(handle, bytes(size))
-    os.close(handle)
-    return ballast.unlink
+class Ballast:
+    """A file that leaves no block of its disk free, also of those that somebody gives back."""
+
+    def __init__(self, folder):
+        self._path = folder / ".ballast"
+        self._fill()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep_full)
+        self._thread.start()
+
+    def drop(self):
+        self._over.set()
+        self._thread.join()
+        self._path.unlink(missing_ok=True)
+
+    def _keep_full(self):
+        while not self._over.wait(0.005):
+            self._fill()
+
+    def _fill(self):
+        handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for size in (1 << 20, 4096, 1):
+            with pytest.raises(OSError, match="No space left"):
+                _write_on(handle, bytes(size))
+        os.close(handle)
 
 
 def _write_on(handle, data):
@@ -74,36 +100,96 @@ def starts(folder):
     return rows(folder, "SELECT count(*) AS n FROM events WHERE event = 'Submitting'")[0]["n"]
 
 
-@pytest.mark.parametrize("place", [".pipeline", "images", "jobs"])
-def test_a_full_disk_is_said_waited_for_and_gone_on_after(tmp_path, place):
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "pipeline.yaml").write_text(CONFIG)
-    with small_disk(folder / place) as small:
+def stuff(folder):
+    """On a full disk, leave no room for one more name in a folder."""
+    with contextlib.suppress(OSError):
+        for n in range(2_000):
+            (folder / f".0{n}").touch()
+
+
+def ready(folder):
+    ports = re.findall(r'"port": (\d+)', said(folder))
+    answer = httpx.get(f"http://127.0.0.1:{ports[0]}/readyz", timeout=PATIENCE)
+    return answer.json().get("code", "ready")
+
+
+def troubles(folder):
+    """What `status` tells: by the index or, where that cannot be written, by the daemon's own words."""
+    command = [sys.executable, "-m", "pipeline", "status", "--json"]
+    ran = subprocess.run(command, cwd=folder, env=ENVIRON, check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    return {trouble["what"] for trouble in told["troubles"]} | set(
+        re.findall(r"(?:^|; )(\w+): ", told["daemon"]["trouble"] or "")
+    )
+
+
+@contextlib.contextmanager
+def full(folder, place, image):
+    """The workspace with the disk of one of its folders full, while a daemon makes the images of one of two jobs."""
+    (folder / "jobs").mkdir(parents=True)
+    with small_disk(folder / place, image):
         (folder / "jobs").mkdir(exist_ok=True)
+        (folder / "pipeline.yaml").write_text(CONFIG)
         drop(folder, "first", 6)
         with program(folder) as process:
             until(lambda: made(folder) >= 1)
-            give_back = fill(small)
-            if place != "jobs":
-                drop(folder, "later", 2)
-            until(lambda: "No space left" in said(folder) or "the disk is full" in said(folder))
-            time.sleep(1.0)
-            assert process.poll() is None
-            if place == ".pipeline":  # what the index cannot record must not begin
-                before = starts(folder)
-                time.sleep(1.5)
-                assert starts(folder) == before
-                assert (folder / "jobs/later.yaml").exists() or (folder / "jobs/active/later.yaml").exists()
-            give_back()
+            process.send_signal(signal.SIGSTOP)
+            drop(folder, "later", 2)
             if place == "jobs":
-                drop(folder, "later", 2)
-            until(
-                lambda: (
-                    {"first.result.json", "later.result.json"}
-                    <= {path.name for path in (folder / "jobs/done").iterdir()}
-                )
-            )
+                (folder / "jobs/bad.yaml").write_text("nothing\n")
+            ballast = Ballast(folder / place)
+            if place == "jobs":
+                stuff(folder / "jobs/done")
+                stuff(folder / "jobs/active")
+            process.send_signal(signal.SIGCONT)
+            try:
+                yield
+                assert process.poll() is None
+            finally:
+                ballast.drop()
+            results = {"first.result.json", "later.result.json"}
+            until(lambda: results <= {path.name for path in (folder / "jobs/done").iterdir()})
+            until(lambda: ready(folder) == "ready" and not troubles(folder))
+            until(lambda: place != "jobs" or (folder / "jobs/rejected/bad.yaml").exists())
         with program(folder, "--once") as process:
             assert process.wait(PATIENCE) == 0
-        assert wrongs(folder, Dropped({"first": ("done",) * 6, "later": ("done",) * 2})) == []
+        for filler in (folder / "jobs").glob("*/.0*"):
+            filler.unlink()
+        dropped = Dropped({"first": ("done",) * 6, "later": ("done",) * 2}, rejected=int(place == "jobs"))
+        assert wrongs(folder, dropped) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "answer", "trouble"),
+    [
+        (".pipeline", "disk_full", {"disk"}),
+        pytest.param(".pipeline/spool", "disk_full", {"disk"}, marks=pytest.mark.torture),
+        pytest.param("images", "ready", {"store"}, marks=pytest.mark.torture),
+        ("jobs", "intake_stopped", {"intake", "results"}),
+    ],
+)
+def test_a_full_disk_is_said_waited_for_and_gone_on_after(tmp_path, place, answer, trouble):
+    folder = tmp_path / "work"
+    with full(folder, place, tmp_path / "disk"):
+        until(lambda: trouble <= troubles(folder) and ready(folder) == answer)
+        assert "No space left" in said(folder) or "the disk is full" in said(folder)
+        if answer == "disk_full":  # what cannot be kept must not begin
+            before = starts(folder)
+            time.sleep(1.5)
+            assert starts(folder) == before
+        if place == ".pipeline":
+            assert (folder / "jobs/later.yaml").exists() or (folder / "jobs/active/later.yaml").exists()
+        if place == "jobs":
+            assert (folder / "jobs/bad.yaml").exists()
+            if shutil.which("mkfs.ext4") is not None:  # in memory a rename needs no room
+                assert (folder / "jobs/later.yaml").exists()
+
+
+def test_one_disk_for_all_that_is_full_the_log_included_ends_nothing(tmp_path):
+    folder = tmp_path / "work"
+    with full(folder, ".", tmp_path / "disk"):
+        until(lambda: "disk" in troubles(folder) and ready(folder) == "disk_full")
+        before = starts(folder)
+        time.sleep(1.5)
+        assert starts(folder) == before
