@@ -31,7 +31,8 @@ class Rules:
 def make_job(spec: JobSpec, *, job_id: str, own_id: bool, file: str, rules: Rules, draw_seed: Callable[[], int]) -> Job:
     """Apply styles and defaults, and lay out the images with their prompts and seeds.
 
-    `draw_seed` is asked once where the job names no seed; its images count on from there, modulo 2**32.
+    `draw_seed` is asked once where the job names no seed; its images count on from there, or
+    from the last seed that leaves one for each.
 
     Raises:
         SpecError: an unknown style or back end, a missing character or prompt, too many images or too large a seed.
@@ -112,9 +113,10 @@ def _images(
     frame = _frame("prompt", style)
     if frame is not None:
         prompts = tuple(_filled(frame, prompt, spec.negative_prompt) for prompt in prompts)
-    base = keys.seed if keys.seed >= 0 else draw_seed()
+    last = LARGEST_SEED + 1 - keys.quantity * len(prompts)
+    base = keys.seed if keys.seed >= 0 else min(draw_seed(), last)
     wanted = (prompt for prompt in prompts for _ in range(keys.quantity))
-    return tuple(PlannedImage(prompt, (base + i) % (LARGEST_SEED + 1)) for i, prompt in enumerate(wanted))
+    return tuple(PlannedImage(prompt, base + i) for i, prompt in enumerate(wanted))
 
 
 def _negative(spec: JobSpec, keys: JobKeys, style: JobKeys | None) -> str | None:

@@ -62,7 +62,7 @@ def test_quantity_images_of_each_prompt_in_order():
 
 
 @pytest.mark.parametrize("spec", [{}, {"seed": -1}])
-def test_a_seed_is_drawn_once_and_wraps_round(spec):
+def test_a_seed_is_drawn_once_and_leaves_one_for_each_image(spec):
     drawn = []
 
     def draw():
@@ -70,7 +70,7 @@ def test_a_seed_is_drawn_once_and_wraps_round(spec):
         return drawn[-1]
 
     job = plan(JobSpec(character=MARY, prompt="x", quantity=4, **spec), draw_seed=draw)
-    assert [image.seed for image in job.images] == [2**32 - 2, 2**32 - 1, 0, 1]
+    assert [image.seed for image in job.images] == [2**32 - 4, 2**32 - 3, 2**32 - 2, 2**32 - 1]
     assert len(drawn) == 1
 
 
@@ -89,9 +89,9 @@ def test_images_are_counted_ordered_and_differ_in_their_seeds(prompts, quantity,
     job = plan(spec, seed=drawn)
     assert [image.prompt for image in job.images] == [p.strip() for p in prompts for _ in range(quantity)]
     seeds = [image.seed for image in job.images]
-    assert len(set(seeds)) == len(prompts) * quantity
+    assert seeds == list(range(seeds[0], seeds[0] + len(prompts) * quantity))
     assert all(0 <= one <= 2**32 - 1 for one in seeds)
-    assert seeds[0] == (drawn if seed < 0 else seed)
+    assert seeds[0] == (min(drawn, 2**32 - len(seeds)) if seed < 0 else seed)
     assert job.digest == digest(spec)
 
 
