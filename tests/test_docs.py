@@ -204,6 +204,19 @@ def test_every_page_is_reached_from_the_readme():
 # -- the tutorial, done; the snippets, called
 
 
+PROOFS = re.findall(r"`uv run pytest ([^`]+)`", (ROOT / "docs/reliability.md").read_text())
+
+
+@pytest.mark.parametrize("words", PROOFS)
+def test_every_promise_is_proved_by_tests_that_are_there(words):
+    files = [word for word in words.split() if word.startswith("tests/")]
+    assert files
+    for file in files:
+        assert (ROOT / file).is_file(), file
+        has_long_half = "mark.torture" in (ROOT / file).read_text()
+        assert not has_long_half or '-m "torture or not torture"' in words, file
+
+
 async def test_the_tutorial_and_the_snippets_do_what_they_say(elsewhere, monkeypatch):
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:

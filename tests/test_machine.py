@@ -327,7 +327,8 @@ def check(world):
     stored = {image["public_id"]: image for image in images if image["status"] in {"done", "placeholder"}}
     assert world.store.items.keys() == stored.keys()
     for name, image in stored.items():
-        assert world.store.items[name].artifact.md5 == image["md5"], name
+        kept = world.store.items[name]
+        assert (kept.artifact.md5, kept.status) == (image["md5"], image["status"]), name
     bought = sum((service.bought for service in world.services.values()), Counter())
     for image in images:
         name = image["public_id"]

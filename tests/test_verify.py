@@ -132,6 +132,7 @@ DAMAGES = [
         by_hand(f"DELETE FROM events WHERE image = 2; DELETE FROM images WHERE public_id = '{TWO}'"),
         {("gap", "mary"), ("wrong_tally", "mary"), ("job_numbers", "a"), ("extra", "mary_image_2")},
     ),
+    (by_hand("UPDATE images SET character = 77 WHERE number = 2"), {("orphan", "images 2"), ("extra", "mary_image_2")}),
     (
         by_hand("UPDATE images SET state = 'fetched', status = 'running', spool_file = 'x.img' WHERE status = 'failed'"),
         {("wrong_tally", "anna"), ("wrong_count", "b"), ("wrong_job_status", "b"), ("spool_missing", "x.img")},
