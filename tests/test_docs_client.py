@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.browser import ARGUMENTS, CHROMIUM, MISSING, shown
-from tests.test_gallery_page import free_port
 
 playwright = pytest.importorskip("playwright.sync_api", reason=MISSING)
 
@@ -46,7 +45,7 @@ async def fill(studio):
 
 @pytest.fixture
 def gallery(tmp_path, app):
-    with shown(tmp_path, free_port(), fill, cors=(app,)) as made:
+    with shown(tmp_path, fill, cors=(app,)) as made:
         yield made
 
 

@@ -1,14 +1,14 @@
 """The page in a real browser: what a person sees and does, by mouse, by keyboard and by ear."""
 
 import re
-import socket
 
 import pytest
 
-from pipeline.model import Fault, Lora, Recipe
+from pipeline.model import Recipe
 from pipeline.plan import Rules, make_job
 from pipeline.spec.job import parse_job
 from tests.support.browser import ARGUMENTS, CHROMIUM, MISSING, shown
+from tests.support.showroom import EVIL, RECIPE, fill
 
 playwright = pytest.importorskip("playwright.sync_api", reason=MISSING)
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=MISSING)
@@ -17,43 +17,15 @@ pytestmark = [
     pytest.mark.chromium,
     pytest.mark.skipif(CHROMIUM is None, reason=MISSING),
 ]
+PATIENCE = 20_000  # milliseconds, for a machine that has much else to do
 expect = playwright.expect
-UNBROKEN = "W" * 110
-RECIPE = Recipe(
-    width=416, height=608, style="anime", steps=28, model="animagine.safetensors", cfg_scale=6.5,
-    negative_prompt="lowres", scheduler="karras", loras=(Lora("film", 0.5),), params={"clip_skip": 2},
-)  # fmt: skip
+expect.set_options(timeout=PATIENCE)
 STILL = "all => all.map(getComputedStyle).every(style => style.transitionDuration === '0s' && style.animationName === 'none')"
-EVIL = '<img src=x onerror="document.title=1"> "quoted", & {braces}: #1'
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-async def fill(studio):
-    await studio.made("john", n=200, recipe=Recipe(width=32, height=48))
-    await studio.made("walter", n=70, recipe=Recipe(width=32, height=48), display=UNBROKEN)
-    await studio.made("eve", n=1, owner="bob")
-    studio.drawn = True
-    await studio.made(
-        "mary",
-        prompts=["a portrait in a garden", EVIL, "at the harbour"],
-        display="Mary <b>",
-        recipe=RECIPE,
-        labels=["spring"],
-    )
-    studio.drawn = False
-    await studio.job("mary", prompts=["a lost one"])
-    await studio.give_up("mary", 4, Fault("timed_out", "it took longer than 600 s"))
-    await studio.job("mary", prompts=["still to come", "and another"], recipe=RECIPE)
 
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory):
-    with shown(tmp_path_factory.mktemp("page"), free_port(), fill) as made:
+    with shown(tmp_path_factory.mktemp("page"), fill) as made:
         yield made
 
 
@@ -78,7 +50,7 @@ def page(browser, gallery, troubles):
         permissions=["clipboard-read", "clipboard-write"],
     )
     made = context.new_page()
-    made.set_default_timeout(8000)
+    made.set_default_timeout(PATIENCE)
     made.on("pageerror", lambda error: troubles.append(str(error)))
     made.on(
         "console", lambda message: troubles.append(message.text) if "Content Security Policy" in message.text else None
@@ -153,7 +125,7 @@ def test_anothers_character_is_not_here(signed_in):
 
 def test_scrolling_loads_page_after_page_without_repeats(signed_in):
     page = opened(signed_in, "john")
-    for _ in range(40):
+    for _ in range(400):
         if page.locator(".tiles a").count() == 200:
             break
         page.mouse.wheel(0, 4000)
@@ -319,7 +291,7 @@ def test_an_image_in_the_making_turns_into_its_picture_where_it_stands(signed_in
     expect(signed_in.locator('[data-number="1"]')).to_have_count(1)
     gallery.do("give_up", "live", 2)
     expect(signed_in.locator('[data-number="2"]')).to_contain_text("No picture")
-    expect(signed_in.get_by_text("In the making", exact=True)).to_be_hidden(timeout=9000)
+    expect(signed_in.get_by_text("In the making", exact=True)).to_be_hidden()
     assert [
         int(n) for n in signed_in.locator(".tiles li").evaluate_all("all => all.map(one => one.dataset.number)")
     ] == [2, 1]
@@ -370,7 +342,7 @@ def test_offline_is_said_and_the_pictures_stay(signed_in):
     expect(page.locator("#offline")).to_contain_text(re.compile(r"Not reached since \d\d:\d\d; trying again"))
     expect(page.locator('a[href="#1"] img')).to_be_visible()
     page.context.set_offline(False)
-    expect(page.locator("#offline")).to_be_hidden(timeout=20_000)
+    expect(page.locator("#offline")).to_be_hidden()
 
 
 @pytest.mark.parametrize("place", ["home", "gallery", "lightbox", "placeholder", "signed out"])

@@ -1,6 +1,7 @@
 """A gallery in a thread of its own, for a browser's tests: Playwright's own loop has the main thread."""
 
 import shutil
+import socket
 import threading
 from contextlib import contextmanager
 
@@ -45,14 +46,20 @@ class Shown:
                 self.ready.set()
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextmanager
-def shown(folder, port, fill, **settings):
+def shown(folder, fill, **settings):
     """Serve a studio that `fill` has put something in."""
     gallery = Shown()
 
     def work():
         try:
-            trio.run(gallery.run, folder, port, fill, settings)
+            trio.run(gallery.run, folder, free_port(), fill, settings)
         except BaseException as error:  # noqa: BLE001 - told to the test, which waits for it
             gallery.failed = error
         finally:
