@@ -43,7 +43,7 @@ MINIMAL = "settle: 0\nscan_interval: 0.1\ngallery: {enabled: false}\n"
 @pytest.fixture
 def manager(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.settimeout(20)
+        listening.settimeout(60)
         listening.bind(str(tmp_path / "notify"))
         yield listening
 
@@ -60,7 +60,7 @@ def test_a_daemon_says_when_it_is_ready_and_when_it_stops(tmp_path, manager):
             assert daemon.poll() is None
             daemon.send_signal(signal.SIGTERM)
             assert manager.recv(99) == STOPPING.encode()
-            assert daemon.wait(20) == 0
+            assert daemon.wait(60) == 0
         finally:
             daemon.kill()
 

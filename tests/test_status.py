@@ -35,7 +35,7 @@ from pipeline.locks import Holder, hold
 from pipeline.model import Fault, LaneState, Trouble
 from tests.support.index import adopted, fetch, give_up, job, make, open_index, send
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 CONFIG = "backends: {pod: {type: sketch, price_per_hour: 1.1}, xl: {type: sketch}}\n"
 AT = 1_785_000_000_000
 
