@@ -78,6 +78,6 @@ def test_bad_files_failing_images_and_hostile_clients_fill_no_disk_with_log(plac
     assert all(times <= MOST_A_MINUTE * minutes for times in kinds.values()), kinds
     assert sum(kinds.values()) < 6 * MOST_A_MINUTE * minutes, kinds
     assert kinds["image_trouble"] + held["image_trouble"] == FAILING
-    assert held["request"] > 0
+    assert kinds["request"] + held["request"] >= REQUESTS // 2
     summaries = [line["files"] for line in lines if line["event"].startswith("as many more")]
     assert kinds["rejected"] + held["rejected"] + sum(summaries) == BAD
