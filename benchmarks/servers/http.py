@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -64,7 +65,7 @@ def whole(body: bytes, status=200) -> bytes:
 
 
 def serve(answer: Answer) -> None:
-    """Serve on a free loopback port, tell it on stdout, and go on until ended."""
+    """Serve on a free loopback port, tell it on stdout, and go on until ended, or until whoever started this is gone."""
     gc.collect()
     gc.disable()
     with contextlib.suppress(KeyboardInterrupt):
@@ -75,7 +76,10 @@ async def _serve(answer: Answer) -> None:
     server = await asyncio.get_running_loop().create_server(lambda: Connection(answer), "127.0.0.1", 0, backlog=1024)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     sys.stdout.close()
-    await server.serve_forever()
+    starter = os.getppid()
+    while os.getppid() == starter:  # noqa: ASYNC110  # it may be killed, of which no event tells
+        await asyncio.sleep(1)
+    server.close()
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
