@@ -26,8 +26,6 @@ from pipeline.clock import Clock, now
 from pipeline.config import Config, NotifyConfig
 from pipeline.errors import PipelineError
 from pipeline.files import sweep_drafts
-from pipeline.gallery.apart import serve_apart
-from pipeline.gallery.opening import open_gallery
 from pipeline.gallery.tokens import Tokens
 from pipeline.inbox.counts import Pass
 from pipeline.inbox.door import Inbox
@@ -230,6 +228,10 @@ class _Roof:
         )
 
     async def _serve(self, tokens: Tokens, *, task_status: trio.TaskStatus[int]) -> None:
+        # A fifth of a start's time, which --once and a daemon without a gallery do without.
+        from pipeline.gallery.apart import serve_apart  # noqa: PLC0415
+        from pipeline.gallery.opening import open_gallery  # noqa: PLC0415
+
         app = open_gallery(self._config, self._catalogue, tokens, pulse=self._pulse)
         gallery = self._config.gallery
         leaving = self._catalogue.close

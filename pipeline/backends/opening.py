@@ -8,13 +8,8 @@ from typing import assert_never
 
 from pydantic import SecretStr
 
-from pipeline.backends.a1111 import A1111
-from pipeline.backends.binding import bind
-from pipeline.backends.comfyui import ComfyUI
 from pipeline.backends.connecting import open_transport
 from pipeline.backends.fetch import Fetcher
-from pipeline.backends.filling import fill
-from pipeline.backends.graph import load_workflow
 from pipeline.backends.pace import Pace
 from pipeline.backends.runpod import Runpod
 from pipeline.backends.runpod_inputs import Build, input_builder
@@ -50,10 +45,16 @@ async def open_backend(name: str, config: BackendConfig, pace: Pace | None = Non
                     fetcher=Fetcher(config.allow_hosts),
                 )
         case ComfyuiConfig():
+            from pipeline.backends.binding import bind
+            from pipeline.backends.comfyui import ComfyUI
+            from pipeline.backends.graph import load_workflow
+
             binding = bind(load_workflow(config.workflow))
             async with open_transport(config.url, slots=config.concurrency) as transport:
                 yield ComfyUI(config.url, transport, binding=binding, login=_login(config), pace=pace)
         case A1111Config():
+            from pipeline.backends.a1111 import A1111
+
             async with open_transport(config.url, slots=config.concurrency) as transport:
                 yield A1111(config.url, transport, login=_login(config), pace=pace)
         case _:
@@ -64,6 +65,10 @@ def _inputs(config: RunpodConfig) -> Build:
     workflow: Path | None = config.workflow
     graph = None
     if config.worker == "comfyui" or workflow is not None:
+        from pipeline.backends.binding import bind
+        from pipeline.backends.filling import fill
+        from pipeline.backends.graph import load_workflow
+
         graph = partial(fill, bind(load_workflow(workflow)))
     return input_builder(config.worker, graph=graph, template=config.input)
 
