@@ -26,6 +26,7 @@ PARTS = {
     "start": ("A start with much behind it", growth.start),
     "growth": ("A large index", growth.growth),
     "gallery": ("The gallery", gallery_figures.gallery),
+    "beside": ("Galleries beside images being made", gallery_figures.beside),
     "commands": ("Commands", commands.commands),
     "results": ("Large results", memory.large_results),
     "many": ("Many images", memory.many_images),

@@ -7,6 +7,7 @@ the rounds is told. Needs wrk: apt-get install -y wrk
 """
 
 import argparse
+import http.client
 import json
 import os
 import random
@@ -20,12 +21,14 @@ import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.seed_index import seed
 from pipeline.catalogue import cursor
 from pipeline.gallery.tokens import Tokens
 
+FOLDER = Path(tempfile.gettempdir(), "pipeline-bench-gallery")
 GALLERY = "/api/image-generation/character"
 PAGE = 50
 CONNECTIONS = 16
@@ -125,6 +128,18 @@ class Server:
         ) as answer:
             return answer.read(), answer.headers
 
+    def tags(self, paths):
+        """The ETags of these answers, over one connection."""
+        line = http.client.HTTPConnection("127.0.0.1", self.port)
+        found = []
+        for path in paths:
+            line.request("GET", path, headers={"Authorization": f"Bearer {self.bench.token}"})
+            answer = line.getresponse()
+            answer.read()
+            found.append(answer.headers["ETag"])
+        line.close()
+        return found
+
     def data(self, path):
         return json.loads(self.get(path)[0])["data"]
 
@@ -147,7 +162,36 @@ def _started(command, folder, **environment):
         yield server, port
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a server gave in one kind of question; medians over the rounds."""
+
+    rate: float  # answers a second
+    capacity: float  # answers a second of the server's own CPU time
+    ratio: float  # of the capacity to the yardstick's
+    median: float  # ms
+    most: float  # ms, the 99th percentile
+
+
+@dataclass(frozen=True)
+class Measured:
+    rates: dict[str, Rate]
+    places: dict[str, float]  # ms for the first, the middle and the last page of the longest gallery
+
+
+def measured(folder=FOLDER, *, images=1_000_000, characters=10_000, rounds=3, seconds=8):
+    """Fill an index in `folder`, unless it is there, and measure; needs wrk."""
+    here, big = folder / f"{images}-{characters}", images // 10
+    if not (here / ".pipeline" / "index.db").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as filling:
+            seed(Path(filling, ".pipeline"), images, characters, 0, big)
+            shutil.copytree(filling, here)
+    bench = Bench(here, seconds)
+    return Measured(compared(bench, characters, rounds), along_a_long_gallery(bench, big, rounds))
 
 
 def compared(bench, characters, rounds):
@@ -162,16 +206,15 @@ def compared(bench, characters, rounds):
         with bench.ours() as server:
             assert {**server.data(pages[0]), "next": 0} == {**same, "next": 0}, "the yardstick answers otherwise"
             figures["pages never asked for"].append(server.wrk(pages, in_order=True))
-            tagged = [f"{page} {server.get(page)[1]['ETag']}" for page in pages]
+            tagged = [f"{page} {tag}" for page, tag in zip(pages, server.tags(pages), strict=True)]
             figures["random pages"].append(server.wrk(pages))
             figures["random pages, 304"].append(server.wrk(tagged))
     base = statistics.median(capacity for _, capacity, _, _ in figures["yardstick"])
+    rates = {}
     for name, found in figures.items():
         rate, capacity, half, most = (statistics.median(column) for column in zip(*found, strict=True))
-        print(
-            f"  {name:21} {rate:6.0f}/s   {capacity:6.0f} a CPU second {capacity / base:6.2f} x   "
-            f"median {half:6.2f} ms   99 % {most:6.2f} ms"
-        )
+        rates[name] = Rate(rate, capacity, capacity / base, half, most)
+    return rates
 
 
 def along_a_long_gallery(bench, big, rounds):
@@ -186,13 +229,12 @@ def along_a_long_gallery(bench, big, rounds):
                 started = time.perf_counter()
                 assert len(server.data(path)["images"]) == PAGE
                 found[name].append((time.perf_counter() - started) * 1_000)
-    for name, took in found.items():
-        print(f"  {name} page of {big:,}: median {statistics.median(took):.2f} ms")
+    return {name: statistics.median(took) for name, took in found.items()}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir(), "pipeline-bench-gallery"))
+    parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--characters", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -201,17 +243,17 @@ def main():
     if shutil.which("wrk") is None:
         print("skipped: wrk is missing (apt-get install -y wrk)")
         return
-    folder, big = told.folder / f"{told.images}-{told.characters}", told.images // 10
-    if not (folder / ".pipeline" / "index.db").exists():
-        with tempfile.TemporaryDirectory(dir=told.folder.parent) as filling:
-            seed(Path(filling, ".pipeline"), told.images, told.characters, 0, big)
-            shutil.copytree(filling, folder)
-    bench = Bench(folder, told.seconds)
     print(
         f"{told.images:,} images of {told.characters:,} characters, pages of {PAGE}, {CONNECTIONS} connections, one core"
     )
-    compared(bench, told.characters, told.rounds)
-    along_a_long_gallery(bench, big, told.rounds)
+    found = measured(**vars(told))
+    for name, rate in found.rates.items():
+        print(
+            f"  {name:21} {rate.rate:6.0f}/s   {rate.capacity:6.0f} a CPU second {rate.ratio:6.2f} x   "
+            f"median {rate.median:6.2f} ms   99 % {rate.most:6.2f} ms"
+        )
+    for name, middle in found.places.items():
+        print(f"  {name} page of {told.images // 10:,}: median {middle:.2f} ms")
 
 
 if __name__ == "__main__":
