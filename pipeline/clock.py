@@ -14,6 +14,7 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
+@lru_cache(maxsize=4_096)
 def rfc3339(moment: int) -> str:
     """Write a moment as the outside sees it: `2025-07-28T10:00:00.123Z`."""
     minute, rest = divmod(moment, 60_000)

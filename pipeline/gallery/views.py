@@ -10,37 +10,37 @@ from pipeline.ports import Delivery
 
 def image(row: GalleryRow, delivery: Delivery, now: int) -> answers.ImageAnswer:
     """Return an image with addresses that open as they are."""
-    stored = row.stored
+    stored, told, fault = row.stored, row.recipe.get, row.fault_code
     links = delivery.links(stored, now=now) if stored is not None else None
-    recipe, error = row.recipe, row.error
+    error = row.error if fault is not None else None
     return {
         "url": links.url if links else None,
         "publicId": row.public_id,
-        "createdAt": _moment(row.created_at),
+        "createdAt": None if row.created_at is None else rfc3339(row.created_at),
         "filename": row.filename,
         "number": row.number,
         "status": cast("answers.StatusWord", row.status),
         "updatedAt": rfc3339(row.updated_at),
         "thumbnailUrl": links.thumbnail_url if links else None,
-        "width": row.width,
-        "height": row.height,
+        "width": row.stored_width or row.width,
+        "height": row.stored_height or row.height,
         "format": stored.format if stored else None,
         "bytes": stored.bytes if stored else None,
         "color": row.color,
         "prompt": row.prompt,
-        "negativePrompt": recipe.get("negative_prompt"),
+        "negativePrompt": told("negative_prompt"),
         "seed": row.seed,
-        "style": recipe.get("style"),
-        "model": recipe.get("model"),
-        "steps": recipe.get("steps"),
-        "cfgScale": recipe.get("cfg_scale"),
-        "samplerName": recipe.get("sampler_name"),
+        "style": told("style"),
+        "model": told("model"),
+        "steps": told("steps"),
+        "cfgScale": told("cfg_scale"),
+        "samplerName": told("sampler_name"),
         "backend": row.backend,
         "gpuSeconds": round(row.gpu_seconds, 3),
         "attempts": row.attempts,
         "labels": list(row.labels),
-        "favorite": row.favorite,
-        "retrying": row.retrying,
+        "favorite": row.chosen == 1,
+        "retrying": row.standing is not None,
         "error": {"code": error.code, "message": error.message} if error else None,
         "jobId": row.job_id,
     }
