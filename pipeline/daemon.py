@@ -26,6 +26,7 @@ from pipeline.clock import Clock, now
 from pipeline.config import Config, NotifyConfig
 from pipeline.errors import PipelineError
 from pipeline.files import sweep_drafts
+from pipeline.gallery.addresses import listening_at
 from pipeline.gallery.tokens import Tokens
 from pipeline.inbox.counts import Pass
 from pipeline.inbox.door import Inbox
@@ -109,6 +110,7 @@ async def run(
     return_large_blocks()
     gc.freeze()  # what was imported stays: no collection need look at it again
     prepare_state(config.state)
+    config = config if once else listening_at(config)
     try:
         with hold(config.state) as plate, hold(config.jobs):
             await trio.to_thread.run_sync(_sweep, config.jobs)

@@ -3,6 +3,7 @@ import pytest
 from pipeline.catalogue import Catalogue
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
+from pipeline.gallery.addresses import listening_at
 from pipeline.gallery.app import Gallery
 from pipeline.gallery.opening import open_gallery
 from pipeline.gallery.tokens import Tokens
@@ -24,6 +25,25 @@ def opened(folder, text="", *, token=False):
 @pytest.mark.parametrize("text", ["", CLOUD, JWT, "gallery: {host: localhost}", "gallery: {host: '::1'}"])
 def test_the_gallery_can_be_built_for_every_store_and_way_of_logging_in(tmp_path, text):
     assert isinstance(opened(tmp_path, text), Gallery)
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "address"),
+    [
+        ("", {}, "http://127.0.0.1:8787"),
+        ("port: 0", {}, "http://127.0.0.1:{port}"),
+        ("host: 0.0.0.0, port: 0", {}, "http://127.0.0.1:{port}"),
+        ("", {"port": 0}, "http://127.0.0.1:{port}"),
+        ("", {"port": 8080, "host": "::1"}, "http://[::1]:8080"),
+        ("port: 0, public_url: https://g.example", {}, "https://g.example"),
+    ],
+)
+def test_addresses_are_made_with_where_it_really_listens(tmp_path, text, said, address):
+    (tmp_path / "pipeline.yaml").write_text(f"gallery: {{{text}}}")
+    config = listening_at(load_config(tmp_path / "pipeline.yaml", environ={}), **said)
+    assert config.gallery.port > 0
+    assert config.gallery.public_url == address.format(port=config.gallery.port)
+    assert config.root == tmp_path
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "studio.example"])

@@ -5,7 +5,7 @@ import click
 from pipeline.catalogue import Catalogue
 from pipeline.cli.common import configured, refuse
 from pipeline.config import Config, own_address
-from pipeline.gallery.addresses import check_exposure
+from pipeline.gallery.addresses import check_exposure, listening_at
 from pipeline.gallery.alone import serve_alone
 from pipeline.gallery.opening import open_gallery
 from pipeline.gallery.tokens import Tokens
@@ -25,16 +25,17 @@ def serve(config: Config, *, host: str | None, port: int | None) -> None:
       pipeline serve --port 8080
     """
     set_up_logging()
-    host, port = host or config.gallery.host, config.gallery.port if port is None else port
+    config = listening_at(config, host=host, port=port)
+    where = config.gallery
     tokens = Tokens(config.state / "tokens")
-    click.echo(check_exposure(host, tokens, logins=config.gallery.jwt is not None), err=True)
+    click.echo(check_exposure(where.host, tokens, logins=where.jwt is not None), err=True)
     try:
         gallery = open_gallery(config, Catalogue(config.state / "index.db"), tokens)
     except OSError as error:
         refuse(f"{config.state}: cannot be used ({error.strerror}); it must belong to whoever runs this")
     serve_alone(
         gallery,
-        host,
-        port,
-        listening=lambda bound: click.echo(f"serving at {own_address(host, bound)}/", err=True),
+        where.host,
+        where.port,
+        listening=lambda bound: click.echo(f"serving at {own_address(where.host, bound)}/", err=True),
     )

@@ -1,7 +1,9 @@
-"""What an address of this machine exposes."""
+"""Where the gallery listens, and what that exposes."""
 
 import ipaddress
+import socket
 
+from pipeline.config import Config, own_address
 from pipeline.errors import ConfigError
 from pipeline.gallery.tokens import Tokens
 
@@ -14,6 +16,30 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
+
+
+def listening_at(config: Config, *, host: str | None = None, port: int | None = None) -> Config:
+    """Return the configuration with where the gallery will listen, as a command says it, and with a free port for 0.
+
+    Addresses are made with it, unless `gallery.public_url` was set.
+    """
+    gallery = config.gallery
+    host, port = host or gallery.host, gallery.port if port is None else port
+    port = port or _free_port(host)
+    changes: dict[str, object] = {"host": host, "port": port}
+    if "public_url" not in gallery.model_fields_set:
+        changes["public_url"] = own_address(host, port)
+    return config.model_copy(update={"gallery": gallery.model_copy(update=changes)})
+
+
+def _free_port(host: str) -> int:
+    """Choose a port; 0 where nothing can listen, which is told when it is tried."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+            return int(probe.getsockname()[1])
+    except OSError:
+        return 0
 
 
 def check_exposure(host: str, tokens: Tokens, *, logins: bool) -> str:
