@@ -9,11 +9,25 @@ import time
 from contextlib import ExitStack
 
 import httpx
+import pytest
 
 from pipeline.gallery.tokens import Tokens
 
 DESCRIPTORS = 120
 LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({n}, {n})); from pipeline.__main__ import main; main()"
+
+
+ALLOWED = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, {limits}); from pipeline.gallery.listening import places; print(places(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+
+
+@pytest.mark.parametrize(
+    ("limits", "places"), [((1024, 20_000), "2000 4000"), ((60, 120), "60 120"), ((9_000, 9_000), "2000 9000")]
+)
+def test_half_of_the_descriptors_that_may_be_had_are_connections(limits, places):
+    told = subprocess.run(
+        [sys.executable, "-c", ALLOWED.format(limits=limits)], check=True, capture_output=True, text=True
+    )
+    assert told.stdout.strip() == places
 
 
 def until(condition, seconds=60):

@@ -19,7 +19,7 @@ import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pipeline.gallery.listening import CHUNK, UNHURRIED, Patience, Windows, not_ours
+from pipeline.gallery.listening import CHUNK, UNHURRIED, Patience, Windows, not_ours, places
 
 _log = structlog.get_logger("pipeline.gallery")
 _BACKLOG = 2048
@@ -43,6 +43,7 @@ def serve_alone(
         PortTaken: another program listens there.
         ConfigError: the address is not one of this machine's, or not ours to listen on.
     """
+    places()  # with its descriptors; who waits beyond them waits at the door
     with ExitStack() as opened:
         sockets = [opened.enter_context(each) for each in _listen(host, port)]
         config = uvicorn.Config(

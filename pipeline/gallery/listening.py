@@ -20,7 +20,7 @@ class Patience:
 
 
 UNHURRIED = Patience()
-MOST = 1000  # connections at once
+MOST = 2000  # connections at once
 CHUNK = 64 * 1024  # bytes: what `Patience.send` is about
 
 
@@ -37,8 +37,15 @@ class PortTaken(ConfigError):
 
 
 def places() -> int:
-    """How many connections may be open at once: whoever opens many must leave descriptors for index, spool and uploads."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """How many connections may be open at once: whoever opens many must leave descriptors for index, spool and uploads.
+
+    Systems allow 1,024 of them at first, and more to a program that asks.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MOST if hard == resource.RLIM_INFINITY else min(2 * MOST, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
     return MOST if soft == resource.RLIM_INFINITY else max(1, min(MOST, soft // 2))
 
 
