@@ -127,23 +127,23 @@ def test_a_death_during_the_recovery_from_a_death_is_recovered_from_too(died, pl
 
 @pytest.mark.torture
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_death_at_every_other_point(died, place, part):
+def test_a_death_at_every_third_point(died, place, part):
     steps = count_steps(died, place / "work")
-    die_and_go_on(died, place, [(point,) for point in range(1 + 2 * part, len(steps) + 10, 2 * PARTS)])
+    die_and_go_on(died, place, [(point,) for point in range(1 + 3 * part, len(steps) + 10, 3 * PARTS)])
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_power_cut_at_every_fourth_point(died, place, part):
+def test_a_power_cut_at_every_sixth_point(died, place, part):
     steps = count_steps(died, place / "work")
-    die_and_go_on(died, place, [(-point,) for point in range(1 + 4 * part, len(steps), 4 * PARTS)])
+    die_and_go_on(died, place, [(-point,) for point in range(1 + 6 * part, len(steps), 6 * PARTS)])
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("part", range(PARTS))
 def test_several_deaths_in_a_row(died, place, part):
     chance = random.Random(part)
-    deaths = [tuple(chance.randint(1, 500) for _ in range(chance.randint(2, 5))) for _ in range(12)]
+    deaths = [tuple(chance.randint(1, 500) for _ in range(chance.randint(2, 5))) for _ in range(8)]
     die_and_go_on(died, place, deaths)
 
 

@@ -197,12 +197,12 @@ def test_a_death_at_every_point_buys_and_uploads_nothing_twice(died, place, pair
 @pytest.mark.parametrize("pair", OTHERS)
 def test_a_death_at_many_points_of_the_other_pairs_buys_and_uploads_nothing_twice(died, place, pair):
     steps = die_and_go_on(died, place, pair, [()])
-    die_and_go_on(died, place, pair, some_deaths(pair, len(steps), 24))
+    die_and_go_on(died, place, pair, some_deaths(pair, len(steps), 16))
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("pair", MAIN)
 def test_several_deaths_in_a_row_buy_and_upload_nothing_twice(died, place, pair):
     chance = random.Random(pair)
-    deaths = [tuple(chance.randint(20, 250) for _ in range(chance.randint(2, 4))) for _ in range(24)]
+    deaths = [tuple(chance.randint(20, 250) for _ in range(chance.randint(2, 4))) for _ in range(16)]
     die_and_go_on(died, place, pair, deaths)

@@ -123,4 +123,4 @@ def test_whatever_cloudinary_answers_comes_to_an_outcome_in_our_own_words(cloud,
 @pytest.mark.torture
 @pytest.mark.parametrize("call", CALLS)
 def test_whatever_cloudinary_answers_comes_to_an_outcome_in_our_own_words_many_times(cloud, call):
-    tell_many(cloud, call, 500, derandomize=False, print_blob=True)
+    tell_many(cloud, call, 300, derandomize=False, print_blob=True)
