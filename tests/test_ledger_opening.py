@@ -1,5 +1,6 @@
 """Opening an index: new, old, newer, damaged, another program's."""
 
+import re
 import sqlite3
 import stat
 from contextlib import closing
@@ -8,10 +9,11 @@ import pytest
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from benchmarks.seed_index import seed
 from pipeline.catalogue import Catalogue
 from pipeline.clock import NOT_YET
 from pipeline.errors import IndexTrouble
-from pipeline.ledger import opening, schema, trouble
+from pipeline.ledger import due, opening, schema, trouble
 from pipeline.ledger.opening import open_for_reading, open_for_writing
 from tests.support.index import adopted, job, make, open_index
 
@@ -203,4 +205,17 @@ def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
     monkeypatch.undo()
     connection = open_for_writing(path)
     assert "days" in Database(connection).table_names()
+    connection.close()
+
+
+def test_what_is_due_is_found_without_a_look_at_what_is_done(tmp_path):
+    seed(tmp_path, images=2_000, characters=20, unfinished=20, big=200)  # with the statistics of `PRAGMA optimize`
+    connection = sqlite3.connect(tmp_path / "index.db")
+    for question in (due.AT_BACKENDS, due.TO_STORE, due.TURNS, due.TO_FILE, due.SPOOL_FILES):
+        values = (10,) * question.count("?")
+        steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {question}", values)]
+        of_all = [
+            step for step in steps if re.match(r"SCAN (characters|images(?! USING (COVERING )?INDEX images_))", step)
+        ]
+        assert not of_all, steps
     connection.close()

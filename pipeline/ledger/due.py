@@ -24,8 +24,9 @@ WHERE owners.id = ? ORDER BY seq"""
 PLANNED = f"""{SELECT_IMAGE}
 WHERE images.state = 'planned' AND images.job = (SELECT seq FROM jobs WHERE id = ?)
 AND images.number > jobs.first_number + ? ORDER BY images.number LIMIT ?"""
+# The names of the few come first: joined at once, all images were gone through as soon as there were statistics.
 AT_BACKENDS = f"""{SELECT_IMAGE}
-WHERE images.state IN ('submitting', 'unclear', 'submitted')
+WHERE images.id IN (SELECT id FROM images WHERE state IN ('submitting', 'unclear', 'submitted'))
 ORDER BY images.remote_id IS NULL, coalesce(images.expires_at, images.deadline), images.id"""
 TO_STORE = f"""{SELECT_IMAGE}
 WHERE images.state IN ('fetched', 'given_up', 'drawn') ORDER BY images.updated_at, images.id LIMIT ?"""
