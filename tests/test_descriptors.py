@@ -64,26 +64,15 @@ def pods():
 
 
 @contextmanager
-def at_most(limit):
-    """Whatever is started in this block may open only so many."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, before[0]), before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-@contextmanager
-def at_work(folder, pods, limit=10_000):
+def at_work(folder, pods, limit=None):
     """The daemon with two of its four images at a back end, and a connection to its gallery that is open already."""
     (folder / "jobs").mkdir(parents=True)
     with loopback.served(pods) as origin:
         (folder / "pipeline.yaml").write_text(CONFIG.replace("ORIGIN", origin).replace("KEY", runpod_emulator.KEY))
         drop(folder, "first", 4)
         with ExitStack() as stack:
-            with at_most(limit):
-                process = stack.enter_context(program(folder))
+            through = () if limit is None else ("prlimit", f"--nofile={limit}:{limit}")
+            process = stack.enter_context(program(folder, through=through))
             until(folder, lambda: told(folder, "started") and pods.paid >= 2)
             (started,) = told(folder, "started")
             with httpx.Client(base_url=f"http://127.0.0.1:{started['port']}", timeout=30) as client:
