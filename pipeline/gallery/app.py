@@ -101,8 +101,24 @@ def make_app(
         pulse=pulse,
         now=now,
     )
+    routes = _routes(api, media, service, pages)
+    app = Starlette(
+        routes=routes,
+        middleware=_middleware(settings),
+        exception_handlers={
+            Refusal: _refused,
+            HTTPException: _http_trouble,
+            PipelineError: _trouble,
+            Exception: _defect,
+        },
+    )
+    app.router.redirect_slashes = False
+    return Gallery(Requests(app, routes, answered), changes)
+
+
+def _routes(api: Api, media: Media, service: Service, pages: Pages) -> list[Route]:
     character = "/api/image-generation/character/{character_id}"
-    routes = [
+    return [
         Route(character, api.gallery),
         Route(f"{character}/images/{{number}}/job", api.job_file),
         Route("/api/characters", api.characters),
@@ -118,18 +134,6 @@ def make_app(
         Route("/gallery/{character_id}", pages.page),
         Route("/assets/{name}", pages.asset),
     ]
-    app = Starlette(
-        routes=routes,
-        middleware=_middleware(settings),
-        exception_handlers={
-            Refusal: _refused,
-            HTTPException: _http_trouble,
-            PipelineError: _trouble,
-            Exception: _defect,
-        },
-    )
-    app.router.redirect_slashes = False
-    return Gallery(Requests(app, routes, answered), changes)
 
 
 def _middleware(settings: GallerySettings) -> list[Middleware]:
