@@ -414,7 +414,7 @@ async def test_a_job_that_could_not_be_read_when_it_was_accepted_is_found_later(
 async def test_an_image_whose_row_cannot_be_read_waits(tmp_path, autojump_clock):
     pod = ScriptedBackend(takes=1.0)
     async with house(tmp_path, {"pod": pod}) as home:
-        image, room, fails = home.ledger.image, home.spool.room, [1, 2, 3]
+        image, hold, fails = home.ledger.image, home.spool.room.hold, [1, 2, 3]
 
         def unwell(read):
             def attempt(*args):
@@ -425,7 +425,7 @@ async def test_an_image_whose_row_cannot_be_read_waits(tmp_path, autojump_clock)
 
             return attempt
 
-        home.spool.room, home.ledger.image = unwell(room), unwell(image)
+        home.spool.room.hold, home.ledger.image = unwell(hold), unwell(image)
         await home.accept(job())
         await home.settled()
         assert home.states() == ["done"]
