@@ -114,6 +114,7 @@ def test_without_descriptors_each_place_says_so_and_all_goes_on_when_there_are_s
     assert len(lines(folder)) < 100
 
 
+@pytest.mark.torture  # idle connections are ended in waves of fifteen seconds
 def test_clients_that_only_hold_connections_leave_descriptors_for_the_work(place, pods):
     folder = place / "work"
     pods.usual.seconds = 0.1
