@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from benchmarks.servers.cloud import KEY, Cloud
 from benchmarks.servers.gpu import AUTHORIZATION, MOST_LOOKS, Gpu
 from tests.support import pictures
@@ -11,6 +13,7 @@ from tests.support import pictures
 ROOM_FOR_A_SLOW_START = 150  # seconds
 
 
+@pytest.mark.long
 def test_the_main_job_is_measured():
     words = ["--images", "6", "--slots", "3", "--in-flight", "4", "--seconds", "0.1", "--kilobytes", "20", "--json"]
     told = subprocess.run(

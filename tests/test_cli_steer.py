@@ -221,6 +221,7 @@ def test_old_images_at_cloudinary_get_the_next_numbers(tmp_path, alone):
         assert {row.public_id for row in rows} == {"uploads/mary/pic1", "uploads/mary/pic2"}
 
 
+@pytest.mark.long
 def test_without_a_daemon_running_work_is_cancelled_and_the_result_written(tmp_path):
     space = Workspace(tmp_path, delay=300)
     space.drop(quantity=2, labels=["spring"])
@@ -233,6 +234,7 @@ def test_without_a_daemon_running_work_is_cancelled_and_the_result_written(tmp_p
     assert space.catalogue.verify() == []
 
 
+@pytest.mark.long
 def test_a_back_end_that_cannot_be_opened_does_not_hinder_cancelling(tmp_path):
     space = Workspace(tmp_path, delay=300)
     space.drop()

@@ -81,6 +81,7 @@ def at_work(folder, pods, limit=None):
                 assert process.poll() is None
 
 
+@pytest.mark.long
 def test_without_descriptors_each_place_says_so_and_all_goes_on_when_there_are_some(place, pods):
     folder = place / "work"
     with at_work(folder, pods) as (process, client):

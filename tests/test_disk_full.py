@@ -160,6 +160,7 @@ def full(folder, place, image):
         assert wrongs(folder, dropped) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("place", "answer", "trouble"),
     [
@@ -186,6 +187,7 @@ def test_a_full_disk_is_said_waited_for_and_gone_on_after(tmp_path, place, answe
                 assert (folder / "jobs/later.yaml").exists()
 
 
+@pytest.mark.long
 def test_one_disk_for_all_that_is_full_the_log_included_ends_nothing(tmp_path):
     folder = tmp_path / "work"
     with full(folder, ".", tmp_path / "disk"):

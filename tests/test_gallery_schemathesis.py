@@ -38,6 +38,7 @@ def home(tmp_path):
     made.catalogue.close()
 
 
+@pytest.mark.long
 def test_the_gallery_is_as_it_describes_itself(home, tmp_path):
     reports = []
     settings = (

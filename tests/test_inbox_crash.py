@@ -152,6 +152,7 @@ async def test_a_crash_at_any_step_neither_loses_nor_doubles_a_file(autojump_clo
         await assert_all_taken_once(folder)
 
 
+@pytest.mark.long
 async def test_a_crash_during_recovery_from_a_crash_is_recovered_too(autojump_clock, tmp_path, index):
     for first in range(2, 40, 3):
         for second in range(1, 30, 3):

@@ -208,6 +208,7 @@ def index():
         yield Path(folder) / "index.db"
 
 
+@pytest.mark.long
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=st.lists(st.tuples(ACTIONS, PAUSES), min_size=8, max_size=40))
 def test_each_finished_file_is_taken_exactly_once(index, actions):

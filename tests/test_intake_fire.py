@@ -165,6 +165,7 @@ def until(condition, seconds):
         time.sleep(0.02)
 
 
+@pytest.mark.long
 def test_files_of_eight_programs_are_taken_exactly_once_though_the_daemon_is_stopped_meanwhile(place):
     fire(place / "work", files=2_400, seconds=PATIENCE, stop_for=0.3)
 

@@ -127,6 +127,7 @@ def kill_often(folder, seed, times):
     assert wrongs(folder, dropping.dropped) == []
 
 
+@pytest.mark.long
 def test_the_real_program_killed_under_load_loses_nothing(place):
     kill_often(place / "work", seed=1, times=3)
 
@@ -137,6 +138,7 @@ def test_the_real_program_killed_two_hundred_times_under_load_loses_nothing(plac
     kill_often(place / "work", seed=100 + part, times=50)
 
 
+@pytest.mark.long
 def test_asked_to_end_it_starts_nothing_more_and_leaves_the_rest_for_the_next_start(place):
     folder = place / "work"
     set_up(folder, delay=0.3)

@@ -282,6 +282,7 @@ ADOPTIONS = st.tuples(
 )
 
 
+@pytest.mark.long
 @hypothesis.settings(
     max_examples=40, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )

@@ -7,6 +7,8 @@ import socket
 import time
 from collections import Counter
 
+import pytest
+
 from pipeline.log import MOST_A_MINUTE
 from tests.support.afterwards import rows
 from tests.test_kills import program, said
@@ -52,6 +54,7 @@ def hostile(n):
     return ways[n % len(ways)]
 
 
+@pytest.mark.long
 def test_bad_files_failing_images_and_hostile_clients_fill_no_disk_with_log(place):
     folder = place / "work"
     (folder / "jobs").mkdir(parents=True)

@@ -334,13 +334,16 @@ def check(world):
         name = image["public_id"]
         allowed = image["attempts"] + image["doubtful"] + (image["status"] == "cancelled")
         assert bought[name] <= allowed, (name, bought[name], dict(image))
+    doubts = {image["public_id"]: image["doubtful"] for image in images}
     told, before = Counter(), {}
     for name, event in rows(
         world.folder, "SELECT public_id, event FROM events JOIN images ON images.id = events.image ORDER BY image, n"
     ):
         told[name, event] += 1
         if (before.get(name), event) == ("Accepted", "Cancelled"):
-            assert name not in world.live.values(), f"{name} was withdrawn and is being made all the same"
+            alive = sum(key == name for key in world.live.values())
+            # one whose acceptance nobody heard of, at a back end that cannot be asked, is beyond withdrawing: it is counted
+            assert alive <= doubts[name], f"{name} was withdrawn and is being made all the same"
         before[name] = event
     for name, n in bought.items():
         ends = ("Fetched", "AttemptLost", "GaveUp", "Doubtful", "Cancelled")
@@ -507,6 +510,7 @@ def play(stories, steps, *, new_ones=False):
     House.TestCase().runTest()
 
 
+@pytest.mark.long
 def test_what_must_hold_holds_after_whatever_happened():
     play(stories=8, steps=25)
 

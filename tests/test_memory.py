@@ -128,6 +128,7 @@ def memory_stays_bounded(folder, *, kind, picture, results, waiting, most):
     assert all(row["attempts"] == 1 and not row["doubtful"] for row in rows(folder) if row["status"] == "done")
 
 
+@pytest.mark.long
 def test_large_results_that_come_all_at_once_are_read_as_there_is_room_for_them(place):
     memory_stays_bounded(place / "work", kind="local", picture=ballast(), results=FEW, waiting=10_000, most=MOST_OF_FEW)
 

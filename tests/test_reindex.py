@@ -606,6 +606,7 @@ def test_waiting_is_told_in_a_line_or_beside_the_bar(monkeypatch, capsys):
         assert "the store rests" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_interrupted_it_says_that_nothing_is_lost(at_home):
     with CloudinaryEmulator() as cloud:
         cloud.weather += [failing(503)] * 99

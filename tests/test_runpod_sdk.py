@@ -124,6 +124,7 @@ def asked(acts: str, timeout: float = 60.0):
     return pictures.request(recipe=Recipe(params={"acts": acts}), timeout=timeout)
 
 
+@pytest.mark.long
 async def test_every_shape_that_a_real_worker_hands_back(tmp_path):
     queue = Queue()
     template = {"acts": "{{acts}}", "picture": base64.b64encode(PICTURE).decode(), "seed": "{{seed}}"}

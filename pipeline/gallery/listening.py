@@ -15,7 +15,7 @@ class Patience:
     """How long clients are waited for, in seconds."""
 
     grace: float = 3.0  # for answers under way when a stop is asked for
-    idle: float = 15.0  # a connection may stay without a complete request
+    idle: float = 15.0  # a connection may stay silent, and then be without a complete request
     send: float = 20.0  # in which a client must take the next chunk of its answer
 
 

@@ -72,6 +72,7 @@ class _House:
         self._config.include_server_header = False
         self._context = WorkerContext(None)
         self._open: set[trio.SocketStream] = set()
+        self._silent: set[trio.CancelScope] = set()  # of connections on which nothing was asked yet
         self._left = trio.Event()
         self._places = trio.Semaphore(places())
         self._trouble: str | None = None
@@ -109,8 +110,9 @@ class _House:
     async def serve(self, stream: trio.SocketStream) -> None:
         self._open.add(stream)
         try:
-            patient = cast("Any", _Patient(stream, self._patience.send))
-            await TCPServer(self._app, self._config, self._context, ConnectionState({}), patient)
+            if await self._speaks(stream):
+                patient = cast("Any", _Patient(stream, self._patience.send))
+                await TCPServer(self._app, self._config, self._context, ConnectionState({}), patient)
         except Exception as error:  # noqa: BLE001  what one client causes must not end the others, or the generating
             _log.warning("connection_broken", error=type(error).__name__)
         finally:
@@ -119,9 +121,21 @@ class _House:
             self._places.release()
             self._left.set()
 
+    async def _speaks(self, stream: trio.SocketStream) -> bool:
+        """Whether something is asked in time. Until then a connection is one task: a protocol's four cost a crowd dearly."""
+        with trio.move_on_after(self._patience.idle) as scope:
+            self._silent.add(scope)
+            try:
+                await trio.lowlevel.wait_readable(stream.socket)
+            finally:
+                self._silent.discard(scope)
+        return not scope.cancelled_caught
+
     async def empty(self) -> None:
         """Wait until every connection has ended by itself, as long as the grace allows."""
         await self._context.terminated.set()  # idle connections end now
+        for scope in self._silent:
+            scope.cancel()
         with trio.move_on_after(self._patience.grace):
             while self._open:
                 self._left = trio.Event()
