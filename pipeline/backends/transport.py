@@ -16,6 +16,7 @@ import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -38,8 +39,11 @@ _BEFORE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.Uns
 _EDGE_DID_NOT_REACH = frozenset({521, 523, 525, 526, 530})
 # The whole exchange has the caller's limit.
 _PATIENCE = {"timeout": httpx.Timeout(None, connect=CONNECT, pool=CONNECT).as_dict()}
+_PLAIN_HEADERS = httpx.Headers({"Accept-Encoding": "identity", "User-Agent": "pipeline"})
 _OURS_TO_MEND = frozenset({401, 402, 403})
 _POD_PROXY = ".proxy.runpod.net"
+
+_Origin = tuple[str, str, int | None]
 
 
 class Service:
@@ -70,13 +74,13 @@ class Service:
         self._remedy = remedy
         self._origin = _origin(parsed)
         self._transport = transport
-        self._credentials: dict[str, str] = {}
+        self._headers = httpx.Headers(_PLAIN_HEADERS)  # for this origin alone
         if key is not None:
-            self._credentials["Authorization"] = f"Bearer {_header_safe(key, called)}"
+            self._headers["Authorization"] = f"Bearer {_header_safe(key, called)}"
             self.secrets = (key.strip(),)
         elif login is not None:
             pair = base64.b64encode(":".join(login).encode()).decode()
-            self._credentials["Authorization"] = f"Basic {pair}"
+            self._headers["Authorization"] = f"Basic {pair}"
             self.secrets = (login[1], pair)
 
     async def ask(
@@ -183,12 +187,11 @@ class Service:
         params: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send, and read the whole answer; raises TooSlowError after `timeout` seconds, in which waiting for room does not count."""
-        headers = {"Accept-Encoding": "identity", "User-Agent": "pipeline"}
+        target, origin = _target(url)
+        headers = self._headers if origin == self._origin else _PLAIN_HEADERS
+        request = httpx.Request(method, target, content=content, params=params, headers=headers, extensions=_PATIENCE)
         if content is not None:
-            headers["Content-Type"] = "application/json"
-        request = httpx.Request(method, url, content=content, params=params, headers=headers, extensions=_PATIENCE)
-        if _origin(request.url) == self._origin:
-            request.headers.update(self._credentials)
+            request.headers["Content-Type"] = "application/json"
         with room.fail_after(timeout):
             response = await self._transport.handle_async_request(request)
             try:
@@ -201,7 +204,7 @@ class Service:
             finally:
                 with trio.move_on_after(1, shield=True):
                     await response.aclose()
-        return Answer(response.status_code, body, response.headers)
+        return Answer(response.status_code, body, dict(response.headers.multi_items()))
 
     def _crowded(self) -> NotAccepted:
         return NotAccepted(f"no connection to {self.called} at {self.url} was free", code="busy")
@@ -292,7 +295,13 @@ def _host_of(location: str) -> str:
         return ""
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+@lru_cache(maxsize=1_000)  # an image is asked after at the same address until it is done
+def _target(url: str) -> tuple[httpx.URL, _Origin]:
+    parsed = httpx.URL(url)
+    return parsed, _origin(parsed)
+
+
+def _origin(url: httpx.URL) -> _Origin:
     return (url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme))
 
 

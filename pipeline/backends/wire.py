@@ -28,7 +28,7 @@ class Wire(httpx.AsyncBaseTransport):
     def __init__(self, tls: ssl.SSLContext, *, idle: int) -> None:
         self._tls = tls
         self._most_idle = idle
-        self._idle: deque[_Connection] = deque()
+        self._idle: deque[_Connection] = deque()  # the one used last stands last
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and read the head of its answer.
@@ -66,12 +66,18 @@ class Wire(httpx.AsyncBaseTransport):
 
     def _waiting(self, origin: _Origin) -> "_Connection | None":
         """Take the connection used last, so that those which are too many grow old; close what is of no use any more."""
-        for connection in reversed([one for one in self._idle if one.origin == origin]):
-            self._idle.remove(connection)
-            if connection.usable:
-                return connection
-            connection.close()
-        return None
+        others: list[_Connection] = []
+        found = None
+        while self._idle and found is None:
+            connection = self._idle.pop()
+            if connection.origin != origin:
+                others.append(connection)
+            elif connection.usable:
+                found = connection
+            else:
+                connection.close()
+        self._idle.extend(reversed(others))
+        return found
 
     async def _connected(self, origin: _Origin, timeout: float) -> "_Connection":
         scheme, host, port = origin
