@@ -1,5 +1,6 @@
 """The gallery over real sockets: started in a nursery, stopped, and left alone by clients that misbehave."""
 
+import math
 import socket
 from functools import partial
 
@@ -169,6 +170,29 @@ async def test_headers_that_never_end_are_not_waited_for(home, nursery):
     with trio.fail_after(5):
         assert "HTTP/1.1 200" not in await ask(port, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
     nursery.cancel_scope.cancel()
+
+
+async def test_a_silent_connection_is_given_up(home, nursery):
+    port = await nursery.start(partial(serve, patience=HASTY), home.app, "127.0.0.1", 0)
+    with trio.fail_after(5):
+        assert await ask(port, "") == ""
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_stop_does_not_wait_for_silent_connections(home):
+    stop = trio.Event()
+    endless = Patience(grace=math.inf, idle=math.inf, send=1.0)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            port = await nursery.start(
+                lambda task_status: serve(
+                    home.app, "127.0.0.1", 0, stop=stop, patience=endless, task_status=task_status
+                )
+            )
+            async with await trio.open_tcp_stream("127.0.0.1", port) as silent, httpx.AsyncClient() as client:
+                assert (await client.get(f"http://127.0.0.1:{port}/healthz")).status_code == 200
+                stop.set()
+                assert await silent.receive_some() == b""
 
 
 async def test_idle_connections_stand_in_nobodys_way(home, nursery):
