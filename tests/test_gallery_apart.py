@@ -12,7 +12,6 @@ import trio
 from pipeline.errors import ConfigError
 from pipeline.gallery.apart import serve_apart
 from pipeline.gallery.listening import Patience, PortTaken
-from pipeline.model import Pulse
 from tests.support.windows import house
 
 HASTY = Patience(grace=0.3, idle=0.3, send=0.2)
@@ -91,7 +90,7 @@ async def test_a_cancellation_ends_it_wherever_it_is(home, at_once):
             else:
                 await nursery.start(served(home, trio.Event(), lambda: left.append(1)))
             nursery.cancel_scope.cancel()
-    assert left == [1]
+    assert left == ([] if at_once else [1])
 
 
 async def test_a_taken_port_is_told_as_it_is(home):
@@ -103,20 +102,3 @@ async def test_a_taken_port_is_told_as_it_is(home):
             await serve_apart(home.app, "127.0.0.1", port, stop=trio.Event())
     with pytest.raises(ConfigError, match="no-such-host"):
         await serve_apart(home.app, "no-such-host.invalid", 0, stop=trio.Event())
-
-
-async def test_what_the_daemon_tells_of_itself_is_told_by_its_own_clock(tmp_path):
-    began = trio.current_time()
-    idle = []
-
-    def pulse():
-        idle.append(trio.current_time() - began)
-        return Pulse(intake=None, disk=None, taken=0, rejected=0, duplicates=0, lag=0.0, passed_at=None, free_bytes=1)
-
-    stop = trio.Event()
-    async with house(tmp_path, pulse=pulse) as home, trio.open_nursery() as nursery:
-        port = await nursery.start(served(home, stop))
-        async with httpx.AsyncClient() as client:
-            assert (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
-        stop.set()
-    assert 0 <= idle[0] < 60

@@ -4,16 +4,17 @@ In one loop an answer would wait, at each of its many steps, for whatever dozens
 loops are given turns by the interpreter instead, which is told here to hand them out more often.
 """
 
+import asyncio
+import socket
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 
+import anyio
 import trio
 
-from pipeline.errors import ConfigError
-from pipeline.gallery.listening import UNHURRIED, Patience, Windows
-from pipeline.gallery.server import serve
+from pipeline.gallery.listening import UNHURRIED, Patience, listen
+from pipeline.gallery.server import Server, Windows
 
 _TURN = (
     0.0005  # seconds that one thread runs on where another wants to: Python's own 5 ms, ten times over, are an answer
@@ -30,90 +31,84 @@ async def serve_apart(
     leaving: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve as `server.serve` does, from another thread, in which `leaving` is called at the end.
+    """Serve `app` in another thread until `stop` is set or the caller is cancelled; reports the port once it listens.
+
+    `stop` ends gracefully: no new connection, answers under way have the grace. A cancellation ends at once. At the end
+    `leaving` is called in the thread.
 
     Raises:
         PortTaken: another program listens there.
         ConfigError: the address is not one of this machine's, or not ours to listen on.
     """
-    there = _There(trio.lowlevel.current_trio_token(), trio.lowlevel.current_clock())
-    trouble: ConfigError | None = None
+    with ExitStack() as opened:
+        sockets = [opened.enter_context(each) for each in await trio.to_thread.run_sync(listen, host, port)]
+        there = _There(app, sockets, patience, leaving)
 
-    async def tell() -> None:
-        try:
-            task_status.started(await there.listens())
-            await stop.wait()
-            there.end()
-        except trio.Cancelled:
-            with trio.CancelScope(shield=True):
-                await there.runs.wait()
-            there.cancel()
-            raise
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(tell)
-        with trio.CancelScope(shield=True):
+        async def tell() -> None:
             try:
-                await trio.to_thread.run_sync(
-                    there.run,
-                    partial(serve, app, host, port, patience=patience),
-                    leaving,
-                    limiter=trio.CapacityLimiter(1),
-                )
-            except ConfigError as error:
-                trouble = error
-        nursery.cancel_scope.cancel()
-    if trouble is not None:
-        raise trouble
+                await there.listens.wait()
+                task_status.started(there.port)
+                await stop.wait()
+                there.end()
+            except trio.Cancelled:
+                with trio.CancelScope(shield=True):
+                    await there.listens.wait()
+                there.end_at_once()
+                raise
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell)
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(there.run, limiter=trio.CapacityLimiter(1))
+            nursery.cancel_scope.cancel()
 
 
 class _There:
-    """The other thread's loop, as it is seen from here."""
+    """The other thread's loop and server, as they are seen from here."""
 
-    def __init__(self, here: trio.lowlevel.TrioToken, clock: trio.abc.Clock) -> None:
-        self.runs = trio.Event()
-        self._here = here
-        self._clock = clock  # what the app asks of the daemon compares moments of its loop
-        self._listening = trio.Event()
-        self._port = 0
-
-    async def listens(self) -> int:
-        """Wait until clients can connect, and return the port."""
-        await self._listening.wait()
-        return self._port
+    def __init__(
+        self, app: Windows, sockets: list[socket.socket], patience: Patience, leaving: Callable[[], None]
+    ) -> None:
+        self.listens = trio.Event()  # clients can connect
+        self.port = 0
+        self._app = app
+        self._sockets = sockets
+        self._patience = patience
+        self._leaving = leaving
+        self._here = trio.lowlevel.current_trio_token()
+        self._server: Server | None = None
 
     def end(self) -> None:
         """Let it end in an orderly way."""
-        self._tell(self._stop.set)
+        self._tell(Server.end)
 
-    def cancel(self) -> None:
-        """Let it end at once."""
-        self._tell(self._scope.cancel)
+    def end_at_once(self) -> None:
+        """Let it end without waiting for anybody."""
+        self._tell(Server.end_at_once)
 
-    def _tell(self, what: Callable[[], object]) -> None:
-        with suppress(trio.RunFinishedError):  # it has ended already
-            self._token.run_sync_soon(what)
+    def _tell(self, what: Callable[[Server], None]) -> None:
+        if self._server is not None:
+            with suppress(RuntimeError):  # its loop is closed: it has ended already
+                self._loop.call_soon_threadsafe(what, self._server)
 
     # -- what runs in the other thread
 
-    def run(self, serving: Callable[..., Awaitable[None]], leaving: Callable[[], None]) -> None:
+    def run(self) -> None:
         """Serve until the end."""
         usual = sys.getswitchinterval()
         sys.setswitchinterval(_TURN)
         try:
-            trio.run(self._serve, serving, clock=self._clock)
+            anyio.run(self._serve, backend="asyncio")
         finally:
             sys.setswitchinterval(usual)
-            leaving()
+            self._leaving()
+            self._here.run_sync_soon(self.listens.set)  # whatever has become of it, nobody waits for it
 
-    async def _serve(self, serving: Callable[..., Awaitable[None]]) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        self._stop = trio.Event()
-        with trio.CancelScope() as self._scope:
-            self._here.run_sync_soon(self.runs.set)
-            await serving(stop=self._stop, task_status=self)
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._server = Server(self._app, patience=self._patience, listening=self._listening)
+        await self._server.serve(self._sockets)
 
-    def started(self, port: int) -> None:
-        """Pass on what the server reports."""
-        self._port = port
-        self._here.run_sync_soon(self._listening.set)
+    def _listening(self, port: int) -> None:
+        self.port = port
+        self._here.run_sync_soon(self.listens.set)

@@ -1,214 +1,238 @@
-"""Serves the gallery on hypercorn's protocols inside the caller's nursery.
+"""Serves the gallery over HTTP: uvicorn's connections, with deadlines and a bound, and a log that keeps secrets.
 
-The accept loop is ours, not `hypercorn.trio.serve`: there a client that does not read its answer holds up every stop
-(its sends are shielded from cancellation), and an error inside one connection ends the whole nursery, which here is
-the one that generates. So every connection gets a stream with a deadline on each send, is closed by force when the
-grace is over, and keeps its troubles to itself.
+uvicorn has no deadline for a request's head nor for a client that takes nothing, and takes any number of connections.
+Here they end in time, and those beyond the bound wait at the door. The same server runs beside the daemon (`apart`) and
+in a process of its own (`alone`).
 """
 
-import errno
-from collections.abc import Mapping
-from typing import Any, cast
+import asyncio
+import re
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol, cast
 
 import structlog
-import trio
-from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework, ConnectionState
-from hypercorn.utils import wrap_app
+import uvicorn
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pipeline.gallery.listening import CHUNK, UNHURRIED, Patience, Windows, not_ours, places
+from pipeline.gallery.listening import CHUNK, Patience, places
+from pipeline.gallery.refusals import method_not_allowed
 
 _log = structlog.get_logger("pipeline.gallery")
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_PAUSE = 0.5  # seconds until a client is let in again after that
+_LONGEST_HEAD = 64 * 1024  # bytes of a request line and headers; the parser itself would take any number
 _LONGEST_PATH = 300  # characters of a path that a log line holds
+_PAUSE = 0.5  # seconds until a client is let in again after one could not be: the system has no descriptors left, say
+_OTHER_METHOD = re.compile(rb"(?!GET |HEAD )[!#$%&'*+.^_`|~0-9A-Za-z-]+ /\S* HTTP/1\.[01]\r?\n")
 
 
-async def serve(
-    app: Windows,
-    host: str,
-    port: int,
-    *,
-    stop: trio.Event | None = None,
-    patience: Patience = UNHURRIED,
-    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve `app` until `stop` is set or the caller is cancelled; reports the port once it listens.
+class Windows(Protocol):
+    """What is served: an ASGI app that can be asked to let its held answers go."""
 
-    `stop` ends gracefully: no new connection, answers under way have the grace. A cancellation ends at once.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
-    Raises:
-        PortTaken: another program listens there.
-        ConfigError: the address is not one of this machine's, or not ours to listen on.
-    """
-    listeners = await _listen(host, port)
-    house = _House(app, patience)
-    async with trio.open_nursery() as handlers:
-        try:
-            async with trio.open_nursery() as accepting:
-                for listener in listeners:
-                    accepting.start_soon(house.accept, listener, handlers)
-                task_status.started(listeners[0].socket.getsockname()[1])
-                await (trio.Event() if stop is None else stop).wait()
-                accepting.cancel_scope.cancel()
-            app.close()
-            await house.empty()
-        finally:
-            house.close()
-            handlers.cancel_scope.cancel()
+    def close(self) -> None: ...
 
 
-class _House:
-    """The connections that are open, and how they are all ended."""
+class Server(uvicorn.Server):
+    """Serves `app` on sockets that listen, until it is told to end; `listening` is told the port once clients can connect."""
 
-    def __init__(self, app: Windows, patience: Patience) -> None:
+    def __init__(self, app: Windows, *, patience: Patience, listening: Callable[[int], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                _Journal(app),
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                proxy_headers=False,  # who asks for /metrics is whoever is connected
+                server_header=False,
+                access_log=False,
+                log_config=None,
+                log_level="critical",  # what clients do wrong is theirs, and what we do wrong `_Journal` tells
+                timeout_keep_alive=cast("int", patience.idle),
+                timeout_graceful_shutdown=cast("int", patience.grace),
+            )
+        )
+        self._app = app
         self._patience = patience
-        self._app = wrap_app(cast("ASGIFramework", app), 0, "asgi")
-        self._config = Config()
-        self._config.logger_class = cast("Any", _Journal)
-        self._config.keep_alive_timeout = patience.idle
-        self._config.include_server_header = False
-        self._context = WorkerContext(None)
-        self._open: set[trio.SocketStream] = set()
-        self._silent: set[trio.CancelScope] = set()  # of connections on which nothing was asked yet
-        self._left = trio.Event()
-        self._places = trio.Semaphore(places())
+        self._listening = listening
+        self._places = asyncio.Semaphore(places())
+        self._accepting: list[asyncio.Task[None]] = []
         self._trouble: str | None = None
 
-    async def accept(self, listener: trio.SocketListener, handlers: trio.Nursery) -> None:
-        """Let clients in, as many as there are places; the others wait at the door, for ever."""
-        try:
-            while True:
-                await self._places.acquire()
-                handlers.start_soon(self.serve, await self._next(listener))
-        finally:
-            listener.socket.close()
+    def end(self) -> None:
+        """Let nobody in any more, held answers go, and those under way have their grace; a second time without it."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self._app.close()
 
-    async def _next(self, listener: trio.SocketListener) -> trio.SocketStream:
+    def end_at_once(self) -> None:
+        """End without grace."""
+        self.end()
+        self.force_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the doors."""
+        self.servers = []
+        for door in sockets or []:
+            self._accepting.append(asyncio.create_task(self._let_in(door)))
+            self.started = True
+            if len(self._accepting) == 1:
+                self._listening(door.getsockname()[1])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the doors, and in the end what did not take its answer within the grace."""
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.wait(self._accepting)
+        await super().shutdown(sockets)
+        for connection in self.server_state.connections:
+            connection.transport.abort()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=1)  # they close their files
+
+    async def _let_in(self, door: socket.socket) -> None:
+        """Let clients in, as many as there are places; the others wait at the door, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._places.acquire()
+            await loop.connect_accepted_socket(self._connection, await self._next(door))
+
+    async def _next(self, door: socket.socket) -> socket.socket:
         while True:
             try:
-                stream = await listener.accept()
+                client, _ = await asyncio.get_running_loop().sock_accept(door)
             except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
                 self._tell(error.strerror)
-                await trio.sleep(_PAUSE)
+                await asyncio.sleep(_PAUSE)
             else:
                 self._tell(None)
-                return stream
+                return client
+
+    def _connection(self) -> "_Connection":
+        return _Connection(self, self._patience, left=self._places.release)
 
     def _tell(self, trouble: str | None) -> None:
         """Say once why nobody is let in, and once that it is over."""
         if trouble is not None and self._trouble is None:
-            _log.error("gallery_lets_nobody_in", reason=trouble, open=len(self._open), tried_again=_PAUSE)
+            inside = len(self.server_state.connections)
+            _log.error("gallery_lets_nobody_in", reason=trouble, open=inside, tried_again=_PAUSE)
         elif trouble is None and self._trouble is not None:
             _log.info("gallery_lets_in_again")
         self._trouble = trouble
 
-    async def serve(self, stream: trio.SocketStream) -> None:
-        self._open.add(stream)
-        try:
-            if await self._speaks(stream):
-                patient = cast("Any", _Patient(stream, self._patience.send))
-                await TCPServer(self._app, self._config, self._context, ConnectionState({}), patient)
-        except Exception as error:  # noqa: BLE001  what one client causes must not end the others, or the generating
-            _log.warning("connection_broken", error=type(error).__name__)
-        finally:
-            stream.socket.close()
-            self._open.discard(stream)
-            self._places.release()
-            self._left.set()
 
-    async def _speaks(self, stream: trio.SocketStream) -> bool:
-        """Whether something is asked in time. Until then a connection is one task: a protocol's four cost a crowd dearly."""
-        with trio.move_on_after(self._patience.idle) as scope:
-            self._silent.add(scope)
-            try:
-                await trio.lowlevel.wait_readable(stream.socket)
-            finally:
-                self._silent.discard(scope)
-        return not scope.cancelled_caught
+class _Connection(HttpToolsProtocol):
+    """A connection that ends where its client neither asks nor takes."""
 
-    async def empty(self) -> None:
-        """Wait until every connection has ended by itself, as long as the grace allows."""
-        await self._context.terminated.set()  # idle connections end now
-        for scope in self._silent:
-            scope.cancel()
-        with trio.move_on_after(self._patience.grace):
-            while self._open:
-                self._left = trio.Event()
-                await self._left.wait()
+    def __init__(self, server: Server, patience: Patience, *, left: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(server.config, server.server_state, server.lifespan.state, loop)
+        self._patience = patience
+        self._leave = left
+        self._head = b""  # as much as there is of one that is not complete
+        self._left = 0  # bytes that were not taken when last looked at
+        self._taking: asyncio.TimerHandle | None = None
 
-    def close(self) -> None:
-        for stream in self._open:
-            stream.socket.close()  # wakes a shielded send with an error
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows asyncio's BaseTransport likewise
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self._patience.idle, self.timeout_keep_alive_handler)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._taken()
+        self._leave()
 
-class _Patient:
-    """A socket stream whose sends give up on a client that takes nothing; what `TCPServer` calls, no more."""
+    def data_received(self, data: bytes) -> None:
+        before = self.cycle
+        deadline, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None  # any byte would put it off
+        self._head += data
+        super().data_received(data)
+        if deadline is not None:
+            if self.cycle is before and not self.transport.is_closing():
+                self.timeout_keep_alive_task = deadline
+            else:
+                deadline.cancel()
+        if self.scope is getattr(self.cycle, "scope", None):
+            self._head = b""
+        elif len(self._head) > _LONGEST_HEAD:
+            self.transport.abort()
 
-    def __init__(self, stream: trio.SocketStream, seconds: float) -> None:
-        self._stream = stream
-        self._seconds = seconds
-        self.socket = stream.socket
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP; a method that the parser has never heard of is no more than not allowed."""
+        if _OTHER_METHOD.match(self._head) is None:
+            super().send_400_response(msg)
+            return
+        refusal = method_not_allowed("", "").response()
+        headers = [*refusal.raw_headers, (b"connection", b"close")]
+        head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(b"HTTP/1.1 405 Method Not Allowed\r\n%b\r\n%b" % (head, bytes(refusal.body)))
+        self.transport.close()
 
-    async def send_all(self, data: bytes) -> None:
-        for start in range(0, len(data), CHUNK):
-            try:
-                with trio.fail_after(self._seconds):
-                    await self._stream.send_all(memoryview(data)[start : start + CHUNK])
-            except trio.TooSlowError as error:
-                self.socket.close()
-                raise trio.BrokenResourceError("the client takes nothing any more") from error
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._wait_for_taking()
 
-    async def receive_some(self, most: int) -> bytes:
-        data = bytes(await self._stream.receive_some(most))
-        # HTTP/2 without TLS is for proxies that nobody puts here, and hypercorn sets its idle connections no end.
-        return b"" if data.startswith(b"PRI * HTTP/2") else data
+    def timeout_keep_alive_handler(self) -> None:
+        if self._taking is None:
+            self.transport.abort()
+        else:  # it still takes its last answer
+            self.timeout_keep_alive_task = self.loop.call_later(self._patience.idle, self.timeout_keep_alive_handler)
 
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_taking()
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._taken()
+
+    def _wait_for_taking(self) -> None:
+        self._taken()
+        self._left = self.transport.get_write_buffer_size()
+        self._taking = self.loop.call_later(self._patience.send, self._look)
+
+    def _look(self) -> None:
+        if self._left - self.transport.get_write_buffer_size() < CHUNK:
+            self.transport.abort()
+        else:
+            self._wait_for_taking()
+
+    def _taken(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
 
 
 class _Journal:
-    """hypercorn's log, as ours: the path as it was sent, never the query, since signatures stand there."""
+    """Tells of every answer: the path as it was sent, never the query, since signatures stand there."""
 
-    def __init__(self, config: Config) -> None:
-        """Take what hypercorn hands in; nothing of it is needed."""
+    def __init__(self, app: Windows) -> None:
+        self._app = app
 
-    async def access(self, request: Mapping[str, Any], response: Mapping[str, Any] | None, request_time: float) -> None:
-        if response is None:  # hypercorn tells of a request that was closed early too, and again when it is answered
-            return
-        _log.info(
-            "request",
-            method=request["method"],
-            path=request["raw_path"][:_LONGEST_PATH].decode("ascii", "replace"),
-            status=response["status"],
-            seconds=round(request_time, 3),
-            client=(request.get("client") or (None,))[0],
-        )
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        status: int | None = None
 
-    async def exception(self, message: str, *args: object, **_: object) -> None:
-        _log.exception("answer_failed", detail=message % args if args else message)
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if status is None:
+                status = message.get("status")
+            await send(message)
 
-    async def error(self, message: str, *args: object, **_: object) -> None:
-        _log.warning("server", detail=message % args if args else message)
-
-    critical = warning = info = debug = error
-
-
-async def _listen(host: str, port: int) -> list[trio.SocketListener]:
-    try:
-        listeners = await trio.open_tcp_listeners(port, host=host)
-    except OSError as error:
-        raise not_ours(host, port, error) from error
-    if port == 0:  # each family would get a port of its own; one address is what people are told
-        for listener in listeners[1:]:
-            listener.socket.close()
-        return listeners[:1]
-    return listeners
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:  # noqa: BLE001  what it was the app has told; uvicorn would print it raw
+            _log.warning("connection_broken", error=type(error).__name__)
+        finally:
+            _log.info(
+                "request",
+                method=scope["method"],
+                path=scope["raw_path"][:_LONGEST_PATH].decode("ascii", "replace"),
+                status=status,
+                seconds=round(time.perf_counter() - started, 3),
+                client=(scope.get("client") or (None,))[0],
+            )

@@ -67,6 +67,7 @@ class Inbox:
         self._ears: Ears | None = None
         self._ears_asked = 0.0
         self._turn = trio.Lock()
+        self._moment = trio.lowlevel.current_clock().current_time  # the gallery's thread asks for `hindrance` too
         self.trouble: str | None = None  # why the last pass ended early; files wait where they are
 
     @property
@@ -89,7 +90,7 @@ class Inbox:
         """Why no files are taken now, in words; None while they are."""
         if self.trouble is not None or self._intake.stirred_at is None:
             return self.trouble
-        still = trio.current_time() - self._intake.stirred_at
+        still = self._moment() - self._intake.stirred_at
         if still > max(STILL, 3 * self._scan_interval):
             return f"{self._jobs}: nothing has been heard of it for {still:.0f} s; its file system may hang"
         return None

@@ -4,10 +4,11 @@ import shutil
 import socket
 import threading
 from contextlib import contextmanager
+from functools import partial
 
 import trio
 
-from pipeline.gallery.server import serve
+from pipeline.gallery.apart import serve_apart
 from tests.support.windows import house
 
 CHROMIUM = shutil.which("chromium")
@@ -40,9 +41,7 @@ class Shown:
             await fill(self.home.studio)
             async with trio.open_nursery() as nursery:
                 self.address = public_url
-                await nursery.start(
-                    lambda task_status: serve(self.home.app, "127.0.0.1", port, stop=self.stop, task_status=task_status)
-                )
+                await nursery.start(partial(serve_apart, self.home.app, "127.0.0.1", port, stop=self.stop))
                 self.ready.set()
 
 
