@@ -374,6 +374,11 @@ async def test_a_folder_that_does_not_answer_is_told_although_nothing_fails(tmp_
         held.append(True)
         await trio.sleep(100)
         assert "its file system may hang" in stand.inbox.hindrance
+        told = []
+        gallery = threading.Thread(target=lambda: told.append(stand.inbox.hindrance))
+        gallery.start()
+        gallery.join()
+        assert told == [stand.inbox.hindrance]
         hangs.set()
         await trio.sleep(3)
         assert stand.inbox.hindrance is None
