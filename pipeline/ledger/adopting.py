@@ -1,7 +1,6 @@
 """Adoption: what a store already holds becomes rows, and the owner's waiting jobs are numbered after it."""
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -11,58 +10,59 @@ from pipeline.errors import IllegalStep
 from pipeline.ledger.characters import Character, by_row, give_slug, owner_row
 from pipeline.ledger.numbering import number_job, plan_from_json, remember_prompts, tally, touch
 from pipeline.ledger.rows import stored_columns
+from pipeline.ledger.transaction import Transaction
 from pipeline.model import Asset, Status, Stored
 
 LARGEST_NUMBER = 1_000_000  # an asset numbered beyond is left on the shelf: its gap would be filled with rows
 
 
-def adopt(connection: sqlite3.Connection, owner: str, slug: str, assets: Sequence[Asset], now: int) -> None:
+def adopt(transaction: Transaction, owner: str, slug: str, assets: Sequence[Asset], now: int) -> None:
     """Fix an owner's folder, shelve what is in it, hand it to its characters, and number the waiting jobs.
 
     Raises:
         IllegalStep: the owner was adopted before, or the folder is another owner's.
     """
-    row = owner_row(connection, owner)
-    _claim_folder(connection, row, owner, slug, now)
-    connection.executemany(
+    row = owner_row(transaction, owner)
+    _claim_folder(transaction, row, owner, slug, now)
+    transaction.executemany(
         "INSERT INTO shelf (owner, slug, number, character_id, asset) VALUES (?, ?, ?, ?, ?)",
         ((row, a.slug, a.number, a.character_id, json.dumps(asdict(a))) for a in assets),
     )
-    characters = [c for (c,) in connection.execute("SELECT row FROM characters WHERE owner = ? ORDER BY row", (row,))]
-    connection.execute("UPDATE characters SET slug = NULL WHERE owner = ?", (row,))
+    characters = [c for (c,) in transaction.execute("SELECT row FROM characters WHERE owner = ? ORDER BY row", (row,))]
+    transaction.execute("UPDATE characters SET slug = NULL WHERE owner = ?", (row,))
     for character in characters:
-        give_slug(connection, character)
-        claim_shelf(connection, by_row(connection, character), now)
-    _number_waiting(connection, row, now)
+        give_slug(transaction, character)
+        claim_shelf(transaction, by_row(transaction, character), now)
+    _number_waiting(transaction, row, now)
 
 
-def _claim_folder(connection: sqlite3.Connection, row: int, owner: str, slug: str, now: int) -> None:
-    before = connection.execute("SELECT slug FROM owners WHERE row = ?", (row,)).fetchone()[0]
+def _claim_folder(transaction: Transaction, row: int, owner: str, slug: str, now: int) -> None:
+    before = transaction.execute("SELECT slug FROM owners WHERE row = ?", (row,)).fetchone()[0]
     if before is not None:
         raise IllegalStep(f'owner "{owner}" has the folder "{before}" already: it is listed only once')
-    holder = connection.execute("SELECT id FROM owners WHERE slug = ?", (slug,)).fetchone()
+    holder = transaction.execute("SELECT id FROM owners WHERE slug = ?", (slug,)).fetchone()
     if holder is not None:
         raise IllegalStep(f'folder "{slug}" belongs to owner "{holder[0]}", not to "{owner}"')
-    connection.execute("UPDATE owners SET slug = ?, adopted_at = ? WHERE row = ?", (slug, now, row))
+    transaction.execute("UPDATE owners SET slug = ?, adopted_at = ? WHERE row = ?", (slug, now, row))
 
 
-def _number_waiting(connection: sqlite3.Connection, owner: int, now: int) -> None:
-    waiting = connection.execute(
+def _number_waiting(transaction: Transaction, owner: int, now: int) -> None:
+    waiting = transaction.execute(
         "SELECT seq, character FROM jobs WHERE owner = ? AND plan IS NOT NULL ORDER BY seq", (owner,)
     ).fetchall()
     for seq, character in waiting:
-        (plan,) = connection.execute("SELECT plan FROM jobs WHERE seq = ?", (seq,)).fetchone()
-        number_job(connection, seq, by_row(connection, character), plan_from_json(plan), now)
+        (plan,) = transaction.execute("SELECT plan FROM jobs WHERE seq = ?", (seq,)).fetchone()
+        number_job(transaction, seq, by_row(transaction, character), plan_from_json(plan), now)
 
 
-def claim_shelf(connection: sqlite3.Connection, character: Character, now: int) -> None:
+def claim_shelf(transaction: Transaction, character: Character, now: int) -> None:
     """Make rows of the shelved assets in a character's folder; numbers missing among them are held by removed rows.
 
     A character that has numbers claimed its folder when it got its slug.
     """
     if character.highest:
         return
-    shelved = connection.execute(
+    shelved = transaction.execute(
         "SELECT id, number, asset FROM shelf WHERE owner = ? AND slug = ? AND number BETWEEN 1 AND ? ORDER BY id",
         (character.owner, character.slug, LARGEST_NUMBER),
     ).fetchall()
@@ -75,19 +75,19 @@ def claim_shelf(connection: sqlite3.Connection, character: Character, now: int) 
     for number in range(1, max(found) + 1):
         asset = found.get(number)
         if asset is None:
-            _hold(connection, character, number, now)
+            _hold(transaction, character, number, now)
         else:
-            newest = max(newest, insert_asset(connection, character, asset, now))
-    connection.execute(
+            newest = max(newest, insert_asset(transaction, character, asset, now))
+    transaction.execute(
         "UPDATE characters SET highest = ?, newest_at = max(newest_at, ?) WHERE row = ?",
         (max(found), newest, character.row),
     )
     statuses = [asset.status.value for asset in found.values()]
     for status in set(statuses):
-        tally(connection, character.row, status, statuses.count(status))
-    tally(connection, character.row, "removed", max(found) - len(found))
-    connection.executemany("DELETE FROM shelf WHERE id = ?", ((row,) for row, _, _ in shelved))
-    touch(connection, character.row)
+        tally(transaction, character.row, status, statuses.count(status))
+    tally(transaction, character.row, "removed", max(found) - len(found))
+    transaction.executemany("DELETE FROM shelf WHERE id = ?", ((row,) for row, _, _ in shelved))
+    touch(transaction, character.row, character.owner)
 
 
 def read_asset(text: str) -> Asset:
@@ -96,12 +96,12 @@ def read_asset(text: str) -> Asset:
     return Asset(**{**values, "stored": Stored(**values["stored"]), "status": Status(values["status"])})
 
 
-def insert_asset(connection: sqlite3.Connection, character: Character, asset: Asset, now: int) -> int:
+def insert_asset(transaction: Transaction, character: Character, asset: Asset, now: int) -> int:
     """Make the row of something that the store holds already; return the moment it counts as stored."""
     created = now if asset.stored.created_at is None else asset.stored.created_at
     prompt = None
     if asset.prompt is not None:
-        prompt = remember_prompts(connection, character.row, [asset.prompt])[asset.prompt]
+        prompt = remember_prompts(transaction, character.row, [asset.prompt])[asset.prompt]
     values = {
         "character": character.row,
         "number": asset.number,
@@ -116,11 +116,11 @@ def insert_asset(connection: sqlite3.Connection, character: Character, asset: As
         "color": asset.color,
         **stored_columns(asset.stored),
     }
-    _insert_image(connection, values, "Adopted", now)
+    _insert_image(transaction, values, "Adopted", now)
     return created
 
 
-def _hold(connection: sqlite3.Connection, character: Character, number: int, now: int) -> None:
+def _hold(transaction: Transaction, character: Character, number: int, now: int) -> None:
     assert character.owner_slug is not None
     values = {
         "character": character.row,
@@ -131,11 +131,11 @@ def _hold(connection: sqlite3.Connection, character: Character, number: int, now
         "shown_at": NOT_YET,
         "updated_at": now,
     }
-    _insert_image(connection, values, "Missing", now)
+    _insert_image(transaction, values, "Missing", now)
 
 
-def _insert_image(connection: sqlite3.Connection, values: dict[str, object], event: str, now: int) -> None:
-    row = connection.execute(
+def _insert_image(transaction: Transaction, values: dict[str, object], event: str, now: int) -> None:
+    row = transaction.execute(
         f"INSERT INTO images ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", tuple(values.values())
     ).lastrowid
-    connection.execute("INSERT INTO events (image, n, at, event, detail) VALUES (?, 1, ?, ?, '{}')", (row, now, event))
+    transaction.execute("INSERT INTO events (image, n, at, event, detail) VALUES (?, 1, ?, ?, '{}')", (row, now, event))

@@ -1,12 +1,12 @@
 """Which character a job means, whose it is, and which slug it has in its owner's folder."""
 
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, count
 
 from pipeline import naming
 from pipeline.errors import UserError
+from pipeline.ledger.transaction import Transaction
 from pipeline.model import Job
 
 
@@ -34,12 +34,12 @@ FROM characters JOIN owners ON owners.row = characters.owner
 """
 
 
-def by_row(connection: sqlite3.Connection, row: int) -> Character:
+def by_row(transaction: Transaction, row: int) -> Character:
     """Read a character that is certainly there."""
-    return Character(*connection.execute(f"{_SELECT} WHERE characters.row = ?", (row,)).fetchone())
+    return Character(*transaction.execute(f"{_SELECT} WHERE characters.row = ?", (row,)).fetchone())
 
 
-def resolve(connection: sqlite3.Connection, job: Job, now: int) -> Character:
+def resolve(transaction: Transaction, job: Job, now: int) -> Character:
     """Return the job's character, made at first sight, its name and embedding brought up to date.
 
     Raises:
@@ -47,7 +47,7 @@ def resolve(connection: sqlite3.Connection, job: Job, now: int) -> Character:
     """
     if job.character.id is not None:
         character = _claimed(
-            connection,
+            transaction,
             job.character.id,
             job.character.name,
             owner=job.owner,
@@ -55,17 +55,17 @@ def resolve(connection: sqlite3.Connection, job: Job, now: int) -> Character:
             now=now,
         )
     else:
-        character = _by_name(connection, job, job.character.name or "", now)
+        character = _by_name(transaction, job, job.character.name or "", now)
     if job.character.embedding is not None and job.character.embedding != character.embedding:
-        connection.execute(
+        transaction.execute(
             "UPDATE characters SET embedding = ? WHERE row = ?", (job.character.embedding, character.row)
         )
-        character = by_row(connection, character.row)
+        character = by_row(transaction, character.row)
     return character
 
 
 def _claimed(
-    connection: sqlite3.Connection,
+    transaction: Transaction,
     character_id: str,
     name: str | None,
     *,
@@ -73,14 +73,14 @@ def _claimed(
     default_owner: str,
     now: int,
 ) -> Character:
-    found = connection.execute(
+    found = transaction.execute(
         "SELECT characters.row, characters.name, owners.id FROM characters "
         "JOIN owners ON owners.row = characters.owner WHERE characters.id = ?",
         (character_id,),
     ).fetchone()
     if found is None:
         return _create(
-            connection, owner_row(connection, owner or default_owner), character_id, name or character_id, now
+            transaction, owner_row(transaction, owner or default_owner), character_id, name or character_id, now
         )
     row, present_name, present_owner = found
     if owner is not None and owner != present_owner:
@@ -89,23 +89,23 @@ def _claimed(
             "a character keeps its first owner: choose another id, or name the right owner"
         )
     if name is not None and name != present_name:
-        connection.execute("UPDATE characters SET name = ? WHERE row = ?", (name, row))
-    return by_row(connection, row)
+        transaction.execute("UPDATE characters SET name = ? WHERE row = ?", (name, row))
+    return by_row(transaction, row)
 
 
 def find_or_make(
-    connection: sqlite3.Connection, character_id: str, *, owner: str | None, default_owner: str, now: int
+    transaction: Transaction, character_id: str, *, owner: str | None, default_owner: str, now: int
 ) -> Character:
     """Return the character with exactly this id, made at first sight.
 
     Raises:
         NotTaken: it belongs to another owner than `owner`.
     """
-    return _claimed(connection, character_id, None, owner=owner, default_owner=default_owner, now=now)
+    return _claimed(transaction, character_id, None, owner=owner, default_owner=default_owner, now=now)
 
 
-def _by_name(connection: sqlite3.Connection, job: Job, name: str, now: int) -> Character:
-    owner = owner_row(connection, job.owner or job.default_owner)
+def _by_name(transaction: Transaction, job: Job, name: str, now: int) -> Character:
+    owner = owner_row(transaction, job.owner or job.default_owner)
     slug = naming.slugify(name)
     for condition, value in (
         ("characters.id = ?", name),
@@ -113,59 +113,59 @@ def _by_name(connection: sqlite3.Connection, job: Job, name: str, now: int) -> C
         # Its own slug went to assets of a stranger when the store was listed: the same name still means it.
         ("characters.wish = ?", slug),
     ):
-        found = connection.execute(
+        found = transaction.execute(
             f"{_SELECT} WHERE characters.owner = ? AND {condition} ORDER BY characters.row LIMIT 1", (owner, value)
         ).fetchone()
         if found:
             return Character(*found)
     for candidate in _suffixed(slug):
-        if not connection.execute("SELECT 1 FROM characters WHERE id = ?", (candidate,)).fetchone():
-            return _create(connection, owner, candidate, name, now)
+        if not transaction.execute("SELECT 1 FROM characters WHERE id = ?", (candidate,)).fetchone():
+            return _create(transaction, owner, candidate, name, now)
     raise AssertionError("suffixes never end")
 
 
-def owner_row(connection: sqlite3.Connection, owner: str) -> int:
+def owner_row(transaction: Transaction, owner: str) -> int:
     """Return the owner's row, made at first sight."""
-    found = connection.execute("SELECT row FROM owners WHERE id = ?", (owner,)).fetchone()
+    found = transaction.execute("SELECT row FROM owners WHERE id = ?", (owner,)).fetchone()
     if found:
         return int(found[0])
-    return int(connection.execute("INSERT INTO owners (id) VALUES (?)", (owner,)).lastrowid or 0)
+    return int(transaction.execute("INSERT INTO owners (id) VALUES (?)", (owner,)).lastrowid or 0)
 
 
-def _create(connection: sqlite3.Connection, owner: int, character_id: str, name: str, now: int) -> Character:
-    row = connection.execute(
+def _create(transaction: Transaction, owner: int, character_id: str, name: str, now: int) -> Character:
+    row = transaction.execute(
         "INSERT INTO characters (id, owner, name, wish, created_at) VALUES (?, ?, ?, ?, ?)",
         (character_id, owner, name, naming.slugify(name), now),
     ).lastrowid
     assert row is not None
-    give_slug(connection, row)
-    return by_row(connection, row)
+    give_slug(transaction, row)
+    return by_row(transaction, row)
 
 
-def give_slug(connection: sqlite3.Connection, row: int) -> None:
+def give_slug(transaction: Transaction, row: int) -> None:
     """Give a character without a slug the first one that is free in its owner's folder.
 
     A folder whose assets carry this character's id is its own; one whose assets carry another's is taken. Before
     the folder was listed this is the best guess, and given again afterwards.
     """
-    character_id, owner, wish = connection.execute(
+    character_id, owner, wish = transaction.execute(
         "SELECT id, owner, wish FROM characters WHERE row = ?", (row,)
     ).fetchone()
     own = [
         slug
-        for (slug,) in connection.execute(
+        for (slug,) in transaction.execute(
             "SELECT DISTINCT slug FROM shelf WHERE owner = ? AND character_id = ? ORDER BY slug <> ?, slug",
             (owner, character_id, wish),
         )
     ]
     for candidate in chain(own, _suffixed(wish)):
-        if _is_free(connection, owner, candidate, character_id):
-            connection.execute("UPDATE characters SET slug = ? WHERE row = ?", (candidate, row))
+        if _is_free(transaction, owner, candidate, character_id):
+            transaction.execute("UPDATE characters SET slug = ? WHERE row = ?", (candidate, row))
             return
 
 
-def _is_free(connection: sqlite3.Connection, owner: int, slug: str, character_id: str) -> bool:
-    taken = connection.execute(
+def _is_free(transaction: Transaction, owner: int, slug: str, character_id: str) -> bool:
+    taken = transaction.execute(
         "SELECT 1 FROM characters WHERE owner = ?1 AND slug = ?2 UNION ALL "
         "SELECT 1 FROM shelf WHERE owner = ?1 AND slug = ?2 AND character_id <> ?3 LIMIT 1",
         (owner, slug, character_id),

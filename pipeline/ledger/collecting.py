@@ -6,12 +6,12 @@ A page is one transaction, with the bookmark to go on from: a listing that takes
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import orjson
 
 from pipeline.ledger.adopting import LARGEST_NUMBER, read_asset
+from pipeline.ledger.transaction import begin
 from pipeline.model import Asset, Status
 
 _STAGING = (
@@ -65,7 +65,7 @@ class Finds:
             connection.execute(statement)
         known = connection.execute("SELECT store, begun_at FROM listed").fetchone()
         if known is None or known[0] != store or not now - _KEPT_MS < known[1] <= now:
-            with transaction(self._connection):
+            with begin(self._connection):
                 connection.execute("DELETE FROM found")
                 connection.execute("DELETE FROM listed")
                 connection.execute("INSERT INTO listed (store, complete, begun_at) VALUES (?, 0, ?)", (store, now))
@@ -88,7 +88,7 @@ class Finds:
 
     def collect(self, assets: Sequence[Asset], bookmark: str) -> None:
         """Keep a page of the listing, with the bookmark for what comes after it; repeats change nothing."""
-        with transaction(self._connection):
+        with begin(self._connection):
             self._connection.executemany(
                 "INSERT OR IGNORE INTO found (public_id, folder, slug, number, owner, character_id, name, job, "
                 "created_at, asset) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -158,21 +158,9 @@ class Finds:
 
     def drop(self) -> None:
         """Forget all of it: the index is made."""
-        with transaction(self._connection):
+        with begin(self._connection):
             self._connection.execute("DROP TABLE found")
             self._connection.execute("DROP TABLE listed")
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of the block, or nothing of it."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
 
 
 def _found(asset: Asset) -> tuple[object, ...]:

@@ -1,12 +1,12 @@
 """The questions that the stages ask, each answered from an index over what is due alone."""
 
 import json
-import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 
 from pipeline.ledger import outbox
-from pipeline.ledger.numbering import touch
-from pipeline.ledger.rows import SELECT_IMAGE, Row
+from pipeline.ledger.numbering import touch, touch_owner
+from pipeline.ledger.rows import OWNER, SELECT_IMAGE, Row
+from pipeline.ledger.transaction import Transaction
 from pipeline.ledger.values import Turn
 from pipeline.model import LaneState, State, Trouble
 
@@ -74,13 +74,13 @@ def where(
     return f"{SELECT_IMAGE} WHERE {' AND '.join(conditions)} ORDER BY images.id LIMIT ?", values
 
 
-def note(connection: sqlite3.Connection, job_ids: Collection[str], reason: str | None) -> None:
+def note(transaction: Transaction, job_ids: Collection[str], reason: str | None) -> None:
     """Keep what unfinished jobs wait for; a job that waits with nothing under way counts as queued again.
 
     A job that a person has paused goes on saying so.
     """
     for job_id in job_ids:
-        changed = connection.execute(
+        changed = transaction.execute(
             "UPDATE jobs SET reason = ?1, version = version + 1, status = CASE "
             "WHEN running > 0 OR (started_at IS NOT NULL AND ?1 IS NULL) THEN 'running' ELSE 'queued' END "
             "WHERE id = ?2 AND status IN ('queued', 'running') AND reason IS NOT ?1 "
@@ -88,12 +88,12 @@ def note(connection: sqlite3.Connection, job_ids: Collection[str], reason: str |
             (reason, job_id),
         ).fetchall()
         for (owner,) in changed:
-            connection.execute("UPDATE owners SET revision = revision + 1 WHERE row = ?", (owner,))
+            touch_owner(transaction, owner)
 
 
-def note_lane(connection: sqlite3.Connection, lane: LaneState, now: int) -> None:
+def note_lane(transaction: Transaction, lane: LaneState, now: int) -> None:
     """Write what `status` shows of a back end."""
-    connection.execute(
+    transaction.execute(
         "INSERT OR REPLACE INTO lanes (name, state, slots, busy, waiting, typical, reason, next_try, noted_at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -110,43 +110,44 @@ def note_lane(connection: sqlite3.Connection, lane: LaneState, now: int) -> None
     )
 
 
-def forget_lanes(connection: sqlite3.Connection, configured: Collection[str]) -> None:
+def forget_lanes(transaction: Transaction, configured: Collection[str]) -> None:
     """Forget back ends that are configured no more."""
-    connection.execute(
+    transaction.execute(
         "DELETE FROM lanes WHERE name NOT IN (SELECT value FROM json_each(?))", (json.dumps([*configured]),)
     )
 
 
-def note_troubles(connection: sqlite3.Connection, troubles: Collection[Trouble], now: int) -> None:
+def note_troubles(transaction: Transaction, troubles: Collection[Trouble], now: int) -> None:
     """Write all that is in trouble now, each since when it has been; what is not named is over."""
-    connection.execute(
+    transaction.execute(
         "DELETE FROM troubles WHERE what NOT IN (SELECT value FROM json_each(?))",
         (json.dumps([trouble.what for trouble in troubles]),),
     )
-    connection.executemany(
+    transaction.executemany(
         "INSERT INTO troubles (what, reason, since, next_try) VALUES (?, ?, ?, ?) "
         "ON CONFLICT DO UPDATE SET reason = excluded.reason, next_try = excluded.next_try",
         [(trouble.what, trouble.reason, now, trouble.next_try) for trouble in troubles],
     )
 
 
-def favorite(connection: sqlite3.Connection, row: int, *, chosen: bool) -> None:
+def favorite(transaction: Transaction, row: int, *, chosen: bool) -> None:
     """Set or clear a favourite mark."""
-    changed = connection.execute(
-        "UPDATE images SET favorite = ?1 WHERE id = ?2 AND favorite <> ?1 RETURNING character", (int(chosen), row)
+    changed = transaction.execute(
+        f"UPDATE images SET favorite = ?1 WHERE id = ?2 AND favorite <> ?1 RETURNING character, {OWNER}",
+        (int(chosen), row),
     ).fetchall()
-    for (character,) in changed:
-        touch(connection, character)
+    for character, owner in changed:
+        touch(transaction, character, owner)
 
 
-def withdraw(connection: sqlite3.Connection, job_id: str, now: int) -> bool:
+def withdraw(transaction: Transaction, job_id: str, now: int) -> bool:
     """Cancel a job without numbers: there is no row to hold, so only the job tells of it."""
-    changed = connection.execute(
+    changed = transaction.execute(
         "UPDATE jobs SET status = 'cancelled', plan = NULL, queued = 0, cancelled = quantity, reason = NULL, "
         "finished_at = ?, version = version + 1 WHERE id = ? AND plan IS NOT NULL RETURNING owner, seq",
         (now, job_id),
     ).fetchall()
     for owner, job in changed:
-        outbox.ended(connection, job, now)
-        connection.execute("UPDATE owners SET revision = revision + 1 WHERE row = ?", (owner,))
+        outbox.ended(transaction, job, now)
+        touch_owner(transaction, owner)
     return bool(changed)

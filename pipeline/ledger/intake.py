@@ -1,7 +1,6 @@
 """Acceptance: a parsed job becomes rows, once, or is told why not."""
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,30 +8,27 @@ from pipeline.ledger.adopting import claim_shelf
 from pipeline.ledger.characters import Character, NotTaken, by_row, resolve
 from pipeline.ledger.numbering import number_job, plan_to_json, touch
 from pipeline.ledger.rows import recipe_to_json
+from pipeline.ledger.transaction import Transaction
 from pipeline.ledger.values import Declined, Duplicate, Taken, Verdict
 from pipeline.model import Job, Recipe
 
 
-def accept(connection: sqlite3.Connection, jobs: Sequence[Job], now: int) -> list[Verdict]:
+def accept(transaction: Transaction, jobs: Sequence[Job], now: int) -> list[Verdict]:
     """Take jobs in the order given, which is their arrival order from now on; one that is declined spoils no other."""
-    verdicts = []
+    verdicts: list[Verdict] = []
     for job in jobs:
-        connection.execute("SAVEPOINT job")
         try:
-            verdict = _known(connection, job) or _take(connection, job, now)
+            with transaction.savepoint():
+                verdicts.append(_known(transaction, job) or _take(transaction, job, now))
         except NotTaken as error:
-            connection.execute("ROLLBACK TO job")
-            verdict = Declined(str(error))
+            verdicts.append(Declined(str(error)))
         except (UnicodeEncodeError, OverflowError) as error:
-            connection.execute("ROLLBACK TO job")
-            verdict = Declined(f"a value in it cannot be kept: {error}")
-        connection.execute("RELEASE job")
-        verdicts.append(verdict)
+            verdicts.append(Declined(f"a value in it cannot be kept: {error}"))
     return verdicts
 
 
-def _known(connection: sqlite3.Connection, job: Job) -> Verdict | None:
-    known = connection.execute("SELECT digest FROM jobs WHERE id = ?", (job.id,)).fetchone()
+def _known(transaction: Transaction, job: Job) -> Verdict | None:
+    known = transaction.execute("SELECT digest FROM jobs WHERE id = ?", (job.id,)).fetchone()
     if known is None:
         return None
     if known[0] == job.digest:
@@ -43,21 +39,21 @@ def _known(connection: sqlite3.Connection, job: Job) -> Verdict | None:
     )
 
 
-def _take(connection: sqlite3.Connection, job: Job, now: int) -> Taken:
-    character = resolve(connection, job, now)
-    seq = _insert(connection, job, character, now)
+def _take(transaction: Transaction, job: Job, now: int) -> Taken:
+    character = resolve(transaction, job, now)
+    seq = _insert(transaction, job, character, now)
     for label in set(job.labels):
-        connection.execute("INSERT INTO labels (character, label, job) VALUES (?, ?, ?)", (character.row, label, seq))
+        transaction.execute("INSERT INTO labels (character, label, job) VALUES (?, ?, ?)", (character.row, label, seq))
     numbered = character.owner_slug is not None
     if numbered:
-        claim_shelf(connection, character, now)
-        number_job(connection, seq, by_row(connection, character.row), job.images, now)
+        claim_shelf(transaction, character, now)
+        number_job(transaction, seq, by_row(transaction, character.row), job.images, now)
     else:
-        touch(connection, character.row)
+        touch(transaction, character.row, character.owner)
     return Taken(job.id, numbered)
 
 
-def _insert(connection: sqlite3.Connection, job: Job, character: Character, now: int) -> int:
+def _insert(transaction: Transaction, job: Job, character: Character, now: int) -> int:
     values = {
         "id": job.id,
         "own_id": int(job.own_id),
@@ -78,7 +74,7 @@ def _insert(connection: sqlite3.Connection, job: Job, character: Character, now:
         "plan": None if character.owner_slug is not None else plan_to_json(job.images),
         "created_at": now,
     }
-    row = connection.execute(
+    row = transaction.execute(
         f"INSERT INTO jobs ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", tuple(values.values())
     ).lastrowid
     assert row is not None

@@ -77,7 +77,7 @@ class Ledger:
 
     async def accept(self, jobs: Sequence[Job]) -> list[Verdict]:
         """Take jobs in arrival order, in one transaction; a verdict each."""
-        return await self._writer.do(lambda connection: accept(connection, jobs, self._clock()))
+        return await self._writer.do(lambda transaction: accept(transaction, jobs, self._clock()))
 
     def jobs_labelled(self, label: str) -> list[str]:
         """Jobs that carry a label, in arrival order, ended ones included."""
@@ -129,7 +129,7 @@ class Ledger:
         Raises:
             IllegalStep: the owner has a folder already, or the folder another owner.
         """
-        await self._writer.do(lambda connection: adopt(connection, owner, slug, assets, self._clock()))
+        await self._writer.do(lambda transaction: adopt(transaction, owner, slug, assets, self._clock()))
 
     async def take_over(self, newcomer: Newcomer, found: Sequence[Stored]) -> list[int]:
         """Give a character images that stand elsewhere in the store the next numbers, in the order given.
@@ -143,7 +143,7 @@ class Ledger:
             NotTaken: the character belongs to another owner.
             IllegalStep: the owner's folder was never listed.
         """
-        return await self._writer.do(lambda connection: take_over(connection, newcomer, found, self._clock()))
+        return await self._writer.do(lambda transaction: take_over(transaction, newcomer, found, self._clock()))
 
     # -- what is due
 
@@ -206,7 +206,7 @@ class Ledger:
             IndexTrouble: nothing is written.
         """
         after = advance(image, event)
-        return await self._writer.do(lambda connection: record(connection, image, after, event, self._clock()))
+        return await self._writer.do(lambda transaction: record(transaction, image, after, event, self._clock()))
 
     def image(self, row: int) -> Image:
         """Read an image by its row.
@@ -254,23 +254,23 @@ class Ledger:
     async def note(self, job_ids: Collection[str], reason: str | None) -> None:
         """Say in words what jobs wait for; None: for nothing any more. Ended jobs are left alone."""
         ids = list(job_ids)
-        await self._writer.do(lambda connection: due.note(connection, ids, reason))
+        await self._writer.do(lambda transaction: due.note(transaction, ids, reason))
 
     async def note_lane(self, lane: LaneState) -> None:
         """Keep what `status` shows of a back end."""
-        await self._writer.do(lambda connection: due.note_lane(connection, lane, self._clock()))
+        await self._writer.do(lambda transaction: due.note_lane(transaction, lane, self._clock()))
 
     async def forget_lanes(self, configured: Collection[str]) -> None:
         """Forget what was noted of back ends that are configured no more."""
-        await self._writer.do(lambda connection: due.forget_lanes(connection, configured))
+        await self._writer.do(lambda transaction: due.forget_lanes(transaction, configured))
 
     async def note_troubles(self, troubles: Collection[Trouble]) -> None:
         """Keep what is in trouble now beside the back ends; what is not named is over."""
-        await self._writer.do(lambda connection: due.note_troubles(connection, troubles, self._clock()))
+        await self._writer.do(lambda transaction: due.note_troubles(transaction, troubles, self._clock()))
 
     async def favorite(self, image: Image, *, chosen: bool) -> None:
         """Set or clear an image's favourite mark."""
-        await self._writer.do(lambda connection: due.favorite(connection, image.row, chosen=chosen))
+        await self._writer.do(lambda transaction: due.favorite(transaction, image.row, chosen=chosen))
 
     def pauses(self) -> list[Pause]:
         """What people have paused."""
@@ -278,20 +278,20 @@ class Ledger:
 
     async def pause(self, what: Pause) -> bool:
         """Keep a pause, for the next start as well; false where it was paused already."""
-        return await self._writer.do(lambda connection: pausing.pause(connection, what, self._clock()))
+        return await self._writer.do(lambda transaction: pausing.pause(transaction, what, self._clock()))
 
     async def resume(self, what: Pause) -> bool:
         """Forget a pause; false where there was none."""
-        return await self._writer.do(lambda connection: pausing.resume(connection, what))
+        return await self._writer.do(lambda transaction: pausing.resume(transaction, what))
 
     async def withdraw(self, job_id: str) -> bool:
         """Cancel a job that was never numbered; false where it has numbers, so its images are to be cancelled."""
-        return await self._writer.do(lambda connection: due.withdraw(connection, job_id, self._clock()))
+        return await self._writer.do(lambda transaction: due.withdraw(transaction, job_id, self._clock()))
 
     # -- inside
 
     async def _execute(self, sql: str, *values: Value) -> None:
-        await self._writer.do(lambda connection: connection.execute(sql, values))
+        await self._writer.do(lambda transaction: transaction.execute(sql, values))
 
     def _rows(self, sql: str, *values: Value) -> list[Any]:
         return self._guarded(lambda: self._reading.execute(sql, values).fetchall())

@@ -1,26 +1,30 @@
 """Numbers: given out here and nowhere else, in the same transaction as the image rows."""
 
 import json
-import sqlite3
 from collections.abc import Iterable, Sequence
 
 from pipeline import naming
 from pipeline.clock import NOT_YET
 from pipeline.ledger.characters import Character
+from pipeline.ledger.transaction import Transaction
 from pipeline.model import PlannedImage
+
+_TALLY = "INSERT INTO tallies (character, status, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+_TOUCH_CHARACTER = "UPDATE characters SET revision = revision + ?2 WHERE row = ?1"
+_TOUCH_OWNER = "UPDATE owners SET revision = revision + ?2 WHERE row = ?1"
 
 
 def number_job(
-    connection: sqlite3.Connection, seq: int, character: Character, images: Sequence[PlannedImage], now: int
+    transaction: Transaction, seq: int, character: Character, images: Sequence[PlannedImage], now: int
 ) -> None:
     """Give a job the next numbers of its character, contiguous, and make its image rows.
 
     The character must be as the transaction left it, and its owner must have a folder already.
     """
     assert character.owner_slug is not None
-    prompts = remember_prompts(connection, character.row, (image.prompt for image in images))
+    prompts = remember_prompts(transaction, character.row, (image.prompt for image in images))
     stem = naming.public_id(character.owner_slug, character.slug, 0).removesuffix("0")
-    connection.executemany(
+    transaction.executemany(
         "INSERT INTO images (job, character, number, public_id, prompt, seed, state, status, shown_at, updated_at) "
         "VALUES (?, ?, ?, ?, ?, ?, 'planned', 'queued', ?, ?)",
         (
@@ -28,43 +32,42 @@ def number_job(
             for number, image in enumerate(images, character.highest + 1)
         ),
     )
-    connection.execute(
+    transaction.execute(
         "UPDATE jobs SET first_number = ?, plan = NULL, planned = quantity, version = version + 1 WHERE seq = ?",
         (character.highest + 1, seq),
     )
-    connection.execute("UPDATE characters SET highest = highest + ? WHERE row = ?", (len(images), character.row))
-    tally(connection, character.row, "queued", len(images))
-    touch(connection, character.row)
+    transaction.execute("UPDATE characters SET highest = highest + ? WHERE row = ?", (len(images), character.row))
+    tally(transaction, character.row, "queued", len(images))
+    touch(transaction, character.row, character.owner)
 
 
-def remember_prompts(connection: sqlite3.Connection, character: int, texts: Iterable[str]) -> dict[str, int]:
+def remember_prompts(transaction: Transaction, character: int, texts: Iterable[str]) -> dict[str, int]:
     """Keep each different prompt once and make it searchable; return the rows by text."""
     rows: dict[str, int] = {}
     for text in texts:
         if text in rows:
             continue
-        row = connection.execute("INSERT INTO prompts (character, text) VALUES (?, ?)", (character, text)).lastrowid
+        row = transaction.execute("INSERT INTO prompts (character, text) VALUES (?, ?)", (character, text)).lastrowid
         assert row is not None
-        connection.execute("INSERT INTO prompts_fts (rowid, text, character) VALUES (?, ?, ?)", (row, text, character))
+        transaction.execute("INSERT INTO prompts_fts (rowid, text, character) VALUES (?, ?, ?)", (row, text, character))
         rows[text] = row
     return rows
 
 
-def tally(connection: sqlite3.Connection, character: int, status: str, change: int) -> None:
+def tally(transaction: Transaction, character: int, status: str, change: int) -> None:
     """Count `change` more images of a character in this status."""
-    connection.execute(
-        "INSERT INTO tallies (character, status, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
-        (character, status, change),
-    )
+    transaction.owe(_TALLY, (character, status), change)
 
 
-def touch(connection: sqlite3.Connection, character: int) -> None:
-    """Something that an answer about this character shows has changed."""
-    connection.execute(
-        "UPDATE owners SET revision = revision + 1 WHERE row = (SELECT owner FROM characters WHERE row = ?)",
-        (character,),
-    )
-    connection.execute("UPDATE characters SET revision = revision + 1 WHERE row = ?", (character,))
+def touch(transaction: Transaction, character: int, owner: int) -> None:
+    """Something that an answer about this character of this owner shows has changed."""
+    transaction.owe(_TOUCH_CHARACTER, (character,), 1)
+    touch_owner(transaction, owner)
+
+
+def touch_owner(transaction: Transaction, owner: int) -> None:
+    """Something that an answer about this owner's jobs shows has changed."""
+    transaction.owe(_TOUCH_OWNER, (owner,), 1)
 
 
 def plan_to_json(images: Sequence[PlannedImage]) -> str:

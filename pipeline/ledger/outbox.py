@@ -1,11 +1,11 @@
 """Who is still to be told that a job has ended: a row for each end, written in the transaction that ends it."""
 
 import secrets
-import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.ledger.transaction import Transaction
 from pipeline.ledger.values import Notice
 from pipeline.ledger.writer import Writer
 
@@ -26,20 +26,20 @@ WITH RECURSIVE known (receiver) AS (
 _STILL_MADE_AGAIN = "SELECT 1 FROM images WHERE job = ? AND standing IS NOT NULL LIMIT 1"
 
 
-def ended(connection: sqlite3.Connection, job: int, now: int) -> None:
+def ended(transaction: Transaction, job: int, now: int) -> None:
     """Note that a job has ended, where somebody wants to be told."""
-    ((url,),) = connection.execute("SELECT notify FROM jobs WHERE seq = ?", (job,)).fetchall()
+    ((url,),) = transaction.execute("SELECT notify FROM jobs WHERE seq = ?", (job,)).fetchall()
     if url is not None:
-        connection.execute(
+        transaction.execute(
             "INSERT INTO notices (id, job, receiver, ended_at, next_at) VALUES (?1, ?2, ?3, ?4, ?4)",
             (f"msg_{secrets.token_hex(16)}", job, urlsplit(url).netloc.lower(), now),
         )
 
 
-def made_again(connection: sqlite3.Connection, job: int, now: int) -> None:
+def made_again(transaction: Transaction, job: int, now: int) -> None:
     """Note the end of a retry: once nothing of an ended job is being made again any more."""
-    if not connection.execute(_STILL_MADE_AGAIN, (job,)).fetchall():
-        ended(connection, job, now)
+    if not transaction.execute(_STILL_MADE_AGAIN, (job,)).fetchall():
+        ended(transaction, job, now)
 
 
 class Outbox:
@@ -75,4 +75,4 @@ class Outbox:
             "UPDATE notices SET attempts = attempts + 1, tried_at = coalesce(tried_at, ?2), next_at = ?3, "
             f"{more} WHERE id = ?1"
         )
-        await self._writer.do(lambda connection: connection.execute(sql, (notice.id, now, next_at, *values)))
+        await self._writer.do(lambda transaction: transaction.execute(sql, (notice.id, now, next_at, *values)))

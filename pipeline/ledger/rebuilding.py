@@ -14,10 +14,11 @@ from pipeline import naming
 from pipeline.clock import NOT_YET, rfc3339
 from pipeline.ledger import trouble
 from pipeline.ledger.characters import find_or_make, owner_row
-from pipeline.ledger.collecting import Finds, transaction
+from pipeline.ledger.collecting import Finds
 from pipeline.ledger.numbering import remember_prompts, tally, touch
 from pipeline.ledger.opening import open_for_writing
 from pipeline.ledger.rows import recipe_to_json, stored_columns
+from pipeline.ledger.transaction import Transaction, begin
 from pipeline.model import Asset, Fault, Job, Status
 
 _FILLED = ("events", "labels", "images", "prompts", "tallies", "jobs", "characters", "owners")
@@ -92,78 +93,48 @@ class Rebuild:
 
     def begin(self) -> None:
         """Throw away the rows of an earlier try; what was collected stays."""
-        with transaction(self._connection):
+        with begin(self._connection) as transaction:
             for table in _FILLED:
-                self._connection.execute(f"DELETE FROM {table}")
-            self._connection.execute("INSERT INTO prompts_fts (prompts_fts) VALUES ('rebuild')")
+                transaction.execute(f"DELETE FROM {table}")
+            transaction.execute("INSERT INTO prompts_fts (prompts_fts) VALUES ('rebuild')")
 
     def restore(self, character: CharacterTold, jobs: Sequence[JobTold], now: int) -> dict[str, int]:
         """Make a character's rows, numbers 1 to the highest that any asset or job tells of; counts by status."""
-        with transaction(self._connection):
-            owner = owner_row(self._connection, character.owner)
-            self._connection.execute(
+        with begin(self._connection) as transaction:
+            owner = owner_row(transaction, character.owner)
+            transaction.execute(
                 "UPDATE owners SET slug = ?, adopted_at = ? WHERE row = ?", (character.owner_folder, now, owner)
             )
-            row = self._connection.execute(
+            row = transaction.execute(
                 "INSERT INTO characters (id, owner, name, wish, slug, embedding, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (character.id, owner, character.name, character.wish, character.slug, character.embedding, character.created_at),
             ).lastrowid  # fmt: skip
             assert row is not None
             for told in jobs:
-                self._insert_job(told, owner, row)
-            return self._fill(character, row, jobs, now)
+                _insert_job(transaction, told, owner, row)
+            touch(transaction, row, owner)
+            return self._fill(transaction, character, row, jobs, now)
 
     def restore_unnumbered(self, told: JobTold, character_id: str, default_owner: str, now: int) -> None:
         """Keep a job that was cancelled before it had numbers: its id stays known."""
-        with transaction(self._connection):
+        with begin(self._connection) as transaction:
             character = find_or_make(
-                self._connection, character_id, owner=None, default_owner=told.job.owner or default_owner, now=now
+                transaction, character_id, owner=None, default_owner=told.job.owner or default_owner, now=now
             )
-            self._insert_job(told, character.owner, character.row)
+            _insert_job(transaction, told, character.owner, character.row)
 
     def finish(self) -> None:
         """Drop what was only collected, and leave one file."""
         self.finds.drop()
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _insert_job(self, told: JobTold, owner: int, character: int) -> None:
-        job = told.job
-        values = {
-            "seq": told.seq,
-            "id": job.id,
-            "own_id": int(job.own_id),
-            "digest": job.digest,
-            "file": job.file,
-            "owner": owner,
-            "character": character,
-            "prompt": json.dumps(job.prompt),
-            "recipe": recipe_to_json(job.recipe),
-            "backends": json.dumps(job.backends),
-            "labels": json.dumps(job.labels),
-            "stagger": job.stagger,
-            "priority": job.priority,
-            "on_failure": job.on_failure.value,
-            "notify": job.notify,
-            "quantity": told.quantity,
-            "first_number": min(told.images, default=None),
-            "status": "cancelled" if told.cancelled else "done",
-            "queued": 0,
-            "cancelled": 0 if told.images else told.quantity,
-            "created_at": told.created_at,
-            "started_at": told.started_at,
-            "finished_at": told.finished_at,
-            "filed": int(told.filed),
-            "version": 1,
-        }
-        _insert(self._connection, "jobs", values)
-        for label in set(job.labels):
-            _insert(self._connection, "labels", {"character": character, "label": label, "job": told.seq})
-
-    def _fill(self, character: CharacterTold, row: int, jobs: Sequence[JobTold], now: int) -> dict[str, int]:
+    def _fill(
+        self, transaction: Transaction, character: CharacterTold, row: int, jobs: Sequence[JobTold], now: int
+    ) -> dict[str, int]:
         assets = self.finds.assets(character.owner_folder, character.slug)
         told = {number: (job, image) for job in jobs for number, image in job.images.items()}
         highest = max((*assets, *told), default=0)
-        prompts = remember_prompts(self._connection, row, _prompts(assets, told))
+        prompts = remember_prompts(transaction, row, _prompts(assets, told))
         counts: dict[str, int] = {}
         by_job: dict[tuple[int, str], int] = {}
         newest = 0
@@ -179,29 +150,61 @@ class Rebuild:
             if job is not None:
                 values["job"] = job.seq
                 by_job[job.seq, status] = by_job.get((job.seq, status), 0) + 1
-            self._insert_image(values, now)
+            _insert_image(transaction, values, now)
             counts[status] = counts.get(status, 0) + 1
             newest = max(newest, int(str(values.get("created_at") or 0)))
-        self._connection.execute(
-            "UPDATE characters SET highest = ?, newest_at = ? WHERE row = ?", (highest, newest, row)
-        )
+        transaction.execute("UPDATE characters SET highest = ?, newest_at = ? WHERE row = ?", (highest, newest, row))
         for (seq, status), n in by_job.items():
-            self._connection.execute(f"UPDATE jobs SET {Status(status).value} = ? WHERE seq = ?", (n, seq))
+            transaction.execute(f"UPDATE jobs SET {Status(status).value} = ? WHERE seq = ?", (n, seq))
         for status, n in counts.items():
-            tally(self._connection, row, status, n)
-        touch(self._connection, row)
+            tally(transaction, row, status, n)
         return counts
 
-    def _insert_image(self, values: dict[str, object], now: int) -> None:
-        image = _insert(self._connection, "images", values)
-        detail = json.dumps({"reindexed": rfc3339(now)})
-        _insert(self._connection, "events", {"image": image, "n": 1, "at": now, "event": "Reindexed", "detail": detail})
+
+def _insert_job(transaction: Transaction, told: JobTold, owner: int, character: int) -> None:
+    job = told.job
+    values = {
+        "seq": told.seq,
+        "id": job.id,
+        "own_id": int(job.own_id),
+        "digest": job.digest,
+        "file": job.file,
+        "owner": owner,
+        "character": character,
+        "prompt": json.dumps(job.prompt),
+        "recipe": recipe_to_json(job.recipe),
+        "backends": json.dumps(job.backends),
+        "labels": json.dumps(job.labels),
+        "stagger": job.stagger,
+        "priority": job.priority,
+        "on_failure": job.on_failure.value,
+        "notify": job.notify,
+        "quantity": told.quantity,
+        "first_number": min(told.images, default=None),
+        "status": "cancelled" if told.cancelled else "done",
+        "queued": 0,
+        "cancelled": 0 if told.images else told.quantity,
+        "created_at": told.created_at,
+        "started_at": told.started_at,
+        "finished_at": told.finished_at,
+        "filed": int(told.filed),
+        "version": 1,
+    }
+    _insert(transaction, "jobs", values)
+    for label in set(job.labels):
+        _insert(transaction, "labels", {"character": character, "label": label, "job": told.seq})
 
 
-def _insert(connection: sqlite3.Connection, table: str, values: Mapping[str, object]) -> int:
+def _insert_image(transaction: Transaction, values: dict[str, object], now: int) -> None:
+    image = _insert(transaction, "images", values)
+    detail = json.dumps({"reindexed": rfc3339(now)})
+    _insert(transaction, "events", {"image": image, "n": 1, "at": now, "event": "Reindexed", "detail": detail})
+
+
+def _insert(transaction: Transaction, table: str, values: Mapping[str, object]) -> int:
     marks = ", ".join("?" * len(values))
     sql = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})"
-    return connection.execute(sql, tuple(values.values())).lastrowid or 0
+    return transaction.execute(sql, tuple(values.values())).lastrowid or 0
 
 
 def _of_job(asset: Asset, job_id: str, told: ImageTold | None) -> bool:

@@ -27,6 +27,7 @@ JOIN owners ON owners.row = characters.owner
 LEFT JOIN jobs ON jobs.seq = images.job
 LEFT JOIN prompts ON prompts.id = images.prompt
 """
+OWNER = "(SELECT owner FROM characters WHERE characters.row = images.character)"  # of a row that was just updated
 
 
 def recipe_to_json(recipe: Recipe) -> str:
@@ -105,27 +106,22 @@ def _stored(public_id: str, row: Row) -> Stored | None:
     return Stored(public_id, url, version, md5, size, width, height, form, path, store_date, delivery)
 
 
-def columns(image: Image) -> dict[str, Any]:
-    """Everything in an image that a recorded step may change, by column."""
-    at, spool, stored, fault = image.submission, image.artifact, image.stored, image.fault
-    values: dict[str, Any] = {
-        "state": image.state.value,
-        "standing": image.standing.value if image.standing else None,
-        "status": status_of(image.state, image.standing).value,
-        "backend": image.backend,
-        "ticket": image.ticket,
-        "attempts": image.attempts,
-        "failures": image.failures,
-        "doubtful": image.doubtful,
-        "gpu_seconds": image.gpu_seconds,
-        "used_embedding": int(image.used_embedding),
-        "fault_code": fault.code if fault else None,
-        "fault_message": fault.message if fault else None,
-    }
-    values.update(zip(_SUBMISSION, _fields(at, _SUBMISSION), strict=True))
-    values.update(zip(_SPOOL, _fields(spool, _ARTIFACT), strict=True))
-    values.update(stored_columns(stored))
-    return values
+def changes(before: Image, after: Image) -> dict[str, Any]:
+    """What a recorded step has made different, by column; a part that is another one is told whole."""
+    changed: dict[str, Any] = {}
+    for name in _PLAIN:
+        value = getattr(after, name)
+        if value != getattr(before, name):
+            changed[name] = value
+    if after.state is not before.state or after.standing is not before.standing:
+        changed["state"] = after.state.value
+        changed["standing"] = after.standing.value if after.standing else None
+        changed["status"] = status_of(after.state, after.standing).value
+    for name, columns, fields in _PARTS:
+        part = getattr(after, name)
+        if part != getattr(before, name):
+            changed.update(zip(columns, _fields(part, fields), strict=True))
+    return changed
 
 
 def stored_columns(stored: Stored | None) -> dict[str, Any]:
@@ -133,11 +129,19 @@ def stored_columns(stored: Stored | None) -> dict[str, Any]:
     return dict(zip(_STORED, _fields(stored, _STORED_FIELDS), strict=True))
 
 
+_PLAIN = ("backend", "ticket", "attempts", "failures", "doubtful", "gpu_seconds", "used_embedding")
+_FAULT = ("code", "message")
 _SUBMISSION = ("remote_id", "base_url", "accepted_at", "deadline", "expires_at")
 _ARTIFACT = ("file", "md5", "bytes", "width", "height", "format", "pixels", "color")
-_SPOOL = tuple(f"spool_{name}" for name in _ARTIFACT)
 _STORED = ("url", "version", "md5", "bytes", "width", "height", "format", "path", "store_date", "delivery")
 _STORED_FIELDS = ("url", "version", "md5", "bytes", "width", "height", "format", "path", "created_at", "type")
+
+_PARTS = (
+    ("fault", tuple(f"fault_{name}" for name in _FAULT), _FAULT),
+    ("submission", _SUBMISSION, _SUBMISSION),
+    ("artifact", tuple(f"spool_{name}" for name in _ARTIFACT), _ARTIFACT),
+    ("stored", _STORED, _STORED_FIELDS),
+)
 
 
 def _fields(value: object | None, names: tuple[str, ...]) -> list[Any]:

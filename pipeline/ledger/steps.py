@@ -1,75 +1,76 @@
 """The one place where an image's state is written, with all that follows from it in the same transaction."""
 
 import dataclasses
-import json
-import sqlite3
 from typing import Any
+
+import orjson
 
 from pipeline.errors import RepeatedOutput, StaleImage
 from pipeline.ledger import figures, outbox
 from pipeline.ledger.numbering import tally, touch
-from pipeline.ledger.rows import columns
-from pipeline.lifecycle import ENDS, Event, Fetched, StoredAt, Submitting
+from pipeline.ledger.rows import OWNER, changes
+from pipeline.ledger.transaction import Transaction
+from pipeline.lifecycle import ENDS, Event, Fetched, StoredAt, Submitting, status_of
 from pipeline.model import Artifact, Fault, Image, State, Stored, Submission
 
 
-def record(connection: sqlite3.Connection, before: Image, after: Image, event: Event, now: int) -> Image:
+def record(transaction: Transaction, before: Image, after: Image, event: Event, now: int) -> Image:
     """Write what `event` made of an image, and return it as it was written.
 
     Raises:
         StaleImage: the row is not as `before` any more.
         RepeatedOutput: another image of the job has the pixels just fetched.
     """
-    old, new = columns(before), columns(after)
-    changes = {name: value for name, value in new.items() if value != old[name]}
+    changed = changes(before, after)
     if isinstance(event, StoredAt):
         if before.created_at is None:
             # What the store keeps beside the bytes counts, so that an index made anew from it tells the same.
             moment = min(event.stored.created_at or now, now)
-            after = dataclasses.replace(after, created_at=_first_stored(connection, before, moment))
-            changes["created_at"] = changes["shown_at"] = after.created_at
-        changes["color"] = before.artifact.color if before.artifact else None
-    job, character = _update(connection, before, changes | {"updated_at": now})
+            after = dataclasses.replace(after, created_at=_first_stored(transaction, before, moment))
+            changed["created_at"] = changed["shown_at"] = after.created_at
+        changed["color"] = before.artifact.color if before.artifact else None
+    changed["updated_at"] = now
+    job, character, owner = _update(transaction, before, changed)
     if isinstance(event, Fetched):
-        _refuse_repeated(connection, before, job, event.artifact.pixels)
-    connection.execute(
+        _refuse_repeated(transaction, before, job, event.artifact.pixels)
+    transaction.execute(
         "INSERT INTO events (image, n, at, event, detail) "
         "SELECT ?1, coalesce(max(n), 0) + 1, ?2, ?3, ?4 FROM events WHERE image = ?1",
         (before.row, now, type(event).__name__, detail(event)),
     )
-    if "status" in changes:
-        tally(connection, character, old["status"], -1)
-        tally(connection, character, new["status"], 1)
+    left, reached = status_of(before.state, before.standing), status_of(after.state, after.standing)
+    tally(transaction, character, left.value, -1)
+    tally(transaction, character, reached.value, 1)
     if job is not None:
-        _count(connection, job, _Step(event, before.state, after.state, old["status"], new["status"]), now)
-    figures.count(connection, before, after, event, now)
-    touch(connection, character)
+        _count(transaction, job, _Step(event, before.state, after.state, left.value, reached.value), now)
+    figures.count(transaction, before, after, event, now)
+    touch(transaction, character, owner)
     return after
 
 
-def _first_stored(connection: sqlite3.Connection, image: Image, now: int) -> int:
+def _first_stored(transaction: Transaction, image: Image, now: int) -> int:
     """Never less than any image of the character has, whatever the clock does."""
     return int(
-        connection.execute(
+        transaction.execute(
             "UPDATE characters SET newest_at = max(newest_at, ?) WHERE id = ? RETURNING newest_at",
             (now, image.character_id),
         ).fetchall()[0][0]
     )
 
 
-def _update(connection: sqlite3.Connection, image: Image, changes: dict[str, Any]) -> tuple[int | None, int]:
-    sets = ", ".join(f"{name} = ?" for name in changes)
-    changed: list[tuple[int | None, int]] = connection.execute(
-        f"UPDATE images SET {sets} WHERE id = ? AND state = ? AND ticket IS ? RETURNING job, character",
-        (*changes.values(), image.row, image.state.value, image.ticket),
+def _update(transaction: Transaction, image: Image, changed: dict[str, Any]) -> tuple[int | None, int, int]:
+    sets = ", ".join(f"{name} = ?" for name in changed)
+    found: list[tuple[int | None, int, int]] = transaction.execute(
+        f"UPDATE images SET {sets} WHERE id = ? AND state = ? AND ticket IS ? RETURNING job, character, {OWNER}",
+        (*changed.values(), image.row, image.state.value, image.ticket),
     ).fetchall()
-    if not changed:
+    if not found:
         raise StaleImage(f"{image.public_id} is no longer {image.state}: somebody recorded another step meanwhile")
-    return changed[0]
+    return found[0]
 
 
-def _refuse_repeated(connection: sqlite3.Connection, image: Image, job: int | None, pixels: str) -> None:
-    same = connection.execute(
+def _refuse_repeated(transaction: Transaction, image: Image, job: int | None, pixels: str) -> None:
+    same = transaction.execute(
         "SELECT number FROM images WHERE job = ? AND spool_pixels = ? AND id <> ? LIMIT 1", (job, pixels, image.row)
     ).fetchone()
     if same:
@@ -85,7 +86,7 @@ class _Step:
     new_status: str
 
 
-def _count(connection: sqlite3.Connection, job: int, step: _Step, now: int) -> None:
+def _count(transaction: Transaction, job: int, step: _Step, now: int) -> None:
     """Keep the job's counters, and what follows from them: its status, its moments, whether its result is due."""
     planned = (step.reached is State.PLANNED) - (step.left is State.PLANNED)
     sets = ["version = version + 1", "planned = planned + ?"]
@@ -95,7 +96,7 @@ def _count(connection: sqlite3.Connection, job: int, step: _Step, now: int) -> N
     if starts:
         paused = "id IN (SELECT name FROM pauses WHERE kind = 'job')"
         sets += ["started_at = coalesce(started_at, ?)", f"reason = iif({paused}, reason, NULL)"]
-    ((queued, running, cancelled, started, status, finished, reason),) = connection.execute(
+    ((queued, running, cancelled, started, status, finished, reason),) = transaction.execute(
         f"UPDATE jobs SET {', '.join(sets)} WHERE seq = ? "
         "RETURNING queued, running, cancelled, started_at, status, finished_at, reason",
         (planned, *((now,) if starts else ()), job),
@@ -106,14 +107,14 @@ def _count(connection: sqlite3.Connection, job: int, step: _Step, now: int) -> N
         now_is = "cancelled" if cancelled else "done"
     ended = now_is in {"done", "cancelled"}
     if now_is != status or (ended and step.reached in ENDS):
-        connection.execute(
+        transaction.execute(
             "UPDATE jobs SET status = ?, finished_at = ?, filed = 0 WHERE seq = ?",
             (now_is, (finished or now) if ended else None, job),
         )
     if ended and now_is != status:
-        outbox.ended(connection, job, now)
+        outbox.ended(transaction, job, now)
     elif ended and step.reached in ENDS and step.left not in ENDS:
-        outbox.made_again(connection, job, now)
+        outbox.made_again(transaction, job, now)
 
 
 def detail(event: Event) -> str:
@@ -133,4 +134,4 @@ def detail(event: Event) -> str:
                 pass
             case plain:
                 told[field.name] = plain
-    return json.dumps(told)
+    return orjson.dumps(told).decode()

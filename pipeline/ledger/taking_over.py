@@ -1,6 +1,5 @@
 """Images that another tool left elsewhere in the store become rows of a character; their own public ids stay."""
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from pipeline.errors import IllegalStep
 from pipeline.ledger.adopting import claim_shelf, insert_asset
 from pipeline.ledger.characters import by_row, find_or_make
 from pipeline.ledger.numbering import tally, touch
+from pipeline.ledger.transaction import Transaction
 from pipeline.model import Asset, Status, Stored
 
 
@@ -20,30 +20,30 @@ class Newcomer:
     default_owner: str
 
 
-def take_over(connection: sqlite3.Connection, newcomer: Newcomer, found: Sequence[Stored], now: int) -> list[int]:
+def take_over(transaction: Transaction, newcomer: Newcomer, found: Sequence[Stored], now: int) -> list[int]:
     """Give what is not known yet the character's next numbers, in the order given, and return them."""
     character = find_or_make(
-        connection, newcomer.character_id, owner=newcomer.owner, default_owner=newcomer.default_owner, now=now
+        transaction, newcomer.character_id, owner=newcomer.owner, default_owner=newcomer.default_owner, now=now
     )
     if character.owner_slug is None:
         raise IllegalStep(f'the folder of character "{character.id}" was never listed: nothing can be numbered before')
-    claim_shelf(connection, character, now)
-    character = by_row(connection, character.row)
+    claim_shelf(transaction, character, now)
+    character = by_row(transaction, character.row)
     numbers: list[int] = []
     newest = 0
     for stored in found:
-        if connection.execute("SELECT 1 FROM images WHERE public_id = ?", (stored.public_id,)).fetchone():
+        if transaction.execute("SELECT 1 FROM images WHERE public_id = ?", (stored.public_id,)).fetchone():
             continue
-        connection.execute("DELETE FROM shelf WHERE asset ->> '$.stored.public_id' = ?", (stored.public_id,))
+        transaction.execute("DELETE FROM shelf WHERE asset ->> '$.stored.public_id' = ?", (stored.public_id,))
         number = character.highest + len(numbers) + 1
         asset = Asset(stored, character.slug, number, owner=None, character_id=character.id, status=Status.DONE)
-        newest = max(newest, insert_asset(connection, character, asset, now))
+        newest = max(newest, insert_asset(transaction, character, asset, now))
         numbers.append(number)
     if numbers:
-        connection.execute(
+        transaction.execute(
             "UPDATE characters SET highest = ?, newest_at = max(newest_at, ?) WHERE row = ?",
             (numbers[-1], newest, character.row),
         )
-        tally(connection, character.row, "done", len(numbers))
-        touch(connection, character.row)
+        tally(transaction, character.row, "done", len(numbers))
+        touch(transaction, character.row, character.owner)
     return numbers

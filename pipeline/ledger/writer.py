@@ -10,6 +10,7 @@ import trio
 
 from pipeline.errors import IndexTrouble
 from pipeline.ledger import trouble
+from pipeline.ledger.transaction import Transaction, begin, database_failed
 
 T = TypeVar("T")
 RunSync = Callable[..., Awaitable[Any]]
@@ -20,7 +21,7 @@ class _Entry(Generic[T]):
 
     __slots__ = ("error", "finished", "leads", "taken", "value", "wake", "work")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
+    def __init__(self, work: Callable[[Transaction], T]) -> None:
         self.work = work
         self.wake = trio.Event()  # finished, or promoted to lead the next commit
         self.taken = False
@@ -31,7 +32,7 @@ class _Entry(Generic[T]):
 
 
 class Writer:
-    """Runs functions on the one writing connection, several in a transaction, each in a savepoint of its own."""
+    """Runs functions on the one writing connection, several in a transaction, of which none spoils another."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, run_sync: RunSync) -> None:
         self._connection = connection
@@ -41,8 +42,10 @@ class Writer:
         self._waiting: deque[_Entry[Any]] = deque()
         self._busy = False
 
-    async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Return what `work(connection)` returns, once it is on disk.
+    async def do(self, work: Callable[[Transaction], T]) -> T:
+        """Return what `work(transaction)` returns, once it is on disk.
+
+        It may be called twice, the first time for nothing, and does nothing but write to the transaction.
 
         A cancelled caller whose write no commit has taken yet leaves nothing behind; one that was taken is carried
         to its end, and the result is returned.
@@ -104,40 +107,36 @@ class Writer:
     def _commit(self, batch: list[_Entry[Any]]) -> None:
         try:
             self._still_ours()
-            self._connection.execute("BEGIN IMMEDIATE")
-            for entry in batch:
-                self._step(entry)
-            self._connection.execute("COMMIT")
+            try:
+                with begin(self._connection) as transaction:
+                    for entry in batch:
+                        entry.value = entry.work(transaction)
+            except Exception as error:
+                if database_failed(error):
+                    raise
+                # Somebody's write failed. That is rare, so only now all is begun anew with a savepoint for each.
+                with begin(self._connection) as transaction:
+                    for entry in batch:
+                        self._apart(transaction, entry)
         except Exception as error:  # noqa: BLE001  # whatever it is, every caller is told
-            self._undo()
             for entry in batch:
                 entry.error = self._told(error)
-        except BaseException:
-            self._undo()
-            raise
 
-    def _step(self, entry: _Entry[Any]) -> None:
+    def _apart(self, transaction: Transaction, entry: _Entry[Any]) -> None:
         """Do one write; what spoils only this one is kept for its caller, what spoils the transaction is raised."""
-        self._connection.execute("SAVEPOINT step")
         try:
-            entry.value = entry.work(self._connection)
+            with transaction.savepoint():
+                entry.value = entry.work(transaction)
         except Exception as error:
-            spoilt = isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError)
-            if spoilt or not self._connection.in_transaction:
+            if transaction.spoilt_by(error):
                 raise
-            self._connection.execute("ROLLBACK TO step")
             entry.error = error
-        self._connection.execute("RELEASE step")
 
     def _told(self, error: Exception) -> IndexTrouble:
         """A fresh exception for each caller, since each adds its own traceback."""
         told = trouble.in_words(self._path, error) if isinstance(error, sqlite3.Error) else IndexTrouble(str(error))
         told.__cause__ = error
         return told
-
-    def _undo(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
 
     def _still_ours(self) -> None:
         try:

@@ -1,0 +1,228 @@
+"""Steps that share a commit: counters are paid once for all of them, and tell what counting would."""
+
+import sqlite3
+from collections import Counter
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+
+import hypothesis
+import pytest
+import trio
+from hypothesis import strategies as st
+
+from pipeline import lifecycle as law
+from pipeline.catalogue import Catalogue
+from pipeline.errors import IndexTrouble
+from pipeline.ledger import open_ledger
+from pipeline.ledger.steps import record
+from pipeline.ledger.values import Declined, Taken
+from pipeline.model import Fault, PlannedImage
+from tests.support.index import START, HandClock, adopted, artifact, asset, job, stored, submission
+
+FAULT = Fault("failed", "out of memory")
+
+
+async def when_all_wait(function, *args):
+    """A `run_sync` that begins a commit once everybody has asked for what they want written."""
+    await trio.testing.wait_all_tasks_blocked()
+    return function(*args)
+
+
+@asynccontextmanager
+async def index_at(folder):
+    async with open_ledger(folder / "index.db", clock=HandClock(step=250), run_sync=when_all_wait) as ledger:
+        await adopted(ledger, "me", "alice")
+        await ledger.accept([job("a", "mary", 3), job("b", "john", 2), job("c", "anna", 2, owner="alice")])
+        yield ledger
+
+
+@pytest.fixture
+async def ledger(tmp_path):
+    async with index_at(tmp_path) as ledger:
+        yield ledger
+
+
+async def share(ledger, *writes):
+    """Do all the writes in one commit, in any order, while another one is under way; their results or errors."""
+    results = [None] * len(writes)
+
+    async def one(n, write):
+        try:
+            results[n] = await write()
+        except (ValueError, IndexTrouble) as error:
+            results[n] = error
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ledger._writer.do, lambda _: None)
+        await trio.lowlevel.checkpoint()
+        for n, write in enumerate(writes):
+            nursery.start_soon(one, n, write)
+    return results
+
+
+def step(ledger, image, event):
+    return lambda: ledger.record(image, event)
+
+
+def half(ledger, image, event):
+    """A step that is written whole, and then fails."""
+
+    def work(transaction):
+        record(transaction, image, law.advance(image, event), event, START)
+        raise ValueError("no")
+
+    return lambda: ledger._writer.do(work)
+
+
+def rows(folder, sql):
+    with closing(sqlite3.connect(folder / "index.db")) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def counters(folder):
+    return [
+        rows(folder, sql)
+        for sql in (
+            "SELECT * FROM tallies WHERE n > 0 ORDER BY 1, 2",
+            "SELECT row, revision FROM characters ORDER BY row",
+            "SELECT row, revision FROM owners ORDER BY row",
+            "SELECT * FROM days ORDER BY 1, 2",
+            "SELECT * FROM durations ORDER BY 1, 2",
+            "SELECT * FROM events ORDER BY 1, 2",
+        )
+    ]
+
+
+async def test_a_counter_is_paid_once_for_all_steps_of_a_commit(ledger):
+    images = ledger.images_of("a")
+    said = []
+    ledger._writer._connection.set_trace_callback(said.append)
+    await share(ledger, *(step(ledger, image, law.Submitting("pod", f"t{image.row}")) for image in images))
+    told = Counter(" ".join(sql.split()[:3]).replace("INSERT INTO", "INSERT") for sql in said)
+    assert told["BEGIN IMMEDIATE"] == told["COMMIT"] == 2
+    assert told["UPDATE images SET"] == told["INSERT events"] == 3
+    assert told["UPDATE jobs SET"] == 4  # each step, and once its status
+    assert told["INSERT tallies"] == 2  # one for each status
+    assert told["UPDATE characters SET"] == told["UPDATE owners SET"] == 1
+    assert sum(told.values()) == 18, told
+
+
+async def test_a_step_that_fails_in_a_shared_commit_leaves_no_trace(ledger, tmp_path):
+    one, two, three = ledger.images_of("a")
+    await share(ledger, *(step(ledger, image, law.Submitting("pod", "t")) for image in (one, two, three)))
+    one, two, three = ledger.images_of("a")
+    before = counters(tmp_path)
+    got = [law.Fetched(artifact(image.row), gpu_seconds=2.0) for image in (one, two, three)]
+    assert [type(x) for x in await share(ledger, half(ledger, two, got[1]), half(ledger, one, got[0]))] == [
+        ValueError
+    ] * 2
+    assert counters(tmp_path) == before
+    results = await share(ledger, step(ledger, one, got[0]), half(ledger, two, got[1]), step(ledger, three, got[2]))
+    assert [type(result).__name__ for result in results] == ["Image", "ValueError", "Image"]
+    assert ledger.image(two.row) == two
+    assert rows(tmp_path, "SELECT attempts, gpu_seconds FROM days") == [(2, 4.0)]
+    assert rows(tmp_path, "SELECT sum(n) FROM durations") == [(2,)]
+    grown = [after - then for (_, after), (_, then) in zip(counters(tmp_path)[1], before[1], strict=True)]
+    assert grown == [2, 0, 0]
+
+
+async def test_a_declined_job_leaves_nothing_on_its_characters_counters(tmp_path):
+    async with open_ledger(tmp_path / "index.db", clock=HandClock(), run_sync=when_all_wait) as ledger:
+        await ledger.accept([job("j")])
+        await ledger.adopt("me", "me", [asset("zoe", 1), asset("zoe", 3)])
+        bad = replace(job("bad", "zoe"), images=(PlannedImage("half a pair: \ud800", 1),))
+        declined, taken = await ledger.accept([bad, job("good", "zoe")])
+        assert (type(declined), type(taken)) == (Declined, Taken)
+        assert [image.number for image in ledger.images_of("good")] == [4]
+    with closing(Catalogue(tmp_path / "index.db")) as catalogue:
+        assert catalogue.verify() == []
+
+
+@pytest.mark.parametrize("how", ["ABORT", "ROLLBACK"])
+async def test_counters_that_cannot_be_paid_are_told_to_all_and_nothing_is_written(ledger, tmp_path, how):
+    images = ledger.images_of("a")
+    before = counters(tmp_path)
+    await ledger._execute(f"CREATE TRIGGER no BEFORE UPDATE ON tallies BEGIN SELECT RAISE({how}, 'no'); END")
+    steps = [step(ledger, image, law.Submitting("pod", "t")) for image in images]
+    told = await share(ledger, *steps, lambda: ledger.note(["b"], "pod is down"))
+    assert [type(error) for error in told] == [IndexTrouble] * 4
+    assert len(set(map(id, told))) == 4
+    assert str(told[3]).startswith(f"{tmp_path / 'index.db'}: it cannot be used (no)")
+    assert ledger.images_of("a") == images
+    assert counters(tmp_path) == before
+    await ledger._execute("DROP TRIGGER no")
+    assert all(await share(ledger, *steps))
+    assert [grown for _, grown in counters(tmp_path)[1]] == [before[1][0][1] + 3, *(n for _, n in before[1][1:])]
+
+
+def walk(image):
+    """What happens to an image: an attempt that is lost, then a picture; or a doubt, then a placeholder."""
+    sent, taken = law.Submitting("pod", f"t{image.row}"), law.Accepted(submission(image))
+    kept = law.StoredAt(stored(image))
+    if image.row % 2:
+        got = law.Fetched(artifact(image.row), gpu_seconds=2.5)
+        return [
+            sent,
+            taken,
+            law.AttemptLost(FAULT, limit=3, gpu_seconds=1.5),
+            replace(sent, ticket=f"u{image.row}"),
+            taken,
+            got,
+            kept,
+        ]
+    doubt = law.Doubtful(FAULT, limit=3)
+    return [sent, doubt, law.GaveUp(FAULT), law.Drawn(artifact(image.row)), kept]
+
+
+COMMITS = st.lists(
+    st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=7, unique_by=lambda s: s[0]), max_size=9
+)
+
+
+@hypothesis.settings(
+    max_examples=15, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@hypothesis.given(commits=COMMITS)
+def test_whatever_shares_a_commit_counters_tell_what_counting_tells(tmp_path_factory, commits):
+    trio.run(_counters_hold, tmp_path_factory.mktemp("index"), commits)
+
+
+async def _counters_hold(folder, commits):
+    async with index_at(folder) as ledger:
+        images = [image for name in "abc" for image in ledger.images_of(name)]
+        steps = [iter(walk(image)) for image in images]
+        before = dict(counters(folder)[1]), dict(counters(folder)[2])
+        for commit in commits:
+            coming = [(n, fails, next(steps[n], None)) for n, fails in commit]
+            results = await share(
+                ledger,
+                *((half if fails else step)(ledger, images[n], event) for n, fails, event in coming if event),
+            )
+            for (n, fails, event), result in zip([c for c in coming if c[2]], results, strict=True):
+                if fails:
+                    assert isinstance(result, ValueError)
+                    images[n] = await ledger.record(images[n], event)
+                else:
+                    images[n] = result
+        assert [ledger.image(image.row) for image in images] == images
+    with closing(Catalogue(folder / "index.db")) as catalogue:
+        assert catalogue.verify() == []
+    counted = rows(
+        folder,
+        "SELECT sum(status = 'done'), sum(status = 'placeholder'), sum(attempts), sum(doubtful), sum(gpu_seconds) FROM images",
+    )
+    sums = "coalesce(sum({}), 0)".format
+    figures = ", ".join(map(sums, ("done", "placeholder", "attempts", "doubtful", "gpu_seconds")))
+    assert rows(folder, f"SELECT {figures} FROM days") == counted
+    fetched = rows(folder, "SELECT count(*) FROM events WHERE event = 'Fetched'")
+    assert rows(folder, "SELECT coalesce(sum(n), 0) FROM durations") == fetched
+    for whose, table, then in (("character", "characters", before[0]), ("owner", "owners", before[1])):
+        grown = {row: n - then[row] for row, n in rows(folder, f"SELECT row, revision FROM {table}")}
+        recorded = dict(
+            rows(
+                folder,
+                f"SELECT jobs.{whose}, count(*) FROM events JOIN images ON images.id = events.image "
+                "JOIN jobs ON jobs.seq = images.job GROUP BY 1",
+            )
+        )
+        assert {row: n for row, n in grown.items() if n} == recorded
