@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import webbrowser
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -334,6 +335,7 @@ def test_the_page_opens_through_a_file_that_only_its_owner_can_read(tmp_path, mo
     space.drop()
     space.work_off()
     seen = tmp_path / "seen"
+    monkeypatch.setattr(webbrowser, "_tryorder", None)  # it reads BROWSER once, maybe for a test before this one
     monkeypatch.setenv("BROWSER", f"{sys.executable} -c \"import sys; open('{seen}', 'w').write(sys.argv[1])\" %s")
     assert "nothing answers at" in space.call("gallery", "--open", code=1)
     with serving(space) as port:
