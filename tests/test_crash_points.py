@@ -113,16 +113,16 @@ def test_a_run_that_nobody_disturbs_passes_the_same_checks_and_meets_every_kind_
 
 def test_a_death_at_some_points_loses_and_doubles_nothing(died, place):
     steps = count_steps(died, place / "work")
-    die_and_go_on(died, place, [(point,) for point in range(1, len(steps), 61)])
+    die_and_go_on(died, place, [(point,) for point in range(1, len(steps), 97)])
 
 
 def test_a_power_cut_at_some_points_loses_and_doubles_nothing(died, place):
     steps = count_steps(died, place / "work")
-    die_and_go_on(died, place, [(-point,) for point in range(30, len(steps), 97)])
+    die_and_go_on(died, place, [(-point,) for point in range(30, len(steps), 149)])
 
 
 def test_a_death_during_the_recovery_from_a_death_is_recovered_from_too(died, place):
-    die_and_go_on(died, place, [(90, 40), (150, 30, 30), (200, 150), (330, 60, 60)])
+    die_and_go_on(died, place, [(90, 40), (150, 30, 30), (330, 60)])
 
 
 @pytest.mark.torture
@@ -177,7 +177,7 @@ def die_and_go_on_retrying(died, place, points):
 
 
 def test_a_death_while_images_are_made_again_spoils_neither_the_old_nor_the_new(died, place):
-    die_and_go_on_retrying(died, place, range(10, 150, 28))
+    die_and_go_on_retrying(died, place, range(10, 150, 47))
 
 
 @pytest.mark.torture

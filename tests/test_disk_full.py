@@ -7,15 +7,16 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from pipeline.cli import main
 from tests.support.afterwards import Dropped, rows, wrongs
-from tests.test_kills import ENVIRON, program, said
+from tests.test_kills import program, said
 
 CONFIG = """
 settle: 0.1
@@ -115,9 +116,9 @@ def ready(folder):
 
 def troubles(folder):
     """What `status` tells: by the index or, where that cannot be written, by the daemon's own words."""
-    command = [sys.executable, "-m", "pipeline", "status", "--json"]
-    ran = subprocess.run(command, cwd=folder, env=ENVIRON, check=False, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
+    asking = ["status", "--json", "--config", str(folder / "pipeline.yaml")]
+    ran = CliRunner().invoke(main, asking, env={"CLOUDINARY_URL": None})
+    assert ran.exit_code == 0, ran.output
     told = json.loads(ran.stdout)
     return {trouble["what"] for trouble in told["troubles"]} | set(
         re.findall(r"(?:^|; )(\w+): ", told["daemon"]["trouble"] or "")
@@ -173,7 +174,7 @@ def full(folder, place, image):
 def test_a_full_disk_is_said_waited_for_and_gone_on_after(tmp_path, place, answer, trouble):
     folder = tmp_path / "work"
     with full(folder, place, tmp_path / "disk"):
-        until(lambda: trouble <= troubles(folder) and ready(folder) == answer)
+        until(lambda: ready(folder) == answer and trouble <= troubles(folder))
         assert "No space left" in said(folder) or "the disk is full" in said(folder)
         if answer == "disk_full":  # what cannot be kept must not begin
             before = starts(folder)
@@ -191,7 +192,7 @@ def test_a_full_disk_is_said_waited_for_and_gone_on_after(tmp_path, place, answe
 def test_one_disk_for_all_that_is_full_the_log_included_ends_nothing(tmp_path):
     folder = tmp_path / "work"
     with full(folder, ".", tmp_path / "disk"):
-        until(lambda: "disk" in troubles(folder) and ready(folder) == "disk_full")
+        until(lambda: ready(folder) == "disk_full" and "disk" in troubles(folder))
         before = starts(folder)
         time.sleep(1.5)
         assert starts(folder) == before

@@ -49,14 +49,20 @@ def gallery(tmp_path, app):
         yield made
 
 
-@pytest.fixture
-def page(app):
+@pytest.fixture(scope="module")
+def browser():
     with playwright.sync_playwright() as library:
-        browser = library.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
-        opened = browser.new_page()
-        opened.goto(f"{app}/example-client.html")
-        yield opened
-        browser.close()
+        chromium = library.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(app, browser):
+    opened = browser.new_page()
+    opened.goto(f"{app}/example-client.html")
+    yield opened
+    opened.close()
 
 
 def test_the_example_client_shows_a_gallery_and_what_arrives(gallery, page):

@@ -173,25 +173,38 @@ def filled(tmp_path_factory):
     return folder
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    parameters=st.lists(
-        st.tuples(st.sampled_from(["limit", "cursor", "status", "job", "label", "since", "until", "seed", "favorite", "q", "other"]), st.text(max_size=60)), max_size=4
-    ),
-    held=st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=60),
-    path=st.text(max_size=40),
-)  # fmt: skip
-def test_no_path_no_query_and_no_header_meets_a_defect(filled, parameters, held, path):
-    async def ask():
-        async with house(filled) as home:
-            headers = {"if-none-match": held.encode("latin-1"), "accept-encoding": held.encode("latin-1")}
-            bearer = {"authorization": f"Bearer {home.alice}"}
-            answer = await home.client.get(home.images(), params=parameters, headers={**bearer, **headers})
-            assert answer.status_code in {200, 304, 400}, answer.text
-            for start in ("/", "/media/", "/api/jobs/", "/api/characters/", "/api/image-generation/character/"):
-                answer = await home.client.get(start + quote(path, safe="/"), headers=bearer)
-                assert answer.status_code in {200, 404}, answer.text
-            answer = await home.client.get(home.images(), headers={"authorization": held.encode("latin-1")})
-            assert answer.status_code == 401
+def ask_many(filled, questions, **more):
+    @settings(max_examples=questions, deadline=None, **more)
+    @given(
+        parameters=st.lists(
+            st.tuples(st.sampled_from(["limit", "cursor", "status", "job", "label", "since", "until", "seed", "favorite", "q", "other"]), st.text(max_size=60)), max_size=4
+        ),
+        held=st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=60),
+        path=st.text(max_size=40),
+    )  # fmt: skip
+    def asked(parameters, held, path):
+        trio.run(ask, filled, parameters, held, path)
 
-    trio.run(ask)
+    asked()
+
+
+async def ask(filled, parameters, held, path):
+    async with house(filled) as home:
+        headers = {"if-none-match": held.encode("latin-1"), "accept-encoding": held.encode("latin-1")}
+        bearer = {"authorization": f"Bearer {home.alice}"}
+        answer = await home.client.get(home.images(), params=parameters, headers={**bearer, **headers})
+        assert answer.status_code in {200, 304, 400}, answer.text
+        for start in ("/", "/media/", "/api/jobs/", "/api/characters/", "/api/image-generation/character/"):
+            answer = await home.client.get(start + quote(path, safe="/"), headers=bearer)
+            assert answer.status_code in {200, 404}, answer.text
+        answer = await home.client.get(home.images(), headers={"authorization": held.encode("latin-1")})
+        assert answer.status_code == 401
+
+
+def test_no_path_no_query_and_no_header_meets_a_defect(filled):
+    ask_many(filled, 25)
+
+
+@pytest.mark.torture
+def test_no_path_no_query_and_no_header_of_many_meets_a_defect(filled):
+    ask_many(filled, 500, derandomize=False, print_blob=True)

@@ -13,7 +13,7 @@ from pipeline.catalogue import cursor
 from pipeline.gallery.alone import serve_alone
 from tests.support.windows import House, house
 
-LIMITS = "--phases coverage,fuzzing --checks all --max-examples 8 --seed 1 --request-timeout 10 --workers 1 --no-color --generation-database none"
+LIMITS = "--phases coverage,fuzzing --checks all --request-timeout 10 --workers 1 --no-color --generation-database none"
 
 # A cursor is whatever `next` said: no schema tells a good one from a bad one, so each list gets one of its own.
 CURSORS = {
@@ -38,8 +38,7 @@ def home(tmp_path):
     made.catalogue.close()
 
 
-@pytest.mark.long
-def test_the_gallery_is_as_it_describes_itself(home, tmp_path):
+def ask_everything(home, tmp_path, *more):
     reports = []
     settings = (
         f"[[operations]]\ninclude-name = '{name}'\nparameters = {{cursor = '{word}'}}\n"
@@ -51,10 +50,20 @@ def test_the_gallery_is_as_it_describes_itself(home, tmp_path):
         try:
             address = f"http://127.0.0.1:{port}"
             told = [f"{address}/openapi.json", "--url", address, "-H", f"Authorization: Bearer {home.alice}"]
-            command = [sys.executable, "-m", "schemathesis.cli", "run", *told, *LIMITS.split()]
+            command = [sys.executable, "-m", "schemathesis.cli", "run", *told, *LIMITS.split(), *more]
             reports.append(subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True))
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 
     serve_alone(home.app, "127.0.0.1", 0, listening=lambda port: threading.Thread(target=ask, args=(port,)).start())
     assert reports[0].returncode == 0, reports[0].stdout + reports[0].stderr
+
+
+@pytest.mark.long
+def test_the_gallery_is_as_it_describes_itself(home, tmp_path):
+    ask_everything(home, tmp_path, "--max-examples", "3", "--seed", "1")
+
+
+@pytest.mark.torture
+def test_the_gallery_is_as_it_describes_itself_whatever_is_asked(home, tmp_path):
+    ask_everything(home, tmp_path, "--max-examples", "50")

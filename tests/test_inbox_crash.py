@@ -152,10 +152,9 @@ async def test_a_crash_at_any_step_neither_loses_nor_doubles_a_file(autojump_clo
         await assert_all_taken_once(folder)
 
 
-@pytest.mark.long
-async def test_a_crash_during_recovery_from_a_crash_is_recovered_too(autojump_clock, tmp_path, index):
-    for first in range(2, 40, 3):
-        for second in range(1, 30, 3):
+async def crash_twice(tmp_path, index, firsts, seconds):
+    for first in firsts:
+        for second in seconds:
             folder = tmp_path / f"{first}-{second}"
             drop_all(folder / "jobs")
             copy(index, folder)
@@ -165,3 +164,13 @@ async def test_a_crash_during_recovery_from_a_crash_is_recovered_too(autojump_cl
             await pass_until_the_end(folder, world)
             world.lose_power()
             await assert_all_taken_once(folder)
+
+
+async def test_a_crash_during_recovery_from_a_crash_is_recovered_too(autojump_clock, tmp_path, index):
+    await crash_twice(tmp_path, index, range(2, 40, 6), range(1, 30, 4))
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("part", range(4))
+async def test_a_crash_at_any_step_of_the_recovery_from_one_is_recovered_too(autojump_clock, tmp_path, index, part):
+    await crash_twice(tmp_path, index, range(1 + part, 40, 4), range(1, 30))

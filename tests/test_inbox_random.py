@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.inbox.disk import Disk
@@ -208,10 +208,22 @@ def index():
         yield Path(folder) / "index.db"
 
 
+def play_many(index, stories, **more):
+    @settings(max_examples=stories, deadline=None, **more)
+    @given(actions=st.lists(st.tuples(ACTIONS, PAUSES), min_size=8, max_size=40))
+    def played(actions):
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(index, folder)
+            trio.run(play, Path(folder), actions, clock=trio.testing.MockClock(autojump_threshold=0))
+
+    played()
+
+
 @pytest.mark.long
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(actions=st.lists(st.tuples(ACTIONS, PAUSES), min_size=8, max_size=40))
-def test_each_finished_file_is_taken_exactly_once(index, actions):
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(index, folder)
-        trio.run(play, Path(folder), actions, clock=trio.testing.MockClock(autojump_threshold=0))
+def test_each_finished_file_is_taken_exactly_once(index):
+    play_many(index, 40)
+
+
+@pytest.mark.torture
+def test_each_finished_file_is_taken_exactly_once_in_many_stories(index):
+    play_many(index, 500, derandomize=False, print_blob=True)

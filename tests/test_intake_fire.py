@@ -167,7 +167,7 @@ def until(condition, seconds):
 
 @pytest.mark.long
 def test_files_of_eight_programs_are_taken_exactly_once_though_the_daemon_is_stopped_meanwhile(place):
-    fire(place / "work", files=2_400, seconds=PATIENCE, stop_for=0.3)
+    fire(place / "work", files=1_200, seconds=PATIENCE, stop_for=0.3)
 
 
 NO_INOTIFY = ("unshare", "-Ur", "sh", "-c", 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"', "sh")

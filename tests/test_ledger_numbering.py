@@ -282,13 +282,23 @@ ADOPTIONS = st.tuples(
 )
 
 
+def number_many(tmp_path_factory, stories, **more):
+    @hypothesis.settings(max_examples=stories, deadline=None, **more)
+    @hypothesis.given(steps=st.lists(st.one_of(DROPS, DROPS, ADOPTIONS), max_size=14))
+    def numbered(steps):
+        trio.run(_numbers_hold, tmp_path_factory.mktemp("index"), steps)
+
+    numbered()
+
+
 @pytest.mark.long
-@hypothesis.settings(
-    max_examples=40, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
-)
-@hypothesis.given(steps=st.lists(st.one_of(DROPS, DROPS, ADOPTIONS), max_size=14))
-def test_numbers_are_dense_contiguous_and_in_arrival_order(tmp_path_factory, steps):
-    trio.run(_numbers_hold, tmp_path_factory.mktemp("index"), steps)
+def test_numbers_are_dense_contiguous_and_in_arrival_order(tmp_path_factory):
+    number_many(tmp_path_factory, 20)
+
+
+@pytest.mark.torture
+def test_numbers_are_dense_contiguous_and_in_arrival_order_in_many_stories(tmp_path_factory):
+    number_many(tmp_path_factory, 500, derandomize=False, print_blob=True)
 
 
 async def _numbers_hold(folder, steps):

@@ -512,7 +512,7 @@ def play(stories, steps, *, new_ones=False):
 
 @pytest.mark.long
 def test_what_must_hold_holds_after_whatever_happened():
-    play(stories=8, steps=25)
+    play(stories=5, steps=25)
 
 
 @pytest.mark.torture
