@@ -12,7 +12,7 @@ import trio
 from pipeline.errors import ConfigError
 from pipeline.gallery.addresses import check_exposure, is_loopback
 from pipeline.gallery.apart import serve_apart
-from pipeline.gallery.listening import UNHURRIED, Patience
+from pipeline.gallery.listening import UNHURRIED, Patience, listen
 from pipeline.gallery.tokens import Tokens
 from tests.support.windows import house
 
@@ -84,6 +84,12 @@ async def test_a_stop_does_not_wait_for_silent_connections(home):
                 assert (await client.get(f"http://127.0.0.1:{port}/healthz")).status_code == 200
                 stop.set()
                 assert await silent.receive_some() == b""
+
+
+def test_no_part_of_an_answer_waits_for_the_part_before_it():
+    for door in listen("127.0.0.1", 0):
+        with door, socket.create_connection(door.getsockname()), door.accept()[0] as client:
+            assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize("method", ["BREW", "x-y", "POST", "PROPFIND"])

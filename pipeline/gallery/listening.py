@@ -77,6 +77,8 @@ def _bound(family: int, address: Any) -> socket.socket:  # noqa: ANN401  # a fam
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # an answer's head and body are two packets, of which the second would wait for the first to be acknowledged
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # else a system with large buffers tells of nothing taken before a third of them is empty
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 2 * CHUNK)
         made.bind(address)
