@@ -7,6 +7,7 @@ A line that cannot be written is dropped: to say less is better than to end.
 import contextlib
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TextIO, cast
@@ -43,6 +44,7 @@ def set_up_logging(*, level: int = logging.INFO, stream: TextIO | None = None) -
         cache_logger_on_first_use=False,  # a program that runs twice in one process (the tests do) is heard both times
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
+    threading.excepthook = _thread_broke
 
 
 async def tell_what_was_held_back() -> None:
@@ -102,6 +104,15 @@ class Dam:
 
 
 _dam = Dam()
+
+
+def _thread_broke(broken: threading.ExceptHookArgs) -> None:
+    """Tell of it in a line as any other: Python's own words would be written into the midst of others'."""
+    if broken.exc_type is SystemExit or broken.exc_value is None:
+        return
+    name = broken.thread.name if broken.thread is not None else None
+    error = (broken.exc_type, broken.exc_value, broken.exc_traceback)
+    structlog.get_logger(__name__).error("thread_broke", thread=name, exc_info=error)
 
 
 class _Unfailing:

@@ -1,6 +1,8 @@
 """What every test shares: a log that costs nothing to write and is easy to search."""
 
+import os
 import signal
+import threading
 
 import pytest
 import structlog
@@ -22,8 +24,12 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with what takes long, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Each worker begins with some of what takes long, so that none is left alone with it at the end."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.get_closest_marker("long")]
+    rest = [item for item in items if not item.get_closest_marker("long")]
+    share = -(-len(rest) // workers)  # xdist hands out equal parts, one after the other
+    items[:] = [item for n in range(workers) for item in (*long[n::workers], *rest[n * share :][:share])]
 
 
 @pytest.fixture(autouse=True)
@@ -37,5 +43,7 @@ def _plain_log():
             structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
         ]
     )
+    hook = threading.excepthook
     yield
+    threading.excepthook = hook
     structlog.reset_defaults()

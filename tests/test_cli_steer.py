@@ -30,6 +30,7 @@ from pipeline.config import load_config
 from pipeline.locks import hold, holder
 from pipeline.orders.desk import Desk
 from pipeline.orders.kinds import Cancel, Favorite, Pause, Remove, Resume, Retry
+from tests.support.browser import free_port
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator
 from tests.support.pictures import plain
 
@@ -411,7 +412,8 @@ SHOWN = [line for block in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.D
 
 
 def test_every_command_of_the_how_to_does_what_it_says(tmp_path, monkeypatch):
-    space = Workspace(tmp_path, settings=SETTINGS.replace("sketch: {", "pod: {").replace("[2]", "[1, 9]") % 0)
+    settings = SETTINGS.replace("enabled: false", f"enabled: false, port: {free_port()}")  # where nothing answers
+    space = Workspace(tmp_path, settings=settings.replace("sketch: {", "pod: {").replace("[2]", "[1, 9]") % 0)
     space.drop("nightly-2025-07-28", quantity=12, labels=["spring"])
     space.work_off()
     monkeypatch.chdir(tmp_path)

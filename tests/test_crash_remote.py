@@ -174,6 +174,7 @@ def some_deaths(pair, steps, n):
     return singles + [tuple(chance.randint(20, 250) for _ in range(chance.randint(2, 4))) for _ in range(n // 2)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pair", MAIN)
 def test_a_death_at_some_points_buys_and_uploads_nothing_twice(died, place, pair):
     steps = die_and_go_on(died, place, pair, [()])

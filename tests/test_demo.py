@@ -41,6 +41,7 @@ def made_once(tmp_path, quiet_environment):
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_second_time_in_a_terminal_it_counts_on_and_serves_until_ctrl_c(made_once, quiet_environment):
     terminal, inside = pty.openpty()
     demo = subprocess.Popen(

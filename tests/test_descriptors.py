@@ -38,7 +38,7 @@ def choked(process):
 def until(folder, condition):
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, said(folder)[-3000:]
+        assert time.monotonic() < deadline, said(folder)
         time.sleep(0.05)
 
 

@@ -106,6 +106,7 @@ def test_files_of_eight_programs_are_taken_exactly_once_though_the_daemon_is_sto
 NO_INOTIFY = ("unshare", "-Ur", "sh", "-c", 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"', "sh")
 
 
+@pytest.mark.long
 def test_where_no_inotify_instance_is_left_the_scan_carries_on_and_log_readyz_and_status_say_so(place):
     if subprocess.run([*NO_INOTIFY, "true"], check=False, capture_output=True).returncode:
         pytest.skip("inotify cannot be taken away from a program here: that takes user namespaces")

@@ -103,6 +103,7 @@ class Dropping:
                 file.write(text[len(text) // 2 :])
 
 
+@pytest.mark.long
 def test_killed_at_twenty_moments_while_files_arrive_nothing_is_lost(died, place):
     set_up(place / "work")
     with Dropping(place / "work", seed=20, most=60) as dropping:

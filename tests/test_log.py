@@ -3,6 +3,8 @@ import errno
 import io
 import json
 import logging
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,22 @@ def test_what_libraries_say_is_a_line_like_ours_and_held_back_alike():
     for n in range(200):
         logging.getLogger("urllib3").warning("pool %d is full", n)
     assert len(told(stream)) <= MOST_A_MINUTE
+
+
+def test_a_thread_that_breaks_is_a_line_like_ours():
+    stream = io.StringIO()
+    set_up_logging(stream=stream)
+
+    def breaks():
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    for ends in (breaks, sys.exit):
+        thread = threading.Thread(target=ends, name="inotify")
+        thread.start()
+        thread.join()
+    (line,) = told(stream)
+    assert (line["event"], line["thread"], line["level"]) == ("thread_broke", "inotify", "error")
+    assert line["exception"].endswith("OSError: [Errno 22] Invalid argument")
 
 
 def test_debugging_is_never_held_back():
