@@ -81,9 +81,9 @@ def _with_style(spec: JobSpec, style: JobKeys | None) -> JobKeys:
     own = spec.said()
     defaults = style.said() if style is not None else {}
     if _frame("prompt", style) is not None:
-        del defaults["prompt"]  # a frame round the job's prompt, none of its own
-    values = {**defaults, **own}
-    return JobKeys.model_construct(**{name: value for name, value in values.items() if name in JobKeys.model_fields})
+        defaults["prompt"] = None  # a frame round the job's prompt, none of its own
+    values = {name: value for name, value in {**defaults, **own}.items() if name in JobKeys.model_fields}
+    return (style or spec).model_copy(update=values)
 
 
 def _complaints(
