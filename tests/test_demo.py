@@ -84,6 +84,7 @@ def test_ctrl_c_ends_it_early_and_well(tmp_path, quiet_environment):
 def _interrupted(folder, environment):
     """Ctrl-C as soon as the bars are drawn; how far they have come is the machine's business."""
     terminal, inside = pty.openpty()
+    environment = environment | {"TERM": "xterm-256color"}  # a dumb one is shown no bars
     demo = subprocess.Popen(
         [*COMMAND, "demo"], cwd=folder, env=environment, stdin=inside, stdout=inside, stderr=inside, start_new_session=True
     )  # fmt: skip
