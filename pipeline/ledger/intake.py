@@ -1,13 +1,12 @@
 """Acceptance: a parsed job becomes rows, once, or is told why not."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.ledger.adopting import claim_shelf
 from pipeline.ledger.characters import Character, NotTaken, by_row, resolve
 from pipeline.ledger.numbering import number_job, plan_to_json, touch
-from pipeline.ledger.rows import recipe_to_json
+from pipeline.ledger.rows import job_columns
 from pipeline.ledger.transaction import Transaction
 from pipeline.ledger.values import Declined, Duplicate, Taken, Verdict
 from pipeline.model import Job, Recipe
@@ -55,20 +54,9 @@ def _take(transaction: Transaction, job: Job, now: int) -> Taken:
 
 def _insert(transaction: Transaction, job: Job, character: Character, now: int) -> int:
     values = {
-        "id": job.id,
-        "own_id": int(job.own_id),
-        "digest": job.digest,
-        "file": job.file,
+        **job_columns(job, _with_embedding(job.recipe, character)),
         "owner": character.owner,
         "character": character.row,
-        "prompt": json.dumps(job.prompt),
-        "recipe": recipe_to_json(_with_embedding(job.recipe, character)),
-        "backends": json.dumps(job.backends),
-        "labels": json.dumps(job.labels),
-        "stagger": job.stagger,
-        "priority": job.priority,
-        "on_failure": job.on_failure.value,
-        "notify": job.notify,
         "quantity": len(job.images),
         "queued": len(job.images),
         "plan": None if character.owner_slug is not None else plan_to_json(job.images),

@@ -17,7 +17,7 @@ from pipeline.ledger.characters import find_or_make, owner_row
 from pipeline.ledger.collecting import Finds
 from pipeline.ledger.numbering import remember_prompts, tally, touch
 from pipeline.ledger.opening import open_for_writing
-from pipeline.ledger.rows import recipe_to_json, stored_columns
+from pipeline.ledger.rows import job_columns, stored_columns
 from pipeline.ledger.transaction import Transaction, begin
 from pipeline.model import Asset, Fault, Job, Status
 
@@ -164,21 +164,10 @@ class Rebuild:
 def _insert_job(transaction: Transaction, told: JobTold, owner: int, character: int) -> None:
     job = told.job
     values = {
+        **job_columns(job, job.recipe),
         "seq": told.seq,
-        "id": job.id,
-        "own_id": int(job.own_id),
-        "digest": job.digest,
-        "file": job.file,
         "owner": owner,
         "character": character,
-        "prompt": json.dumps(job.prompt),
-        "recipe": recipe_to_json(job.recipe),
-        "backends": json.dumps(job.backends),
-        "labels": json.dumps(job.labels),
-        "stagger": job.stagger,
-        "priority": job.priority,
-        "on_failure": job.on_failure.value,
-        "notify": job.notify,
         "quantity": told.quantity,
         "first_number": min(told.images, default=None),
         "status": "cancelled" if told.cancelled else "done",

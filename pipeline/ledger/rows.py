@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline import naming
 from pipeline.lifecycle import status_of
-from pipeline.model import Artifact, Fault, Image, Lora, OnFailure, Recipe, State, Stored, Submission
+from pipeline.model import Artifact, Fault, Image, Job, Lora, OnFailure, Recipe, State, Stored, Submission
 
 Row = tuple[Any, ...]
 
@@ -28,6 +28,24 @@ LEFT JOIN jobs ON jobs.seq = images.job
 LEFT JOIN prompts ON prompts.id = images.prompt
 """
 OWNER = "(SELECT owner FROM characters WHERE characters.row = images.character)"  # of a row that was just updated
+
+
+def job_columns(job: Job, recipe: Recipe) -> dict[str, Any]:
+    """The columns that tell what a job asked for; `recipe` with what was decided about it since."""
+    return {
+        "id": job.id,
+        "own_id": int(job.own_id),
+        "digest": job.digest,
+        "file": job.file,
+        "prompt": json.dumps(job.prompt),
+        "recipe": recipe_to_json(recipe),
+        "backends": json.dumps(job.backends),
+        "labels": json.dumps(job.labels),
+        "stagger": job.stagger,
+        "priority": job.priority,
+        "on_failure": job.on_failure.value,
+        "notify": job.notify,
+    }
 
 
 def recipe_to_json(recipe: Recipe) -> str:
