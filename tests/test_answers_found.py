@@ -3,6 +3,7 @@
 import json
 import time
 from contextlib import asynccontextmanager
+from urllib.parse import quote
 
 import pytest
 
@@ -11,8 +12,8 @@ from pipeline.backends.answers import Answer
 from pipeline.backends.comfy_words import Finished
 from pipeline.backends.installed import Installed, missing
 from pipeline.clock import now
-from pipeline.errors import AcceptanceUnknown, StoreUnavailable, Unavailable
-from pipeline.model import Stored, Submission
+from pipeline.errors import AcceptanceUnknown, InvalidRequest, StoreUnavailable, Unavailable
+from pipeline.model import Recipe, Stored, Submission
 from pipeline.scrub import scrub
 from pipeline.stores.cloudinary import Account, CloudinaryStore
 from tests.support import loopback
@@ -20,7 +21,8 @@ from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmul
 from tests.support.cloudinary_emulator import Answer as Said
 from tests.support.loopback import Reply
 from tests.support.pictures import TICKET, item, plain, request
-from tests.test_answers_random import PNG, Says, comfyui, runpod
+from tests.test_answers_random import PNG, Says, a1111, comfyui, runpod
+from tests.test_answers_random import SECRET as OURS
 
 PUBLIC_ID = "alice/characters/mary/images/mary_image_5"
 
@@ -42,17 +44,38 @@ async def test_nesting_without_end_is_no_answer(body):
             await backend.submit(request())
 
 
+async def test_a_list_of_models_that_tells_a_secret_is_told_without_it():
+    models = [{"name": "Euler", "title": f"bad key {OURS}"}]
+    async with speaking(a1111, **{"": json.dumps(models).encode()}) as backend:
+        with pytest.raises(InvalidRequest, match=r'A1111 at http://w\.test: no model "oil"') as refused:
+            await backend.check(Recipe(width=64, height=64, model="oil"), None, images=1)
+    assert OURS not in str(refused.value)
+
+
 def test_half_a_character_does_not_get_as_far_as_the_index():
     told = Answer(200, b'{"info": "cut \\ud83d", "\\udc00": [NaN]}').json()
     assert list(told) == ["info", "?"]
     assert told["info"] == "cut ?"
 
 
-@pytest.mark.parametrize("remote_id", ["", "a\nb", "x" * 4_000, "\u202e", 5, None])
-async def test_what_no_submission_may_be_called_is_no_acceptance(remote_id):
-    async with speaking(runpod, run=json.dumps({"id": remote_id}).encode()) as backend:
-        with pytest.raises(AcceptanceUnknown, match="an id that could be used"):
-            await backend.submit(request())
+NO_IDS = ["", "a\nb", "x" * 4_000, "\u202e", 5, None, f"bad key {OURS}", f"bad-key-{quote(OURS, safe='')}"]
+
+
+@pytest.mark.parametrize("remote_id", NO_IDS)
+@pytest.mark.parametrize(("make", "path", "key"), [(runpod, "run", "id"), (comfyui, "prompt", "prompt_id")])
+async def test_what_no_submission_may_be_called_is_no_acceptance(make, path, key, remote_id):
+    async with speaking(make, **{path: json.dumps({key: remote_id}).encode(), "": b"{}"}) as backend:
+        with pytest.raises(AcceptanceUnknown, match=r"an id that could be used|no usable prompt_id") as refused:
+            await backend.submit(request(recipe=Recipe(width=64, height=64, model="a.ckpt")))
+    assert OURS not in str(refused.value)
+
+
+@pytest.mark.parametrize(("given", "found"), [("7", ("7", False)), (f"for {OURS}", None)])
+def test_an_id_of_a_servers_own_is_known_by_its_name_unless_it_tells_a_secret(given, found):
+    graph = {"9": {"inputs": {"filename_prefix": f"pipeline/{TICKET}"}}}
+    queue = {"queue_running": [], "queue_pending": [[1, given, graph]]}
+    looked = comfy_words.in_queue(queue, prompt_id="none", prefix=f"pipeline/{TICKET}", secrets=[OURS])
+    assert looked == found
 
 
 @pytest.mark.parametrize("spent", ["NaN", "Infinity", "1" + "0" * 400, "true", '"5"'])

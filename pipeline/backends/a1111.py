@@ -67,7 +67,8 @@ class A1111:
 
     async def submit(self, request: Request) -> Picture:
         began = trio.current_time()
-        sampling = await self._sampling(request.recipe)
+        with self._service.objecting():
+            sampling = await self._sampling(request.recipe)
         offered = await self._embeddings() if request.embedding is not None else None
         embedding = _same(request.embedding, [*offered[0], *offered[1]]) if request.embedding and offered else None
         body = txt2img_body(request, sampling, embedding=embedding)
@@ -112,6 +113,14 @@ class A1111:
         await self._stopped(submission.remote_id)
 
     async def check(self, recipe: Recipe, embedding: str | None, *, images: int) -> None:
+        with self._service.objecting():
+            await self._compare(recipe, embedding)
+
+    async def probe(self) -> None:
+        await self._current_task()
+
+    async def _compare(self, recipe: Recipe, embedding: str | None) -> None:
+        """Raise the first name that is not offered there."""
         await self._sampling(recipe, sure=True)
         if recipe.model is not None and (titles := await self._listed("sd-models", "title")) is not None:
             resolved("model", recipe.model.partition(" [")[0], [title.partition(" [")[0] for title in titles])
@@ -123,9 +132,6 @@ class A1111:
             for lora in recipe.loras:
                 if _same(lora.name.removesuffix(".safetensors"), offered_loras) is None:
                     raise missing("lora", lora.name, offered_loras)
-
-    async def probe(self) -> None:
-        await self._current_task()
 
     async def _sampling(self, recipe: Recipe, *, sure: bool = False) -> Sampling:
         """Translate sampler and scheduler; what we do not know may come from an extension there."""

@@ -69,9 +69,9 @@ class Answer:
         return min(max(seconds, 0.0), LONGEST_PAUSE) if math.isfinite(seconds) else None
 
 
-def is_id(text: str) -> bool:
-    """Whether a service may call a submission so: it goes into the index, the log and a path."""
-    return 0 < len(text) <= LONGEST_ID and text.isascii() and text.isprintable()
+def is_id(text: str, secrets: Sequence[str] = ()) -> bool:
+    """Whether a service may call a submission so: it goes into the index, the log and a path, credentials do not."""
+    return 0 < len(text) <= LONGEST_ID and text.isascii() and text.isprintable() and scrub(text, secrets) == text
 
 
 def seconds(milliseconds: object) -> float | None:

@@ -58,7 +58,9 @@ class Finished:
         return None if started is None or ended is None else seconds(ended - started)
 
 
-def in_queue(told: object, *, prompt_id: str, prefix: str | None = None) -> tuple[str, bool] | None:
+def in_queue(
+    told: object, *, prompt_id: str, prefix: str | None = None, secrets: Sequence[str] = ()
+) -> tuple[str, bool] | None:
     """Look a submission up in an answer of `/queue`: its id there and whether it runs.
 
     Old servers give ids of their own; there it is known by the name it will be saved under.
@@ -68,7 +70,9 @@ def in_queue(told: object, *, prompt_id: str, prefix: str | None = None) -> tupl
     for key, running in (("queue_running", True), ("queue_pending", False)):
         for entry in _listed(told.get(key)):
             match entry:
-                case [_, str(found), graph, *_] if found == prompt_id or (_saves_under(graph, prefix) and is_id(found)):
+                case [_, str(found), graph, *_] if found == prompt_id or (
+                    _saves_under(graph, prefix) and is_id(found, secrets)
+                ):
                     return found, running
     return None
 

@@ -62,7 +62,7 @@ class ComfyUI:
             self._refuse(answer)
         told = self._service.taken(answer)
         match told:
-            case {"prompt_id": str(remote_id)} if is_id(remote_id):
+            case {"prompt_id": str(remote_id)} if is_id(remote_id, self._service.secrets):
                 submission = self._submission(request, remote_id)
             case _:
                 raise AcceptanceUnknown(f"{self._at} took the prompt and gave no usable prompt_id", code="no_answer")
@@ -145,8 +145,9 @@ class ComfyUI:
         )
         graph = await self._graph(sample, look)
         if installed is not None:
-            for objection in installed.objections(graph):
-                raise InvalidRequest(f"{self._at}: {self._scrub(str(objection))}", code=objection.code)
+            with self._service.objecting():
+                for objection in installed.objections(graph):
+                    raise objection
 
     async def probe(self) -> None:
         """Ask for the queue, which only a ComfyUI has."""
@@ -185,7 +186,8 @@ class ComfyUI:
         for pause in (0.0, SECOND_LOOK):
             await trio.sleep(pause)
             told = await self._json("queue", base)
-            if found := comfy_words.in_queue(told, prompt_id=prompt_id, prefix=prefix_of(request.ticket)):
+            named = prefix_of(request.ticket)
+            if found := comfy_words.in_queue(told, prompt_id=prompt_id, prefix=named, secrets=self._service.secrets):
                 return found[0]
             told = await self._json(f"history/{quote(prompt_id, safe='')}", base)
             if done := comfy_words.finished(told, prompt_id):
@@ -242,11 +244,9 @@ class ComfyUI:
             raise Unavailable(f"{self._at} answered with no JSON, or half of it", code="unavailable") from error
 
     async def _graph(self, request: Request, look: Look) -> RawGraph:
-        try:
+        with self._service.objecting():
             named, offered = await spelt(request, self._binding, look, self._embeddings)
             return fill(self._binding, named, offered=offered)
-        except InvalidRequest as error:
-            raise InvalidRequest(f"{self._at}: {self._scrub(str(error))}", code=error.code) from error
 
     async def _embeddings(self) -> Collection[str]:
         told = await self._json("embeddings", self._service.url)

@@ -77,7 +77,7 @@ class Runpod:
         told = self._service.taken(answer)
         accepted_at = self._clock()
         match told:
-            case {"id": str(remote_id)} if is_id(remote_id):
+            case {"id": str(remote_id)} if is_id(remote_id, self._service.secrets):
                 return Submission(
                     remote_id=remote_id,
                     base_url=self._service.url,

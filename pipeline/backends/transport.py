@@ -15,7 +15,8 @@ import base64
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -175,6 +176,14 @@ class Service:
     def scrub(self, text: str) -> str:
         """Make the service's words fit for a message."""
         return scrub(text, self.secrets)
+
+    @contextmanager
+    def objecting(self) -> Iterator[None]:
+        """Say of an objection raised within to whom the request was to go; names listed there are its own words."""
+        try:
+            yield
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{self.called} at {self.url}: {self.scrub(str(error))}", code=error.code) from None
 
     async def _exchange(
         self,
