@@ -16,14 +16,17 @@ async def looked(pace, accepted_at, until):
     return moments
 
 
-async def found(pace, takes):
+async def found(pace, takes, told=lambda looks, elapsed: None):
     """How long after completion an image that takes `takes` seconds is seen to be done, and after how many looks."""
     began = trio.current_time()
-    looks = 0
-    async for _ in pace.looks(wall()):
-        looks += 1
-        if trio.current_time() - began >= takes:
-            return trio.current_time() - began - takes, looks
+    count = 0
+    looks = pace.looks(wall())
+    async for _ in looks:
+        count += 1
+        elapsed = trio.current_time() - began
+        if elapsed >= takes:
+            return elapsed - takes, count
+        told(looks, elapsed)
     raise AssertionError
 
 
@@ -79,6 +82,25 @@ async def test_a_known_duration_is_met_closely(autojump_clock):
     late, looks = await found(pace, 60.0)
     assert late <= 0.5 * 6.0 / 20  # half of the fine gap: one look, just after
     assert looks <= 71
+
+
+async def test_a_wait_is_not_counted_as_work(autojump_clock):
+    pace = Pace(1000, clock=wall)
+    for waited in (0.0, 5.0, 40.0, 5.0):
+        pace.learned(waited + 60.0, waited=waited)
+    assert pace.typical == 65.0
+    late, _ = await found(pace, 90.0, told=lambda looks, elapsed: looks.waited(*[30.0] * (elapsed >= 30.0)))
+    assert late <= 0.5 * 6.0 / 20 + 1e-9
+
+
+@pytest.mark.parametrize("waited", [(), (0.0,), (3.0,), (1e6,)])
+@pytest.mark.parametrize("takes", [0.1, 3.0, 59.0, 300.0])
+async def test_whatever_is_told_of_a_wait_the_image_is_found_in_time(autojump_clock, takes, waited):
+    pace = Pace(1000, clock=wall)
+    for _ in range(8):
+        pace.learned(10.0)
+    late, _ = await found(pace, takes, told=lambda looks, elapsed: looks.waited(*waited))
+    assert late <= max(0.05 * takes, 0.25) + 1e-9
 
 
 async def test_one_hang_does_not_blur_what_is_usual(autojump_clock):

@@ -104,6 +104,16 @@ async def test_progress_output_is_no_result(cloud, autojump_clock):
     assert trio.current_time() >= 9
 
 
+@pytest.mark.parametrize("queued", [0.0, 0.3, 4.0, 33.3])
+async def test_what_a_job_waited_for_a_worker_does_not_blur_when_it_will_be_done(cloud, autojump_clock, queued):
+    backend = adapter(cloud)
+    for wait in (0.0, 7.0, 2.0, queued):
+        cloud.plans.append(Plan(seconds=10, queued=wait, make_output=sdxl_output))
+        began = trio.current_time()
+        await made(backend, asked())
+    assert 0 <= trio.current_time() - began - queued - 10 <= 0.025 + 1e-6, "half of the finest gap"
+
+
 async def test_a_status_nobody_knows_is_waited_out(cloud, autojump_clock):
     cloud.weather.append(Weather("answer", path="/status/", reply=said({"id": "x", "status": "DEFROSTING"}), times=2))
     with structlog.testing.capture_logs() as logs:

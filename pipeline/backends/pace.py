@@ -2,10 +2,12 @@
 
 A look that comes `gap` after the last one finds a finished image at most `gap` late. So the gap before and after
 the usual duration is 5 % of the time gone by, but never under 250 ms: asking oftener would gain nothing that
-anybody is promised. Around the usual duration it is much finer. All images of a back end share one budget of looks
-per second; where it does not suffice, those that may well be done go first.
+anybody is promised. Around the usual duration it is much finer; where a back end tells how long an image waited for
+its turn, that is counted from there. All images of a back end share one budget of looks per second; where it does not
+suffice, those that may well be done go first.
 """
 
+import math
 import statistics
 from collections import deque
 from dataclasses import dataclass
@@ -30,7 +32,7 @@ PATIENCE = 4  # gaps that a look outside the usual span yields to others
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """The span of elapsed seconds in which images of a back end usually get done, and the gap between looks in it."""
+    """The span of seconds of work in which images of a back end usually get done, and the gap between looks in it."""
 
     start: float
     end: float
@@ -44,6 +46,7 @@ class Pace:
         self._budget = _Budget(1.0 / rate)
         self._clock = clock
         self._recent: deque[float] = deque(maxlen=REMEMBERED)
+        self._work: deque[float] = deque(maxlen=REMEMBERED)
         self._usual: Usual | None = None
 
     @property
@@ -51,10 +54,11 @@ class Pace:
         """The median of recent durations in seconds; None before the first."""
         return statistics.median(self._recent) if self._recent else None
 
-    def learned(self, seconds: float) -> None:
-        """Take note of how long an image took from acceptance to completion."""
+    def learned(self, seconds: float, *, waited: float = 0.0) -> None:
+        """Take note of how long an image took from acceptance to completion, and how much of it was waiting."""
         self._recent.append(max(seconds, 0.0))
-        ranked = sorted(self._recent)
+        self._work.append(max(seconds - waited, 0.0))
+        ranked = sorted(self._work)
         spare = len(ranked) // 10  # strays on either side, so that one hang does not blur the span
         shortest, longest = ranked[spare], ranked[-1 - spare]
         start, end = shortest, longest * (1 + MARGIN)
@@ -68,20 +72,20 @@ class Pace:
         elapsed = max(self._clock() - accepted_at, 0) / 1000
         return Looks(self, self._budget, trio.current_time() - elapsed)
 
-    def gap_after(self, elapsed: float) -> float:
+    def gap_after(self, elapsed: float, *, waited: float = 0.0) -> float:
         """Tell how many seconds after a look at `elapsed` seconds the next one should come."""
         coarse = max(SHARE * elapsed, SHORTEST)
-        usual = self._usual
-        if usual is None or elapsed > usual.end:
+        usual, work = self._usual, elapsed - waited
+        if usual is None or work > usual.end:
             return coarse
-        if elapsed >= usual.start:
+        if work >= usual.start:
             return min(coarse, usual.gap)
         first = usual.start + usual.gap / 2  # a look just before the image is done would be for nothing
-        return min(coarse, max(first - elapsed, usual.gap))
+        return min(coarse, max(first - work, usual.gap))
 
-    def likely_done(self, elapsed: float) -> bool:
-        """Tell whether an image may well be done by now, so that its look should not yield to others."""
-        return self._usual is not None and self._usual.start <= elapsed <= self._usual.end
+    def likely_done(self, work: float) -> bool:
+        """Tell whether an image may well be done after so many seconds of work: its look should not yield to others."""
+        return self._usual is not None and self._usual.start <= work <= self._usual.end
 
 
 class Looks:
@@ -91,18 +95,23 @@ class Looks:
         self._pace = pace
         self._budget = budget
         self._began = began
+        self._waited = 0.0
         self._looked: float | None = None
 
     def __aiter__(self) -> Self:
         return self
 
+    def waited(self, seconds: float = math.inf) -> None:
+        """Take note that the image waited so long for its turn; without `seconds`, that it still does."""
+        self._waited = min(seconds, trio.current_time() - self._began)
+
     async def __anext__(self) -> None:
         since = trio.current_time() if self._looked is None else self._looked
         elapsed = since - self._began
-        gap = self._pace.gap_after(elapsed)
+        gap = self._pace.gap_after(elapsed, waited=self._waited)
         due = since + (max(SHORTEST - elapsed, 0.0) if self._looked is None else gap)
         await trio.sleep_until(due)
-        likely = self._pace.likely_done(trio.current_time() - self._began)
+        likely = self._pace.likely_done(trio.current_time() - self._began - self._waited)
         await self._budget.take(due if likely else due + PATIENCE * gap)
         self._looked = trio.current_time()
 

@@ -16,7 +16,7 @@ from pipeline import clock as wall
 from pipeline.backends.answers import is_id, seconds
 from pipeline.backends.fetch import Fetcher
 from pipeline.backends.outputs import Link, failure, images_in, trouble_in, used_embedding, words_of
-from pipeline.backends.pace import Pace
+from pipeline.backends.pace import Looks, Pace
 from pipeline.backends.runpod_inputs import Build
 from pipeline.backends.transport import LARGE, LOOK, Service, encoded
 from pipeline.errors import AcceptanceUnknown, AttemptFailed, BackendError, InvalidRequest, NotAccepted, Unavailable
@@ -95,7 +95,8 @@ class Runpod:
 
     async def collect(self, request: Request, submission: Submission) -> Picture:
         failures = gone = 0
-        async for _ in self._pace.looks(submission.accepted_at):
+        looks = self._pace.looks(submission.accepted_at)
+        async for _ in looks:
             try:
                 job = await self._look(submission)
                 picture = None if job is None else await self._judged(job, request, submission)
@@ -111,7 +112,10 @@ class Runpod:
             gone = gone + 1 if job is None else 0
             if gone > 1:
                 raise self._gone(submission)
-            if job is not None and self._clock() >= submission.deadline:
+            if job is None:
+                continue
+            _note_wait(job, looks)
+            if self._clock() >= submission.deadline:
                 await self._give_up(submission)
                 status = self._service.scrub(_status_of(job))
                 raise AttemptFailed(
@@ -203,7 +207,8 @@ class Runpod:
         data = await self._fetcher.fetch(first.url) if isinstance(first, Link) else first
         spent = (seconds(job.get("executionTime")), seconds(job.get("delayTime")))
         if spent[0] is not None:
-            self._pace.learned(spent[0] + (spent[1] or 0.0))
+            waited = spent[1] or 0.0
+            self._pace.learned(spent[0] + waited, waited=waited)
         name = request.embedding
         return Picture(data, gpu_seconds=spent[0], used_embedding=name is not None and used_embedding(output, name))
 
@@ -229,6 +234,14 @@ class Runpod:
 
 def _path(operation: str, submission: Submission) -> str:
     return f"{operation}/{quote(submission.remote_id, safe='')}"
+
+
+def _note_wait(job: Mapping[str, Any], looks: Looks) -> None:
+    match job["status"], seconds(job.get("delayTime")):
+        case "IN_QUEUE", _:
+            looks.waited()
+        case "IN_PROGRESS", float(waited):
+            looks.waited(waited)
 
 
 def _status_of(job: Mapping[str, Any]) -> str:
