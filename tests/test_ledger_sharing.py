@@ -17,7 +17,7 @@ from pipeline.ledger import open_ledger
 from pipeline.ledger.steps import record
 from pipeline.ledger.values import Declined, Taken
 from pipeline.model import Fault, PlannedImage
-from tests.support.index import START, HandClock, adopted, artifact, asset, job, stored, submission
+from tests.support.index import START, HandClock, adopted, artifact, asset, by_id, job, open_index, stored, submission
 
 FAULT = Fault("failed", "out of memory")
 
@@ -136,6 +136,44 @@ async def test_a_declined_job_leaves_nothing_on_its_characters_counters(tmp_path
         assert [image.number for image in ledger.images_of("good")] == [4]
     with closing(Catalogue(tmp_path / "index.db")) as catalogue:
         assert catalogue.verify() == []
+
+
+STORY = (
+    job("j1", "Zoe", 2),
+    job("j2", by_id("c7", "Anna"), labels=("x", "y")),
+    job("j3", "zoe", images=(PlannedImage("a", 1), PlannedImage("b", 2), PlannedImage("a", 3))),
+    job("j1", "Zoe", 2),  # known by then
+    job("j4", by_id("c7", "Anne", embedding="anne-v2")),
+    job("j5", by_id("c7"), owner="bob"),  # another's character
+    job("j6", by_id("c7", "Anna")),
+    job("j2", digest="another"),
+    job("j7", by_id("c8"), owner="new"),  # whose folder was never listed
+    job("j8", images=(PlannedImage("half a pair: \ud800", 1),)),
+    job("j9", "Zoe", images=(PlannedImage("a", 2**64),)),
+    job("j10", by_id("c8"), labels=("x",)),
+)
+TABLES = ("owners", "characters", "jobs", "prompts", "images", "labels", "tallies", "shelf")
+
+
+@pytest.mark.parametrize("at_once", [2, 5, len(STORY)])
+async def test_jobs_taken_together_leave_what_jobs_taken_one_by_one_leave(tmp_path, at_once):
+    async def taken(folder, size):
+        folder.mkdir()
+        async with open_index(folder) as ledger:
+            await adopted(ledger, "bob")
+            await ledger.adopt("me", "me", [asset("zoe", 1), asset("zoe", 3)])
+            parts = [STORY[n : n + size] for n in range(0, len(STORY), size)]
+            verdicts = [verdict for part in parts for verdict in await ledger.accept(part)]
+            await adopted(ledger, "new")
+        with closing(Catalogue(folder / "index.db")) as catalogue:
+            assert catalogue.verify() == []
+        found = "SELECT rowid FROM prompts_fts WHERE prompts_fts MATCH 'garden'"
+        return verdicts, [rows(folder, f"SELECT * FROM {table}") for table in TABLES], rows(folder, found)
+
+    alone = await taken(tmp_path / "alone", 1)
+    assert [type(verdict).__name__[0] for verdict in alone[0]] == list("TTTDTDTDTDDT")
+    assert len(alone[2]) == 6
+    assert await taken(tmp_path / "together", at_once) == alone
 
 
 @pytest.mark.parametrize("how", ["ABORT", "ROLLBACK"])

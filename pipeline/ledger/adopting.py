@@ -8,7 +8,7 @@ from pipeline import naming
 from pipeline.clock import NOT_YET
 from pipeline.errors import IllegalStep
 from pipeline.ledger.characters import Character, by_row, give_slug, owner_row
-from pipeline.ledger.numbering import number_job, plan_from_json, remember_prompts, tally, touch
+from pipeline.ledger.numbering import Numbering, plan_from_json, remember_prompts, tally, touch
 from pipeline.ledger.rows import stored_columns
 from pipeline.ledger.transaction import Transaction
 from pipeline.model import Asset, Status, Stored
@@ -52,7 +52,13 @@ def _number_waiting(transaction: Transaction, owner: int, now: int) -> None:
     ).fetchall()
     for seq, character in waiting:
         (plan,) = transaction.execute("SELECT plan FROM jobs WHERE seq = ?", (seq,)).fetchone()
-        number_job(transaction, seq, by_row(transaction, character), plan_from_json(plan), now)
+        numbering = Numbering()
+        first = numbering.give(seq, by_row(transaction, character), plan_from_json(plan))
+        transaction.execute(
+            "UPDATE jobs SET first_number = ?, plan = NULL, planned = quantity, version = version + 1 WHERE seq = ?",
+            (first, seq),
+        )
+        numbering.write(transaction, now)
 
 
 def claim_shelf(transaction: Transaction, character: Character, now: int) -> None:
@@ -101,7 +107,7 @@ def insert_asset(transaction: Transaction, character: Character, asset: Asset, n
     created = now if asset.stored.created_at is None else asset.stored.created_at
     prompt = None
     if asset.prompt is not None:
-        prompt = remember_prompts(transaction, character.row, [asset.prompt])[asset.prompt]
+        (prompt,) = remember_prompts(transaction, [(character.row, asset.prompt)])
     values = {
         "character": character.row,
         "number": asset.number,

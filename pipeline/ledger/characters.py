@@ -1,7 +1,7 @@
 """Which character a job means, whose it is, and which slug it has in its owner's folder."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 
 from pipeline import naming
@@ -25,11 +25,13 @@ class Character:
     embedding: str | None
     owner_slug: str | None  # None: the owner's folder was never listed, so nothing can be numbered
     highest: int  # the last number given out
+    name: str
+    owner_id: str
 
 
 _SELECT = """
 SELECT characters.row, characters.id, characters.owner, characters.slug, characters.embedding, owners.slug,
-    characters.highest
+    characters.highest, characters.name, owners.id
 FROM characters JOIN owners ON owners.row = characters.owner
 """
 
@@ -60,7 +62,7 @@ def resolve(transaction: Transaction, job: Job, now: int) -> Character:
         transaction.execute(
             "UPDATE characters SET embedding = ? WHERE row = ?", (job.character.embedding, character.row)
         )
-        character = by_row(transaction, character.row)
+        character = replace(character, embedding=job.character.embedding)
     return character
 
 
@@ -73,24 +75,21 @@ def _claimed(
     default_owner: str,
     now: int,
 ) -> Character:
-    found = transaction.execute(
-        "SELECT characters.row, characters.name, owners.id FROM characters "
-        "JOIN owners ON owners.row = characters.owner WHERE characters.id = ?",
-        (character_id,),
-    ).fetchone()
+    found = transaction.execute(f"{_SELECT} WHERE characters.id = ?", (character_id,)).fetchone()
     if found is None:
         return _create(
             transaction, owner_row(transaction, owner or default_owner), character_id, name or character_id, now
         )
-    row, present_name, present_owner = found
-    if owner is not None and owner != present_owner:
+    character = Character(*found)
+    if owner is not None and owner != character.owner_id:
         raise NotTaken(
             f'character "{character_id}" belongs to another owner than "{owner}"; '
             "a character keeps its first owner: choose another id, or name the right owner"
         )
-    if name is not None and name != present_name:
-        transaction.execute("UPDATE characters SET name = ? WHERE row = ?", (name, row))
-    return by_row(transaction, row)
+    if name is not None and name != character.name:
+        transaction.execute("UPDATE characters SET name = ? WHERE row = ?", (name, character.row))
+        character = replace(character, name=name)
+    return character
 
 
 def find_or_make(

@@ -1,7 +1,8 @@
 """Numbers: given out here and nowhere else, in the same transaction as the image rows."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from pipeline import naming
 from pipeline.clock import NOT_YET
@@ -14,43 +15,72 @@ _TOUCH_CHARACTER = "UPDATE characters SET revision = revision + ?2 WHERE row = ?
 _TOUCH_OWNER = "UPDATE owners SET revision = revision + ?2 WHERE row = ?1"
 
 
-def number_job(
-    transaction: Transaction, seq: int, character: Character, images: Sequence[PlannedImage], now: int
-) -> None:
-    """Give a job the next numbers of its character, contiguous, and make its image rows.
+class _Given(NamedTuple):
+    seq: int
+    character: Character
+    first: int
+    images: Sequence[PlannedImage]
 
-    The character must be as the transaction left it, and its owner must have a folder already.
-    """
+
+class Numbering:
+    """Gives jobs the next numbers of their characters, then makes the rows of all their images at once."""
+
+    def __init__(self) -> None:
+        self._given: list[_Given] = []
+        self._highest: dict[int, int] = {}  # by character: the last number given out here
+
+    def give(self, seq: int, character: Character, images: Sequence[PlannedImage]) -> int:
+        """Give a job contiguous numbers, and return the first.
+
+        The character's owner must have a folder, and its `highest` be as it was before this numbering began.
+        """
+        first = self._highest.get(character.row, character.highest) + 1
+        self._highest[character.row] = first + len(images) - 1
+        self._given.append(_Given(seq, character, first, images))
+        return first
+
+    def write(self, transaction: Transaction, now: int) -> None:
+        """Make the image rows of the jobs, whose own rows must be there; to be done once, before anybody reads."""
+        prompts = self._remember_prompts(transaction)
+        transaction.executemany(
+            "INSERT INTO images (job, character, number, public_id, prompt, seed, state, status, shown_at, updated_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, 'planned', 'queued', ?, ?)",
+            (
+                (seq, character.row, number, f"{stem}{number}", prompts[seq, image.prompt], image.seed, NOT_YET, now)
+                for seq, character, first, images in self._given
+                for stem in (_stem(character),)
+                for number, image in enumerate(images, first)
+            ),
+        )
+        transaction.executemany("UPDATE characters SET highest = ?2 WHERE row = ?1", self._highest.items())
+        for _, character, _, images in self._given:
+            tally(transaction, character.row, "queued", len(images))
+            touch(transaction, character.row, character.owner)
+
+    def _remember_prompts(self, transaction: Transaction) -> dict[tuple[int, str], int]:
+        """Keep each different prompt of a job once; return the rows by job and text."""
+        places = dict.fromkeys((given.seq, image.prompt) for given in self._given for image in given.images)
+        characters = {given.seq: given.character.row for given in self._given}
+        rows = remember_prompts(transaction, [(characters[seq], text) for seq, text in places])
+        return dict(zip(places, rows, strict=True))
+
+
+def _stem(character: Character) -> str:
+    """What stands before the number in the public ids of a character's images."""
     assert character.owner_slug is not None
-    prompts = remember_prompts(transaction, character.row, (image.prompt for image in images))
-    stem = naming.public_id(character.owner_slug, character.slug, 0).removesuffix("0")
-    transaction.executemany(
-        "INSERT INTO images (job, character, number, public_id, prompt, seed, state, status, shown_at, updated_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, 'planned', 'queued', ?, ?)",
-        (
-            (seq, character.row, number, f"{stem}{number}", prompts[image.prompt], image.seed, NOT_YET, now)
-            for number, image in enumerate(images, character.highest + 1)
-        ),
-    )
-    transaction.execute(
-        "UPDATE jobs SET first_number = ?, plan = NULL, planned = quantity, version = version + 1 WHERE seq = ?",
-        (character.highest + 1, seq),
-    )
-    transaction.execute("UPDATE characters SET highest = highest + ? WHERE row = ?", (len(images), character.row))
-    tally(transaction, character.row, "queued", len(images))
-    touch(transaction, character.row, character.owner)
+    return naming.public_id(character.owner_slug, character.slug, 0).removesuffix("0")
 
 
-def remember_prompts(transaction: Transaction, character: int, texts: Iterable[str]) -> dict[str, int]:
-    """Keep each different prompt once and make it searchable; return the rows by text."""
-    rows: dict[str, int] = {}
-    for text in texts:
-        if text in rows:
-            continue
-        row = transaction.execute("INSERT INTO prompts (character, text) VALUES (?, ?)", (character, text)).lastrowid
-        assert row is not None
-        transaction.execute("INSERT INTO prompts_fts (rowid, text, character) VALUES (?, ?, ?)", (row, text, character))
-        rows[text] = row
+def remember_prompts(transaction: Transaction, prompts: Sequence[tuple[int, str]]) -> range:
+    """Keep prompts, each with its character's row, and make them searchable; return their rows."""
+    ((last,),) = transaction.execute("SELECT coalesce(max(id), 0) FROM prompts")
+    rows = range(last + 1, last + 1 + len(prompts))
+
+    def numbered() -> Iterator[tuple[int, int, str]]:
+        return ((row, *prompt) for row, prompt in zip(rows, prompts, strict=True))
+
+    transaction.executemany("INSERT INTO prompts (id, character, text) VALUES (?, ?, ?)", numbered())
+    transaction.executemany("INSERT INTO prompts_fts (rowid, character, text) VALUES (?, ?, ?)", numbered())
     return rows
 
 

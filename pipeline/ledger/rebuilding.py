@@ -134,7 +134,8 @@ class Rebuild:
         assets = self.finds.assets(character.owner_folder, character.slug)
         told = {number: (job, image) for job in jobs for number, image in job.images.items()}
         highest = max((*assets, *told), default=0)
-        prompts = remember_prompts(transaction, row, _prompts(assets, told))
+        texts = _prompts(assets, told)
+        prompts = dict(zip(texts, remember_prompts(transaction, [(row, text) for text in texts]), strict=True))
         counts: dict[str, int] = {}
         by_job: dict[tuple[int, str], int] = {}
         newest = 0
