@@ -79,6 +79,8 @@ def digest(spec: JobSpec) -> str:
 def _with_style(spec: JobSpec, style: JobKeys | None) -> JobKeys:
     """Return what the job says over what its style says; prompts as the job said them, templates still to be filled."""
     own = spec.said()
+    if style is None and own.get("owner") == spec.owner:
+        return spec
     defaults = style.said() if style is not None else {}
     if _frame("prompt", style) is not None:
         defaults["prompt"] = None  # a frame round the job's prompt, none of its own

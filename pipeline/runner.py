@@ -98,20 +98,17 @@ class Runner:
             finally:
                 self._worker.hurry(SHUTDOWN)
 
-    def due(self, job_id: str) -> None:
-        """Take note that a job has images to start: it was accepted, numbered, retried or resumed."""
-        try:
-            turn = self._ledger.turn(job_id)
-        except IndexTrouble:
-            self._lost_track.ring()
-            return
-        if turn is not None:
-            self.join(turn)
+    def due(self, *job_ids: str) -> None:
+        """Take note that jobs have images to start: they were accepted, numbered, retried or resumed."""
+        self._join_all(partial(self._ledger.turns_among, job_ids))
 
     def owner_due(self, owner: str) -> None:
         """Take note that an owner's waiting jobs were numbered."""
+        self._join_all(partial(self._ledger.turns_of, owner))
+
+    def _join_all(self, ask: Callable[[], list[Turn]]) -> None:
         try:
-            turns = self._ledger.turns_of(owner)
+            turns = ask()
         except IndexTrouble:
             self._lost_track.ring()
             return

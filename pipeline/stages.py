@@ -133,8 +133,7 @@ class Stages:
 
     def accepted(self, job_ids: Sequence[str]) -> None:
         """Take note of new jobs; those whose owner was never listed wait for adoption."""
-        for job_id in job_ids:
-            self.runner.due(job_id)
+        self.runner.due(*job_ids)
         self.adoption.bell.ring()
 
     def settled(self) -> bool:

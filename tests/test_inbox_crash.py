@@ -83,7 +83,7 @@ class Register:
     def __init__(self, world: World, ledger) -> None:
         self._world = world
         self._ledger = ledger
-        self.knows = ledger.knows
+        self.known_among = ledger.known_among
 
     async def accept(self, jobs):
         self._world.step(lambda: None)

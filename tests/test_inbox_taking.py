@@ -11,7 +11,6 @@ import trio
 
 from pipeline.errors import IndexTrouble
 from pipeline.inbox.disk import Disk
-from pipeline.inbox.drafting import MOST_FILES
 from pipeline.inbox.stuck import TRIED_AGAIN
 from pipeline.inbox.telling import NAMED
 from pipeline.model import Job
@@ -404,35 +403,6 @@ async def test_an_unknown_file_under_the_id_of_a_new_one_goes_first(autojump_clo
         assert stand.ids() == ["one"]
 
 
-async def test_many_files_go_in_batches_and_keep_their_order(autojump_clock, tmp_path):
-    async with open_stand(tmp_path) as stand:
-        wanted = [f"{n:04}" for n in range(MOST_FILES + 20)]
-        for name in wanted:
-            os.utime(stand.put(f"{name}.yaml", spec(f"p{name}")), (1, 1))
-        assert (await stand.inbox.scan()).taken == len(wanted)
-        assert stand.prompts() == [f"p{name}" for name in wanted]
-        assert len(stand.accepted) == len(wanted)
-
-
-async def test_a_batch_ends_with_large_jobs_so_that_memory_stays_bounded(autojump_clock, tmp_path):
-    sizes = []
-
-    class Register:
-        def __init__(self, ledger):
-            self._ledger = ledger
-            self.knows = ledger.knows
-
-        async def accept(self, jobs):
-            sizes.append(len(jobs))
-            return await self._ledger.accept(jobs)
-
-    async with open_stand(tmp_path, register=Register) as stand:
-        for n in range(5):
-            stand.put(f"{n}.yaml", spec(quantity=9_000))
-        assert (await stand.inbox.scan()).taken == 5
-    assert sizes == [3, 2]
-
-
 async def test_a_file_that_cannot_be_moved_is_told_once_and_tried_again_later(autojump_clock, tmp_path, log):
     refused = []
 
@@ -565,7 +535,7 @@ async def test_an_index_in_trouble_loses_nothing(autojump_clock, tmp_path):
 
         def __init__(self, ledger):
             self._ledger = ledger
-            self.knows = ledger.knows
+            self.known_among = ledger.known_among
 
         async def accept(self, jobs: list[Job]):
             if self.full:

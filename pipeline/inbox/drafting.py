@@ -52,6 +52,7 @@ class Batch:
 
     drafts: list[Draft] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    failed: list[tuple[Arrival, OSError]] = field(default_factory=list)  # could not be read
     written: int = 0  # files that a process has open for writing
     images: int = 0
     bytes: int = 0
@@ -101,7 +102,7 @@ class Drafter:
                 if error.errno in EVERYWHERE:
                     arrivals.appendleft(arrival)
                     raise
-                self.stuck.note(arrival, error, now)
+                batch.failed.append((arrival, error))
                 continue
             if isinstance(found, Left):
                 self.stillness.forget(arrival.key)
@@ -137,13 +138,16 @@ class Drafter:
                 own_id=spec.id is not None,
                 file=file,
                 rules=self._rules,
-                draw_seed=lambda: self._draw.randrange(2**32),
+                draw_seed=self._draw_seed,
             )
         except SpecError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001  # one odd file must not stop the others; the log has the traceback
             _log.exception("a job file broke the parser, which is a defect of this program", file=file)
             return f"{file}: this program broke on it ({type(error).__name__}); please report it with the file"
+
+    def _draw_seed(self) -> int:
+        return self._draw.getrandbits(32)
 
     def _path(self, arrival: Arrival) -> Path:
         return (self._folders.active if arrival.claimed else self._folders.jobs) / arrival.name

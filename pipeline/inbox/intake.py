@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from pipeline.clock import Clock
+from pipeline.errors import IndexTrouble
 from pipeline.inbox.claiming import Aside, Claim, Claimer, Outcome
 from pipeline.inbox.counts import Pass, Totals
 from pipeline.inbox.disk import Disk, Folders
@@ -22,7 +23,7 @@ from pipeline.model import Job
 
 _log = structlog.get_logger("pipeline.inbox")
 
-_ASKED_AT_ONCE = 500  # questions to the index between two chances for other tasks
+_ASKED_AT_ONCE = 500  # names in one question to the index; between two questions others have a chance
 
 RunSync = Callable[..., Awaitable[Any]]
 
@@ -30,8 +31,8 @@ RunSync = Callable[..., Awaitable[Any]]
 class Register(Protocol):
     """What the front door needs of the ledger."""
 
-    def knows(self, job_id: str) -> bool:
-        """Tell whether a job of that id was ever accepted."""
+    def known_among(self, job_ids: Collection[str]) -> set[str]:
+        """Name those of some jobs that were ever accepted."""
         ...
 
     async def accept(self, jobs: Sequence[Job]) -> list[Verdict]:
@@ -106,26 +107,24 @@ class Intake:
 
     async def _unknown(self, names: Sequence[str]) -> list[Arrival]:
         """Find what a crash between renaming and accepting has left in `active/`."""
-        unknown = []
-        for n, name in enumerate(names):
-            if self._outside.ledger.knows(split(name)[0]):
-                self._known.add(name)
-            else:
-                unknown.append(name)
-            if n % _ASKED_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+        for start in range(0, len(names), _ASKED_AT_ONCE):
+            ids = {name: split(name)[0] for name in names[start : start + _ASKED_AT_ONCE]}
+            known = self._outside.ledger.known_among(ids.values())
+            self._known.update(name for name, job_id in ids.items() if job_id in known)
+            await trio.lowlevel.checkpoint()
+        unknown = [name for name in names if name not in self._known]
         return list(look_at(self._folders.active, unknown, claimed=True))
 
     async def _work_off(self, arrivals: list[Arrival], told: Collection[str], result: Pass) -> None:
         arrivals.sort()
         waiting = deque(arrivals)
-        again: list[Draft] = []
         try:
-            while waiting or again:
-                batch: Batch = await self._outside.run_sync(self._drafter.draft, waiting, told, trio.current_time())
-                result.written += batch.written
-                batch.drafts[:0] = again
-                again = await self._take(batch, result)
+            batch = await self._draft(waiting, told, result) if waiting else Batch()
+            while batch.keys:
+                if waiting:
+                    batch = await self._take_and_draft(batch, waiting, told, result)
+                else:
+                    batch = Batch(await self._take(batch, result))
                 self.stirred_at = trio.current_time()
         finally:
             result.settling += len(self._drafter.stillness)
@@ -133,6 +132,40 @@ class Intake:
             self._telling.end()
             self.totals.add(result)
             self.stirred_at = trio.current_time()
+
+    async def _draft(self, waiting: deque[Arrival], told: Collection[str], result: Pass) -> Batch:
+        now = trio.current_time()
+        batch: Batch = await self._outside.run_sync(self._drafter.draft, waiting, told, now)
+        result.written += batch.written
+        for arrival, error in batch.failed:
+            self._drafter.stuck.note(arrival, error, now)
+        return batch
+
+    async def _take_and_draft(
+        self, batch: Batch, waiting: deque[Arrival], told: Collection[str], result: Pass
+    ) -> Batch:
+        """Take a batch, and draft the next one meanwhile: taking is mostly the disk's and SQLite's time."""
+        again: list[Draft] = []
+        following = Batch()
+        troubles: list[Exception] = []
+
+        async def draft() -> None:
+            nonlocal following
+            try:
+                following = await self._draft(waiting, told, result)
+            except OSError as error:
+                troubles.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(draft)
+            try:
+                again = await self._take(batch, result)
+            except (OSError, IndexTrouble) as error:
+                troubles.insert(0, error)
+        if troubles:
+            raise troubles[0]
+        following.drafts[:0] = again
+        return following
 
     async def _take(self, batch: Batch, result: Pass) -> list[Draft]:
         """Take a batch; return the drafts that have to wait for its end, their id being in it already."""
@@ -152,23 +185,32 @@ class Intake:
         claims: list[Claim] = []
         again: list[Draft] = []
         used: set[str] = set()
-        for draft in drafts:
-            own = draft.job.id
-            if own in used:
+        wishes = [draft.job.id or self._wish(draft) for draft in drafts]
+        known = self._outside.ledger.known_among(wishes)
+        for draft, wish in zip(drafts, wishes, strict=True):
+            if draft.job.own_id and wish in used:
                 again.append(draft)
-            elif own and self._outside.ledger.knows(own):
+            elif draft.job.own_id and wish in known:
                 claims.append(Claim.in_place(draft, self._folders))
             else:
-                job_id = own or self._job_id(split(draft.arrival.name)[0], used)
+                job_id = wish if wish not in used and wish not in known else self._other_id(draft, used)
                 used.add(job_id)
                 claims.append(Claim.of(draft, job_id, self._folders))
         return claims, again
 
-    def _job_id(self, stem: str, used: Collection[str]) -> str:
-        job_id = stem if has_job_shape(stem) else ""
-        while not job_id or job_id in used or self._outside.ledger.knows(job_id):
-            job_id = new_job_id(stem, now=self._outside.clock(), draw=self._draw)
+    def _wish(self, draft: Draft) -> str:
+        stem = split(draft.arrival.name)[0]
+        return stem if has_job_shape(stem) else self._new_id(stem)
+
+    def _other_id(self, draft: Draft, used: Collection[str]) -> str:
+        stem = split(draft.arrival.name)[0]
+        job_id = self._new_id(stem)
+        while job_id in used or self._outside.ledger.known_among([job_id]):
+            job_id = self._new_id(stem)
         return job_id
+
+    def _new_id(self, stem: str) -> str:
+        return new_job_id(stem, now=self._outside.clock(), draw=self._draw)
 
     def _sort_out(self, claims: Sequence[Claim], verdicts: Sequence[Verdict], result: Pass) -> list[Aside]:
         """Tell the runner what was accepted; return what is to be moved away."""

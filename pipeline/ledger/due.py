@@ -12,12 +12,13 @@ from pipeline.model import LaneState, State, Trouble
 
 _TURN = "SELECT id, seq, priority, backends, stagger, planned FROM jobs"
 TURNS = f"{_TURN} WHERE planned > 0 ORDER BY seq"
-TURN = f"{_TURN} WHERE id = ? AND planned > 0"
+TURNS_AMONG = f"{_TURN} WHERE id IN (SELECT value FROM json_each(?)) AND +planned > 0 ORDER BY seq"
 TURNS_OF = f"{_TURN} WHERE planned > 0 AND +owner = (SELECT row FROM owners WHERE id = ?) ORDER BY seq"
 OWNERS_TO_ADOPT = """
 SELECT id FROM owners WHERE slug IS NULL
 AND EXISTS (SELECT 1 FROM jobs WHERE jobs.owner = owners.row AND plan IS NOT NULL) ORDER BY row"""
 LABELLED = "SELECT id FROM jobs WHERE seq IN (SELECT job FROM labels WHERE label = ?) ORDER BY seq"
+KNOWN_AMONG = "SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
 UNNUMBERED = """
 SELECT jobs.id FROM owners JOIN jobs ON jobs.owner = owners.row AND plan IS NOT NULL
 WHERE owners.id = ? ORDER BY seq"""

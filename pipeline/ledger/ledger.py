@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+import orjson
 import trio
 
 from pipeline import clock as wall
@@ -62,6 +63,11 @@ def _close(connection: sqlite3.Connection) -> None:
         connection.close()
 
 
+def _listed(names: Collection[str]) -> str:
+    """Names as one value, for `json_each`."""
+    return orjson.dumps(list(names)).decode()
+
+
 class Ledger:
     """The only writer of the index. Reads are inline and cost microseconds; writes return once they are on disk."""
 
@@ -93,7 +99,11 @@ class Ledger:
 
     def knows(self, job_id: str) -> bool:
         """Tell whether a job of this id was ever accepted."""
-        return bool(self._rows("SELECT 1 FROM jobs WHERE id = ?", job_id))
+        return bool(self.known_among([job_id]))
+
+    def known_among(self, job_ids: Collection[str]) -> set[str]:
+        """Name those of some jobs that were ever accepted."""
+        return {job for (job,) in self._rows(due.KNOWN_AMONG, _listed(job_ids))}
 
     def known_files(self) -> set[str]:
         """Names in `active/` of the jobs whose result is not filed."""
@@ -151,9 +161,13 @@ class Ledger:
         """All jobs with planned images, in arrival order."""
         return due.turns(self._rows(due.TURNS))
 
+    def turns_among(self, job_ids: Collection[str]) -> list[Turn]:
+        """The turns of those of some jobs that have planned images, in arrival order."""
+        return due.turns(self._rows(due.TURNS_AMONG, _listed(job_ids)))
+
     def turn(self, job_id: str) -> Turn | None:
         """One job's turn; None where it has no planned image."""
-        return next(iter(due.turns(self._rows(due.TURN, job_id))), None)
+        return next(iter(self.turns_among([job_id])), None)
 
     def turns_of(self, owner: str) -> list[Turn]:
         """The turns of one owner's jobs, in arrival order."""

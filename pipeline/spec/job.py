@@ -6,7 +6,6 @@ was not in the file (or was `null` there).
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import PurePath
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -231,7 +230,7 @@ def read_root(data: bytes, *, file: str) -> tuple[Node, Source]:
     Raises:
         SpecError: it is neither YAML nor JSON within the limits.
     """
-    if PurePath(file).suffix.lower() == ".json":
+    if file.lower().endswith(".json"):
         return read_json(data, source=file)
     if data.lstrip()[:1] == b"{":  # a JSON body under a YAML name: JSON's escapes are not all YAML's
         with suppress(SpecError):

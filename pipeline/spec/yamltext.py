@@ -60,11 +60,12 @@ def read_yaml(
 def _build(text: str, tree: Tree, loader: Any, meant: dict[int, int]) -> None:  # noqa: ANN401  # likewise
     for event in yaml.parse(text, Loader=loader):
         if isinstance(event, events.ScalarEvent):
-            tree.add(Scalar(event.value.translate(meant), not event.style, *_node_place(event, event.tag, tree)))
+            value = event.value.translate(meant) if meant else event.value
+            tree.add(Scalar(value, not event.style, *_node_place(event, tree)))
         elif isinstance(event, events.MappingStartEvent):
-            tree.open(Mapping(*_node_place(event, event.tag, tree)))
+            tree.open(Mapping(*_node_place(event, tree)))
         elif isinstance(event, events.SequenceStartEvent):
-            tree.open(Sequence(*_node_place(event, event.tag, tree)))
+            tree.open(Sequence(*_node_place(event, tree)))
         elif isinstance(event, events.CollectionEndEvent):
             tree.close()
         elif isinstance(event, events.AliasEvent):
@@ -79,12 +80,12 @@ def _place(mark: Any) -> tuple[int, int]:  # noqa: ANN401  # two unrelated class
     return (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
 
 
-def _node_place(event: events.NodeEvent, tag: str | None, tree: Tree) -> tuple[int, int]:
+def _node_place(event: Any, tree: Tree) -> tuple[int, int]:  # noqa: ANN401  # their common base has no tag
     place = _place(event.start_mark)
     if event.anchor is not None:
         raise tree.refuse(*place, f"anchor &{event.anchor}: anchors are not read", "the value itself")
-    if tag is not None:
-        shown = tag.replace("tag:yaml.org,2002:", "!!")
+    if event.tag is not None:
+        shown = event.tag.replace("tag:yaml.org,2002:", "!!")
         raise tree.refuse(*place, f"tag {shown}: tags are not read", "the value itself, in quotes where it is text")
     return place
 
