@@ -13,7 +13,8 @@ from tests.support.windows import house
 
 CHROMIUM = shutil.which("chromium")
 MISSING = "no chromium: apt-get install -y chromium && uv sync --group browser"
-ARGUMENTS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run --disable-dev-shm-usage"
+# One process draws all pages: a further one for each of them would cost more than what the tests do there.
+ARGUMENTS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run --disable-dev-shm-usage --renderer-process-limit=1 --disable-site-isolation-trials"
 
 
 class Shown:

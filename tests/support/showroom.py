@@ -11,7 +11,7 @@ EVIL = '<img src=x onerror="document.title=1"> "quoted", & {braces}: #1'
 
 
 async def fill(studio):
-    await studio.made("john", n=200, recipe=Recipe(width=32, height=48))
+    await studio.made("john", n=130, recipe=Recipe(width=32, height=48))
     await studio.made("walter", n=70, recipe=Recipe(width=32, height=48), display=UNBROKEN)
     await studio.made("eve", n=1, owner="bob")
     studio.drawn = True
