@@ -1,7 +1,9 @@
 """What every test shares: a log that costs nothing to write and is easy to search."""
 
+import gc
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -21,6 +23,20 @@ def pytest_configure():
     """A shell starts what it puts in the background deaf to Ctrl-C, and all its children with it: tests send it to some."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Where no bytecode is kept, each of the hundred programs that are started compiles all its libraries for itself.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is collected stays to the end, so nobody searches it for garbage: not now, and not during each test."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):
