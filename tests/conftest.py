@@ -5,24 +5,39 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import structlog
 from hypothesis import settings
 
-from tests.support.deaths import died, place
+from tests.support.deaths import died
 
-__all__ = ["died", "place"]
+__all__ = ["died"]
 
 # A busy machine is no defect, and the suite tells the same twice; what nobody has tried yet is `just torture`'s to find.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
+MEMORY = Path("/dev/shm")
+ROOM = 2 << 30  # bytes that a whole run may need at once
+
+
+def _in_memory(folder):
+    """Whether files there cost no disk, with room for all of them, and may be programs."""
+    if not os.access(folder, os.W_OK):
+        return False
+    system = os.statvfs(folder)
+    return system.f_bavail * system.f_frsize > ROOM and not system.f_flag & os.ST_NOEXEC
+
+
 def pytest_configure():
     """A shell starts what it puts in the background deaf to Ctrl-C, and all its children with it: tests send it to some."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if _in_memory(MEMORY):  # what a test leaves is gone with it, and the disk's speed is no matter of ours
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     # Where no bytecode is kept, each of the hundred programs that are started compiles all its libraries for itself.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False

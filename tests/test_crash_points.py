@@ -80,10 +80,10 @@ def assert_all_is_well(folder, about):
     assert first_numbers(folder) == NUMBERED, about
 
 
-def die_and_go_on(died, place, deaths):
+def die_and_go_on(died, tmp_path, deaths):
     """Die in a fresh folder for each of `deaths`, which are points in a row, a few at once; check what is left."""
     for some in in_batches(deaths):
-        folders = {place / "-".join(map(str, points)): points for points in some}
+        folders = {tmp_path / "-".join(map(str, points)): points for points in some}
         for folder in folders:
             set_up(folder)
         for folder, (causes, told) in died.die_and_go_on(folders).items():
@@ -104,47 +104,47 @@ def count_steps(died, folder):
     return told["steps"]
 
 
-def test_a_run_that_nobody_disturbs_passes_the_same_checks_and_meets_every_kind_of_step(died, place):
-    steps = count_steps(died, place / "work")
+def test_a_run_that_nobody_disturbs_passes_the_same_checks_and_meets_every_kind_of_step(died, tmp_path):
+    steps = count_steps(died, tmp_path / "work")
     kinds = {"COMMIT", "renameat2", "replace", "fsync", "unlink", "mkdir", "submit", "put"}
     assert {f"{side} {kind}" for kind in kinds for side in ("before", "after")} <= set(steps)
     assert len(steps) > 300
 
 
-def test_a_death_at_some_points_loses_and_doubles_nothing(died, place):
-    steps = count_steps(died, place / "work")
-    die_and_go_on(died, place, [(point,) for point in range(1, len(steps), 97)])
+def test_a_death_at_some_points_loses_and_doubles_nothing(died, tmp_path):
+    steps = count_steps(died, tmp_path / "work")
+    die_and_go_on(died, tmp_path, [(point,) for point in range(1, len(steps), 97)])
 
 
-def test_a_power_cut_at_some_points_loses_and_doubles_nothing(died, place):
-    steps = count_steps(died, place / "work")
-    die_and_go_on(died, place, [(-point,) for point in range(30, len(steps), 149)])
+def test_a_power_cut_at_some_points_loses_and_doubles_nothing(died, tmp_path):
+    steps = count_steps(died, tmp_path / "work")
+    die_and_go_on(died, tmp_path, [(-point,) for point in range(30, len(steps), 149)])
 
 
-def test_a_death_during_the_recovery_from_a_death_is_recovered_from_too(died, place):
-    die_and_go_on(died, place, [(90, 40), (150, 30, 30), (330, 60)])
-
-
-@pytest.mark.torture
-@pytest.mark.parametrize("part", range(PARTS))
-def test_a_death_at_every_third_point(died, place, part):
-    steps = count_steps(died, place / "work")
-    die_and_go_on(died, place, [(point,) for point in range(1 + 3 * part, len(steps) + 10, 3 * PARTS)])
+def test_a_death_during_the_recovery_from_a_death_is_recovered_from_too(died, tmp_path):
+    die_and_go_on(died, tmp_path, [(90, 40), (150, 30, 30), (330, 60)])
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_power_cut_at_every_sixth_point(died, place, part):
-    steps = count_steps(died, place / "work")
-    die_and_go_on(died, place, [(-point,) for point in range(1 + 6 * part, len(steps), 6 * PARTS)])
+def test_a_death_at_every_third_point(died, tmp_path, part):
+    steps = count_steps(died, tmp_path / "work")
+    die_and_go_on(died, tmp_path, [(point,) for point in range(1 + 3 * part, len(steps) + 10, 3 * PARTS)])
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("part", range(PARTS))
-def test_several_deaths_in_a_row(died, place, part):
+def test_a_power_cut_at_every_sixth_point(died, tmp_path, part):
+    steps = count_steps(died, tmp_path / "work")
+    die_and_go_on(died, tmp_path, [(-point,) for point in range(1 + 6 * part, len(steps), 6 * PARTS)])
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("part", range(PARTS))
+def test_several_deaths_in_a_row(died, tmp_path, part):
     chance = random.Random(part)
     deaths = [tuple(chance.randint(1, 500) for _ in range(chance.randint(2, 5))) for _ in range(8)]
-    die_and_go_on(died, place, deaths)
+    die_and_go_on(died, tmp_path, deaths)
 
 
 def set_up_retry(died, folder):
@@ -161,9 +161,9 @@ async def _ask_for_a_retry(folder):
             await ledger.record(image, Retried())
 
 
-def die_and_go_on_retrying(died, place, points):
+def die_and_go_on_retrying(died, tmp_path, points):
     """An image's path is in the index, so what is tried again lies at the same place again."""
-    work, before = place / "work", place / "before"
+    work, before = tmp_path / "work", tmp_path / "before"
     set_up_retry(died, work)
     shutil.copytree(work, before)
     for point in points:
@@ -176,11 +176,11 @@ def die_and_go_on_retrying(died, place, points):
         assert first_numbers(work) == NUMBERED, cause
 
 
-def test_a_death_while_images_are_made_again_spoils_neither_the_old_nor_the_new(died, place):
-    die_and_go_on_retrying(died, place, range(10, 150, 47))
+def test_a_death_while_images_are_made_again_spoils_neither_the_old_nor_the_new(died, tmp_path):
+    die_and_go_on_retrying(died, tmp_path, range(10, 150, 47))
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("part", range(2))
-def test_a_death_at_every_point_of_a_retry(died, place, part):
-    die_and_go_on_retrying(died, place, range(1 + part, 180, 2))
+def test_a_death_at_every_point_of_a_retry(died, tmp_path, part):
+    die_and_go_on_retrying(died, tmp_path, range(1 + part, 180, 2))

@@ -136,13 +136,13 @@ def set_up(folder, far):
         os.utime(folder / "jobs" / name, (n, n))
 
 
-def die_and_go_on(died, place, pair, deaths):
+def die_and_go_on(died, tmp_path, pair, deaths):
     """Die in a fresh world for each of `deaths`, which are points in a row, a few at once; check, and read the bills."""
     deaths = list(dict.fromkeys(deaths))
     for at in range(0, len(deaths), AT_ONCE):
         with ExitStack() as worlds:
             far = {points: worlds.enter_context(far_away(pair)) for points in deaths[at : at + AT_ONCE]}
-            folders = {place / ("-".join(map(str, points)) or "whole"): points for points in far}
+            folders = {tmp_path / ("-".join(map(str, points)) or "whole"): points for points in far}
             for folder, points in folders.items():
                 set_up(folder, far[points])
             lives = died.die_and_go_on(folders)
@@ -176,34 +176,34 @@ def some_deaths(pair, steps, n):
 
 @pytest.mark.long
 @pytest.mark.parametrize("pair", MAIN)
-def test_a_death_at_some_points_buys_and_uploads_nothing_twice(died, place, pair):
-    steps = die_and_go_on(died, place, pair, [()])
+def test_a_death_at_some_points_buys_and_uploads_nothing_twice(died, tmp_path, pair):
+    steps = die_and_go_on(died, tmp_path, pair, [()])
     assert len(steps) > 150
-    die_and_go_on(died, place, pair, [(point,) for point in random.Random(pair).sample(range(1, len(steps)), 4)])
+    die_and_go_on(died, tmp_path, pair, [(point,) for point in random.Random(pair).sample(range(1, len(steps)), 4)])
 
 
-def test_deaths_where_the_answer_is_the_picture_buy_nothing_uncounted(died, place):
-    die_and_go_on(died, place, "a1111, local", [(), *some_deaths("quick", 150, 2)])
+def test_deaths_where_the_answer_is_the_picture_buy_nothing_uncounted(died, tmp_path):
+    die_and_go_on(died, tmp_path, "a1111, local", [(), *some_deaths("quick", 150, 2)])
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("pair", MAIN)
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_death_at_every_point_buys_and_uploads_nothing_twice(died, place, pair, part):
-    steps = die_and_go_on(died, place, pair, [()])
-    die_and_go_on(died, place, pair, [(point,) for point in range(1 + part, len(steps) + 10, PARTS)])
+def test_a_death_at_every_point_buys_and_uploads_nothing_twice(died, tmp_path, pair, part):
+    steps = die_and_go_on(died, tmp_path, pair, [()])
+    die_and_go_on(died, tmp_path, pair, [(point,) for point in range(1 + part, len(steps) + 10, PARTS)])
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("pair", OTHERS)
-def test_a_death_at_many_points_of_the_other_pairs_buys_and_uploads_nothing_twice(died, place, pair):
-    steps = die_and_go_on(died, place, pair, [()])
-    die_and_go_on(died, place, pair, some_deaths(pair, len(steps), 16))
+def test_a_death_at_many_points_of_the_other_pairs_buys_and_uploads_nothing_twice(died, tmp_path, pair):
+    steps = die_and_go_on(died, tmp_path, pair, [()])
+    die_and_go_on(died, tmp_path, pair, some_deaths(pair, len(steps), 16))
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("pair", MAIN)
-def test_several_deaths_in_a_row_buy_and_upload_nothing_twice(died, place, pair):
+def test_several_deaths_in_a_row_buy_and_upload_nothing_twice(died, tmp_path, pair):
     chance = random.Random(pair)
     deaths = [tuple(chance.randint(20, 250) for _ in range(chance.randint(2, 4))) for _ in range(16)]
-    die_and_go_on(died, place, pair, deaths)
+    die_and_go_on(died, tmp_path, pair, deaths)

@@ -82,8 +82,8 @@ def at_work(folder, pods, limit=None):
 
 
 @pytest.mark.long
-def test_without_descriptors_each_place_says_so_and_all_goes_on_when_there_are_some(place, pods):
-    folder = place / "work"
+def test_without_descriptors_each_place_says_so_and_all_goes_on_when_there_are_some(tmp_path, pods):
+    folder = tmp_path / "work"
     with at_work(folder, pods) as (process, client):
         with choked(process):
             drop(folder, "later", 2)
@@ -116,8 +116,8 @@ def test_without_descriptors_each_place_says_so_and_all_goes_on_when_there_are_s
 
 
 @pytest.mark.torture  # idle connections are ended in waves of fifteen seconds
-def test_clients_that_only_hold_connections_leave_descriptors_for_the_work(place, pods):
-    folder = place / "work"
+def test_clients_that_only_hold_connections_leave_descriptors_for_the_work(tmp_path, pods):
+    folder = tmp_path / "work"
     pods.usual.seconds = 0.1
     with at_work(folder, pods, limit=128) as (_, client):
         address = client.base_url.netloc.decode().split(":")

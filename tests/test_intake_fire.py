@@ -99,18 +99,18 @@ def until(condition, seconds):
 
 
 @pytest.mark.long
-def test_files_of_eight_programs_are_taken_exactly_once_though_the_daemon_is_stopped_meanwhile(place):
-    fire(place / "work", files=1_200, seconds=PATIENCE, stop_for=0.3)
+def test_files_of_eight_programs_are_taken_exactly_once_though_the_daemon_is_stopped_meanwhile(tmp_path):
+    fire(tmp_path / "work", files=1_200, seconds=PATIENCE, stop_for=0.3)
 
 
 NO_INOTIFY = ("unshare", "-Ur", "sh", "-c", 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"', "sh")
 
 
 @pytest.mark.long
-def test_where_no_inotify_instance_is_left_the_scan_carries_on_and_log_readyz_and_status_say_so(place):
+def test_where_no_inotify_instance_is_left_the_scan_carries_on_and_log_readyz_and_status_say_so(tmp_path):
     if subprocess.run([*NO_INOTIFY, "true"], check=False, capture_output=True).returncode:
         pytest.skip("inotify cannot be taken away from a program here: that takes user namespaces")
-    folder = place / "work"
+    folder = tmp_path / "work"
     set_up(folder)
     (folder / "pipeline.yaml").write_text(CONFIG.replace("{enabled: false}", "{port: 0}"))
     with program(folder, through=NO_INOTIFY) as process:
@@ -133,6 +133,6 @@ def status(folder):
 
 
 @pytest.mark.torture
-def test_100_000_files_of_eight_programs_are_taken_exactly_once_in_bounded_memory(place):
+def test_100_000_files_of_eight_programs_are_taken_exactly_once_in_bounded_memory(tmp_path):
     """Stopped for seconds, the daemon finds its notification's queue (16,384 events) overflown."""
-    assert fire(place / "work", files=100_000, seconds=900, stop_for=4.0) < 350
+    assert fire(tmp_path / "work", files=100_000, seconds=900, stop_for=4.0) < 350

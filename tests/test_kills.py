@@ -104,14 +104,14 @@ class Dropping:
 
 
 @pytest.mark.long
-def test_killed_at_twenty_moments_while_files_arrive_nothing_is_lost(died, place):
-    set_up(place / "work")
-    with Dropping(place / "work", seed=20, most=60) as dropping:
+def test_killed_at_twenty_moments_while_files_arrive_nothing_is_lost(died, tmp_path):
+    set_up(tmp_path / "work")
+    with Dropping(tmp_path / "work", seed=20, most=60) as dropping:
         for n in range(20):
-            died.run(place / "work", random.Random(n).uniform(0.02, 0.5))
-    assert not died.run(place / "work")["waiting"]
+            died.run(tmp_path / "work", random.Random(n).uniform(0.02, 0.5))
+    assert not died.run(tmp_path / "work")["waiting"]
     assert len(dropping.expected) > 15
-    assert wrongs(place / "work", dropping.dropped) == []
+    assert wrongs(tmp_path / "work", dropping.dropped) == []
 
 
 def kill_often(folder, seed, times):
@@ -129,19 +129,19 @@ def kill_often(folder, seed, times):
 
 
 @pytest.mark.long
-def test_the_real_program_killed_under_load_loses_nothing(place):
-    kill_often(place / "work", seed=1, times=3)
+def test_the_real_program_killed_under_load_loses_nothing(tmp_path):
+    kill_often(tmp_path / "work", seed=1, times=3)
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("part", range(4))
-def test_the_real_program_killed_two_hundred_times_under_load_loses_nothing(place, part):
-    kill_often(place / "work", seed=100 + part, times=50)
+def test_the_real_program_killed_two_hundred_times_under_load_loses_nothing(tmp_path, part):
+    kill_often(tmp_path / "work", seed=100 + part, times=50)
 
 
 @pytest.mark.long
-def test_asked_to_end_it_starts_nothing_more_and_leaves_the_rest_for_the_next_start(place):
-    folder = place / "work"
+def test_asked_to_end_it_starts_nothing_more_and_leaves_the_rest_for_the_next_start(tmp_path):
+    folder = tmp_path / "work"
     set_up(folder, delay=0.3)
     (folder / "jobs/a.yaml").write_text("character: Mary\nprompt: p\nquantity: 40\nwidth: 64\nheight: 64\nseed: 100\n")
     with program(folder) as process:

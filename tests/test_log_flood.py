@@ -55,8 +55,8 @@ def hostile(n):
 
 
 @pytest.mark.long
-def test_bad_files_failing_images_and_hostile_clients_fill_no_disk_with_log(place):
-    folder = place / "work"
+def test_bad_files_failing_images_and_hostile_clients_fill_no_disk_with_log(tmp_path):
+    folder = tmp_path / "work"
     (folder / "jobs").mkdir(parents=True)
     (folder / "pipeline.yaml").write_text(CONFIG)
     began = time.monotonic()

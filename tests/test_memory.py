@@ -129,11 +129,13 @@ def memory_stays_bounded(folder, *, kind, picture, results, waiting, most):
 
 
 @pytest.mark.long
-def test_large_results_that_come_all_at_once_are_read_as_there_is_room_for_them(place):
-    memory_stays_bounded(place / "work", kind="local", picture=ballast(), results=FEW, waiting=10_000, most=MOST_OF_FEW)
+def test_large_results_that_come_all_at_once_are_read_as_there_is_room_for_them(tmp_path):
+    memory_stays_bounded(
+        tmp_path / "work", kind="local", picture=ballast(), results=FEW, waiting=10_000, most=MOST_OF_FEW
+    )
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("kind", ["local", "cloudinary"])
-def test_64_results_of_8_mb_while_100_000_images_wait_stay_under_350_mb(place, kind):
-    memory_stays_bounded(place / "work", kind=kind, picture=noise(), results=AT_ONCE, waiting=100_000, most=MOST)
+def test_64_results_of_8_mb_while_100_000_images_wait_stay_under_350_mb(tmp_path, kind):
+    memory_stays_bounded(tmp_path / "work", kind=kind, picture=noise(), results=AT_ONCE, waiting=100_000, most=MOST)

@@ -1,8 +1,7 @@
-"""How tests let daemons die: the running program of `crashing`, and a quick place for the files that are left."""
+"""How tests let daemons die: the running program of `crashing`."""
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -63,13 +62,3 @@ def died():
         finally:
             process.stdin.close()
             process.wait(TOO_LONG)
-
-
-@pytest.fixture
-def place(tmp_path):
-    """A folder in memory where there is such a place: what a dead process leaves does not depend on the disk's speed."""
-    shared = Path("/dev/shm")
-    folder = shared / f"{tmp_path.name}-{os.getpid()}" if os.access(shared, os.W_OK) else tmp_path / "work"
-    folder.mkdir()
-    yield folder
-    shutil.rmtree(folder)
