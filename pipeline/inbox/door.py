@@ -149,8 +149,6 @@ class Inbox:
                 await ears.wait()
             heard = ears.take()
             now = trio.current_time()
-            if heard.flood:
-                ears.close()
             if now >= deadline or heard.flood:
                 return
             await self._pass((heard.names.union(stillness.due(now)), heard.finished))

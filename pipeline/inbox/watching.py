@@ -27,7 +27,7 @@ else:
     from watchdog.observers import Observer
 
 _EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent, FileMovedEvent]
-MOST_HEARD = 1_000  # names kept; a flood is the scan's business
+MOST_HEARD = 32  # names kept; a flood is the scan's business
 
 
 if sys.platform == "linux":
@@ -139,6 +139,8 @@ class Ears:
 
     def _ring(self) -> None:
         self._something.set()
+        if len(self._heard) == MOST_HEARD:  # to hear of more, and of our own renames, costs as much as taking files
+            self.close()
 
     def _tell(self, reason: str | None) -> None:
         if reason is not None and reason != self.reason:
