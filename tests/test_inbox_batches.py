@@ -1,10 +1,9 @@
-"""Many files at once: in batches, of which the next is drafted while one is taken."""
+"""Many files at once go in batches."""
 
 import errno
 import os
 
 import pytest
-import trio
 
 from pipeline.errors import IndexTrouble
 from pipeline.inbox.drafting import MOST_FILES
@@ -58,50 +57,27 @@ async def test_a_batch_ends_with_large_jobs_so_that_memory_stays_bounded(autojum
     assert sizes == [3, 2]
 
 
-async def test_the_next_batch_is_drafted_while_one_is_committed(autojump_clock, tmp_path):
-    drafts = []
-    second = trio.Event()
+@pytest.mark.parametrize("ill", ["index", "folder"])
+async def test_trouble_in_the_second_batch_loses_nothing(autojump_clock, tmp_path, ill):
+    troubles = [ill]
+    done = []
 
     async def run(call, *args):
-        if call.__name__ == "draft":
-            drafts.append(call)
-            if len(drafts) == 2:
-                second.set()
+        if call.__name__ == "draft" and done and troubles == ["folder"]:
+            raise OSError(errno.EIO, "the disk is broken", "jobs")
         return call(*args)
 
     async def accept(ledger, jobs):
-        with trio.fail_after(9):
-            await second.wait()
-        return await ledger.accept(jobs)
-
-    async with open_stand(tmp_path, run_sync=run, register=registered(accept)) as stand:
-        put_many(stand)
-        assert (await stand.inbox.scan()).taken == MOST_FILES + MORE
-        assert stand.prompts() == all_prompts()
-
-
-@pytest.mark.parametrize("parts", [("index",), ("folder",), ("index", "folder")], ids=" and ".join)
-async def test_trouble_while_one_batch_is_taken_and_the_next_drafted_loses_nothing(autojump_clock, tmp_path, parts):
-    ill = set(parts)
-    drafts = []
-
-    async def run(call, *args):
-        if call.__name__ == "draft":
-            drafts.append(call)
-            if "folder" in ill and len(drafts) == 2:
-                raise OSError(errno.EIO, "the disk is broken", "jobs")
-        return call(*args)
-
-    async def accept(ledger, jobs):
-        if "index" in ill:
+        if done and troubles == ["index"]:
             raise IndexTrouble("the index is full")
+        done.append(len(jobs))
         return await ledger.accept(jobs)
 
     async with open_stand(tmp_path, run_sync=run, register=registered(accept)) as stand:
         put_many(stand)
         result = await stand.inbox.scan()
-        assert result.trouble == ("the index is full" if "index" in ill else "jobs: the disk is broken")
-        assert result.taken == (0 if "index" in ill else MOST_FILES)
-        ill.clear()
-        assert (await stand.inbox.scan()).taken == MOST_FILES + MORE - result.taken
-        assert sorted(stand.prompts()) == all_prompts()
+        assert result.trouble == {"index": "the index is full", "folder": "jobs: the disk is broken"}[ill]
+        assert result.taken == MOST_FILES
+        troubles.clear()
+        assert (await stand.inbox.scan()).taken == MORE
+        assert stand.prompts() == all_prompts()

@@ -52,7 +52,6 @@ class Batch:
 
     drafts: list[Draft] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
-    failed: list[tuple[Arrival, OSError]] = field(default_factory=list)  # could not be read
     written: int = 0  # files that a process has open for writing
     images: int = 0
     bytes: int = 0
@@ -102,7 +101,7 @@ class Drafter:
                 if error.errno in EVERYWHERE:
                     arrivals.appendleft(arrival)
                     raise
-                batch.failed.append((arrival, error))
+                self.stuck.note(arrival, error, now)
                 continue
             if isinstance(found, Left):
                 self.stillness.forget(arrival.key)

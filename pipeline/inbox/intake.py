@@ -10,7 +10,6 @@ import structlog
 import trio
 
 from pipeline.clock import Clock
-from pipeline.errors import IndexTrouble
 from pipeline.inbox.claiming import Aside, Claim, Claimer, Outcome
 from pipeline.inbox.counts import Pass, Totals
 from pipeline.inbox.disk import Disk, Folders
@@ -118,13 +117,13 @@ class Intake:
     async def _work_off(self, arrivals: list[Arrival], told: Collection[str], result: Pass) -> None:
         arrivals.sort()
         waiting = deque(arrivals)
+        again: list[Draft] = []
         try:
-            batch = await self._draft(waiting, told, result) if waiting else Batch()
-            while batch.keys:
-                if waiting:
-                    batch = await self._take_and_draft(batch, waiting, told, result)
-                else:
-                    batch = Batch(await self._take(batch, result))
+            while waiting or again:
+                batch: Batch = await self._outside.run_sync(self._drafter.draft, waiting, told, trio.current_time())
+                result.written += batch.written
+                batch.drafts[:0] = again
+                again = await self._take(batch, result)
                 self.stirred_at = trio.current_time()
         finally:
             result.settling += len(self._drafter.stillness)
@@ -132,40 +131,6 @@ class Intake:
             self._telling.end()
             self.totals.add(result)
             self.stirred_at = trio.current_time()
-
-    async def _draft(self, waiting: deque[Arrival], told: Collection[str], result: Pass) -> Batch:
-        now = trio.current_time()
-        batch: Batch = await self._outside.run_sync(self._drafter.draft, waiting, told, now)
-        result.written += batch.written
-        for arrival, error in batch.failed:
-            self._drafter.stuck.note(arrival, error, now)
-        return batch
-
-    async def _take_and_draft(
-        self, batch: Batch, waiting: deque[Arrival], told: Collection[str], result: Pass
-    ) -> Batch:
-        """Take a batch, and draft the next one meanwhile: taking is mostly the disk's and SQLite's time."""
-        again: list[Draft] = []
-        following = Batch()
-        troubles: list[Exception] = []
-
-        async def draft() -> None:
-            nonlocal following
-            try:
-                following = await self._draft(waiting, told, result)
-            except OSError as error:
-                troubles.append(error)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(draft)
-            try:
-                again = await self._take(batch, result)
-            except (OSError, IndexTrouble) as error:
-                troubles.insert(0, error)
-        if troubles:
-            raise troubles[0]
-        following.drafts[:0] = again
-        return following
 
     async def _take(self, batch: Batch, result: Pass) -> list[Draft]:
         """Take a batch; return the drafts that have to wait for its end, their id being in it already."""
