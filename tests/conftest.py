@@ -54,13 +54,28 @@ def pytest_collection():
         gc.enable()
 
 
+@pytest.hookimpl(trylast=True)  # what is deselected is nobody's part
 def pytest_collection_modifyitems(items):
-    """Each worker begins with some of what takes long, so that none is left alone with it at the end."""
+    """Each worker begins with some of what takes long, so that none is left alone with it at the end; one has the browser.
+
+    xdist hands out equal parts, one after the other.
+    """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers == 1:
+        return
+    browsing = [item for item in items if item.get_closest_marker("chromium")]
     long = [item for item in items if item.get_closest_marker("long")]
-    rest = [item for item in items if not item.get_closest_marker("long")]
-    share = -(-len(rest) // workers)  # xdist hands out equal parts, one after the other
-    items[:] = [item for n in range(workers) for item in (*long[n::workers], *rest[n * share :][:share])]
+    first = {*browsing, *long}
+    rest = [item for item in items if item not in first]
+    beginnings = [browsing, *(long[n :: workers - 1] for n in range(workers - 1))]
+    left = len(items)
+    items.clear()
+    for n, beginning in enumerate(beginnings):
+        part = left // (workers - n)
+        filling = max(part - len(beginning), 0)
+        items += [*beginning, *rest[:filling]]
+        del rest[:filling]
+        left -= part
 
 
 @pytest.fixture(autouse=True)
