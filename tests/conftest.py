@@ -1,10 +1,12 @@
 """What every test shares: a log that costs nothing to write and is easy to search."""
 
+import fcntl
 import gc
 import os
 import signal
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,12 +45,30 @@ def pytest_configure():
     sys.dont_write_bytecode = False
 
 
+@contextmanager
+def _compiled_once():
+    """Where nothing is compiled yet, one worker does it while the others wait, rather than each of them."""
+    here = Path(__file__)
+    last = max(here.parent.glob("test_*.py")).stem
+
+    def is_compiled():
+        return any(here.parent.glob(f"__pycache__/{last}.*-pytest-*.pyc"))
+
+    with here.open() as lock:
+        if not is_compiled():
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if is_compiled():
+                fcntl.flock(lock, fcntl.LOCK_UN)
+        yield
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
     """What is collected stays to the end, so nobody searches it for garbage: not now, and not during each test."""
     gc.disable()
     try:
-        return (yield)
+        with _compiled_once():
+            return (yield)
     finally:
         gc.freeze()
         gc.enable()
