@@ -1,6 +1,7 @@
 """Pages, cursors and filters of a character's images, and the lists of characters and jobs."""
 
 import base64
+import contextlib
 import shutil
 import sqlite3
 import threading
@@ -178,25 +179,39 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize(("wanted", "expected"), FILTERS, ids=str)
-async def test_filters(ledger, catalogue, clock, wanted, expected):
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """The folder of an index with something for each filter."""
+    folder = tmp_path_factory.mktemp("filled")
+    trio.run(_fill, folder, HandClock())
+    return folder
+
+
+async def _fill(folder, clock):
     harbour = "Café at the harbour, mist"
     images = tuple(PlannedImage(harbour, 7 + n) for n in range(3))
-    await ledger.accept([job("a", quantity=3), job("b", images=images, labels=("sea", "spring"))])
-    await ledger.accept([job("c", "john", images=images, labels=("sea",))])
-    for image in (*ledger.images_of("a"), *ledger.images_of("b"), *ledger.images_of("c")):
-        clock.at = START + 10 * image.number
-        if image.public_id.endswith("mary_image_2"):
-            await give_up(ledger, image)
-        elif not image.public_id.endswith("mary_image_3"):
-            await make(ledger, image)
-        if image.number == 5:
-            await ledger.favorite(image, chosen=True)
-    page = catalogue.page("mary", wanted)
-    assert numbers(page) == expected
-    assert page.total == len(expected)
-    assert page.next is None
-    assert walk(catalogue, "mary", wanted, limit=2) == expected
+    async with open_index(folder, clock) as ledger:
+        await adopted(ledger)
+        await ledger.accept([job("a", quantity=3), job("b", images=images, labels=("sea", "spring"))])
+        await ledger.accept([job("c", "john", images=images, labels=("sea",))])
+        for image in (*ledger.images_of("a"), *ledger.images_of("b"), *ledger.images_of("c")):
+            clock.at = START + 10 * image.number
+            if image.public_id.endswith("mary_image_2"):
+                await give_up(ledger, image)
+            elif not image.public_id.endswith("mary_image_3"):
+                await make(ledger, image)
+            if image.number == 5:
+                await ledger.favorite(image, chosen=True)
+
+
+@pytest.mark.parametrize(("wanted", "expected"), FILTERS, ids=str)
+def test_filters(filled, wanted, expected):
+    with contextlib.closing(Catalogue(filled / "index.db")) as catalogue:
+        page = catalogue.page("mary", wanted)
+        assert numbers(page) == expected
+        assert page.total == len(expected)
+        assert page.next is None
+        assert walk(catalogue, "mary", wanted, limit=2) == expected
 
 
 def walk(catalogue, character, wanted, limit):

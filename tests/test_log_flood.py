@@ -13,7 +13,7 @@ from pipeline.log import MOST_A_MINUTE
 from tests.support.afterwards import rows
 from tests.test_kills import program, said
 
-FAILING, BAD, REQUESTS = 150, 600, 240
+FAILING, BAD, REQUESTS = 100, 400, 160
 CONFIG = f"""
 settle: 0
 scan_interval: 0.1

@@ -294,7 +294,7 @@ class House:
         self.stages.accepted([one.id for one in jobs])
         return verdicts
 
-    async def settled(self, every=0.05):
+    async def settled(self, every=0.25):
         while not self.stages.settled():  # noqa: ASYNC110 - it is a question to the index, nothing tells of it
             await trio.sleep(every)
 
