@@ -94,7 +94,7 @@ def make_folder(path: Path, *, mode: int = 0o777) -> None:
         fsync_folder(path.parent)
 
 
-def move_exclusively(src: Path, dst: Path) -> None:
+def move_exclusively(src: Path | str, dst: Path | str) -> None:
     """Rename in one step that fails where something stands at `dst`; the folders are left for the caller to flush.
 
     A second link and an unlink would leave both names after a crash in between, and a job file found under two
@@ -106,7 +106,7 @@ def move_exclusively(src: Path, dst: Path) -> None:
         code = ctypes.get_errno()
         if code not in _NO_SUCH_RENAME:
             raise OSError(code, os.strerror(code), str(src), None, str(dst))
-    _reserve_and_rename(src, dst)
+    _reserve_and_rename(Path(src), Path(dst))
 
 
 def _reserve_and_rename(src: Path, dst: Path) -> None:

@@ -64,9 +64,10 @@ class World:
         for source, target, _ in reversed(self.unflushed):
             target.rename(source)
 
-    def _rename(self, source: Path, target: Path) -> None:
+    def _rename(self, source: str, target: str) -> None:
         Disk().rename(source, target)
-        self.unflushed.append((source, target, {source.parent, target.parent}))
+        moved = Path(source), Path(target)
+        self.unflushed.append((*moved, {path.parent for path in moved}))
 
     def _flush(self, folder: Path) -> None:
         for _, _, dirty in self.unflushed:

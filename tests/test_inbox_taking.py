@@ -4,6 +4,7 @@ import re
 import resource
 import stat
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import structlog
@@ -339,7 +340,7 @@ async def test_a_file_that_changes_between_being_read_and_being_taken_is_read_an
     def rename(source, target):
         if not changed:
             changed.append(source)
-            source.write_text(spec("second thoughts, longer"))
+            Path(source).write_text(spec("second thoughts, longer"))
         Disk().rename(source, target)
 
     async with open_stand(tmp_path, disk=Disk(leases=leases, rename=rename), settle=0.5) as stand:
@@ -407,9 +408,9 @@ async def test_a_file_that_cannot_be_moved_is_told_once_and_tried_again_later(au
     refused = []
 
     def rename(source, target):
-        if source.name == "a.yaml" and len(refused) < 2:
+        if Path(source).name == "a.yaml" and len(refused) < 2:
             refused.append(source)
-            raise PermissionError(errno.EPERM, "Operation not permitted", str(source))
+            raise PermissionError(errno.EPERM, "Operation not permitted", source)
         Disk().rename(source, target)
 
     async with open_stand(tmp_path, disk=Disk(leases=True, rename=rename)) as stand:
@@ -432,7 +433,7 @@ async def test_a_file_that_cannot_be_moved_is_told_once_and_tried_again_later(au
 
 async def test_a_rejected_file_that_cannot_be_moved_is_told_once_too(autojump_clock, tmp_path):
     def rename(source, target):
-        raise PermissionError(errno.EPERM, "Operation not permitted", str(source))
+        raise PermissionError(errno.EPERM, "Operation not permitted", source)
 
     async with open_stand(tmp_path, disk=Disk(leases=True, rename=rename)) as stand:
         stand.put("a.yaml", BAD)
@@ -639,8 +640,8 @@ async def test_a_folder_deleted_in_the_middle_of_a_pass_is_made_again(autojump_c
 async def test_a_file_put_into_rejected_at_the_same_moment_is_not_replaced(autojump_clock, tmp_path):
     def rename(source, target):
         if not theirs:
-            theirs.append(target)
-            target.write_text("theirs")
+            theirs.append(Path(target))
+            theirs[0].write_text("theirs")
         Disk().rename(source, target)
 
     theirs = []
@@ -666,7 +667,7 @@ async def test_a_link_in_the_place_of_a_reason_is_neither_followed_nor_replaced(
 
 async def test_a_file_that_was_stuck_is_forgotten_when_it_is_gone(autojump_clock, tmp_path):
     def rename(source, target):
-        raise PermissionError(errno.EPERM, "Operation not permitted", str(source))
+        raise PermissionError(errno.EPERM, "Operation not permitted", source)
 
     async with open_stand(tmp_path, disk=Disk(leases=True, rename=rename)) as stand:
         path = stand.put("a.yaml")

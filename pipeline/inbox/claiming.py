@@ -1,11 +1,12 @@
 """Giving drafts their names and taking their files: the renames, and what stands still between them."""
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.inbox.disk import EVERYWHERE, Disk, Folders, reject, set_aside
 from pipeline.inbox.drafting import Draft, Refusal
-from pipeline.inbox.looking import Arrival
+from pipeline.inbox.looking import Arrival, place_of
 from pipeline.inbox.names import split
 from pipeline.inbox.reading import Stamp
 from pipeline.model import Job
@@ -19,7 +20,7 @@ class Claim:
     job: Job
     stamp: Stamp
     move: bool
-    path: Path  # where the file lies when this has been carried out
+    path: str  # where the file lies when this has been carried out
 
     @classmethod
     def of(cls, draft: Draft, job_id: str, folders: Folders) -> "Claim":
@@ -27,13 +28,14 @@ class Claim:
         arrival = draft.arrival
         file = job_id + split(arrival.name)[1]
         moves = not (arrival.claimed and arrival.name == file)
-        return cls(arrival, replace(draft.job, id=job_id, file=file), draft.stamp, moves, folders.active / file)
+        return cls(arrival, replace(draft.job, id=job_id, file=file), draft.stamp, moves, f"{folders.active}/{file}")
 
     @classmethod
     def in_place(cls, draft: Draft, folders: Folders) -> "Claim":
         """Leave the file where it is until the ledger has said what a second job of a known id is."""
         file = draft.job.id + split(draft.arrival.name)[1]
-        return cls(draft.arrival, replace(draft.job, file=file), draft.stamp, False, source_of(draft.arrival, folders))
+        place = place_of(draft.arrival, folders.jobs)
+        return cls(draft.arrival, replace(draft.job, file=file), draft.stamp, False, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +43,14 @@ class Aside:
     """A file to be moved away: into `rejected/` with its reason, or, without one, into `duplicate/`."""
 
     arrival: Arrival
-    path: Path
+    path: str
     stamp: Stamp
     reason: str | None
 
     @classmethod
     def of(cls, refusal: Refusal, folders: Folders) -> "Aside":
         """Move away what was refused before it was taken."""
-        return cls(refusal.arrival, source_of(refusal.arrival, folders), refusal.stamp, refusal.reason)
+        return cls(refusal.arrival, place_of(refusal.arrival, folders.jobs), refusal.stamp, refusal.reason)
 
 
 @dataclass(slots=True)
@@ -60,11 +62,6 @@ class Outcome:
     failed: list[tuple[Arrival, OSError]] = field(default_factory=list)  # stay where they are
     postponed: int = 0  # changed or vanished meanwhile, or their name is in use: the next pass looks again
     trouble: OSError | None = None  # the folder as a whole ails; what is not above was not tried
-
-
-def source_of(arrival: Arrival, folders: Folders) -> Path:
-    """Tell where a file lies before anything is done to it."""
-    return (folders.active if arrival.claimed else folders.jobs) / arrival.name
 
 
 class Claimer:
@@ -84,7 +81,7 @@ class Claimer:
         try:
             for claim in claims:
                 self._take_one(claim, outcome)
-            if any(claim.path.parent == self._folders.active for claim in outcome.claims):
+            if any(claim.move or claim.arrival.claimed for claim in outcome.claims):
                 self._disk.flush(self._folders.active)
                 self._disk.flush(self._folders.jobs)
         except OSError as error:
@@ -103,7 +100,7 @@ class Claimer:
     def _take_one(self, claim: Claim, outcome: Outcome) -> None:
         if claim.move:
             try:
-                self._disk.rename(source_of(claim.arrival, self._folders), claim.path)
+                self._disk.rename(place_of(claim.arrival, self._folders.jobs), claim.path)
             except (FileNotFoundError, FileExistsError) as error:
                 self._missing_folder(error)
                 outcome.postponed += 1
@@ -129,9 +126,9 @@ class Claimer:
             return
         try:
             if file.reason is None:
-                place = set_aside(self._disk, file.path, self._folders.duplicate, name)
+                place = set_aside(self._disk, Path(file.path), self._folders.duplicate, name)
             else:
-                place = reject(self._disk, file.path, self._folders.rejected, name, file.reason)
+                place = reject(self._disk, Path(file.path), self._folders.rejected, name, file.reason)
         except OSError as error:
             if error.errno in EVERYWHERE or isinstance(error, FileNotFoundError):
                 outcome.trouble = error
@@ -141,8 +138,8 @@ class Claimer:
             outcome.aside.append((file, place))
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _stamp(path: str) -> Stamp | None:
     try:
-        return Stamp.of(path.lstat())
+        return Stamp.of(os.lstat(path))
     except OSError:
         return None

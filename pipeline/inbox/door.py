@@ -58,7 +58,7 @@ class Inbox:
         folders = Folders(jobs)
         telling = Telling()
         leases = disk.leases if disk.leases is not None else not _on_shared_mount(jobs)
-        self._drafter = Drafter(folders, rules, settle=settle, leases=leases, telling=telling)
+        self._drafter = Drafter(jobs, rules, settle=settle, leases=leases, telling=telling)
         self._intake = Intake(Outside(folders, disk, ledger, clock, run_sync, on_accepted), self._drafter, telling)
         self._settle = settle
         self._scan_interval = scan_interval

@@ -9,8 +9,8 @@ from pathlib import Path
 import structlog
 
 from pipeline.errors import SpecError
-from pipeline.inbox.disk import EVERYWHERE, Folders
-from pipeline.inbox.looking import Arrival
+from pipeline.inbox.disk import EVERYWHERE
+from pipeline.inbox.looking import Arrival, place_of
 from pipeline.inbox.names import readable
 from pipeline.inbox.reading import Left, Reading, Stamp, read
 from pipeline.inbox.settling import Stillness
@@ -71,10 +71,10 @@ class Batch:
 class Drafter:
     """Reads and parses; remembers only how long files have stood still and which of them cannot be read."""
 
-    def __init__(self, folders: Folders, rules: Rules, *, settle: float, leases: bool, telling: Telling) -> None:
+    def __init__(self, jobs: Path, rules: Rules, *, settle: float, leases: bool, telling: Telling) -> None:
         self.stillness = Stillness(settle)
         self.stuck = Stuck(telling)
-        self._folders = folders
+        self._jobs = jobs
         self._rules = rules
         self._leases = leases
         self._draw = random.Random()
@@ -96,7 +96,7 @@ class Drafter:
             if self.stuck.holds(arrival, now):
                 continue
             try:
-                found = read(str(self._path(arrival)), leases=self._leases)
+                found = read(place_of(arrival, self._jobs), leases=self._leases)
             except OSError as error:
                 if error.errno in EVERYWHERE:
                     arrivals.appendleft(arrival)
@@ -147,6 +147,3 @@ class Drafter:
 
     def _draw_seed(self) -> int:
         return self._draw.getrandbits(32)
-
-    def _path(self, arrival: Arrival) -> Path:
-        return (self._folders.active if arrival.claimed else self._folders.jobs) / arrival.name

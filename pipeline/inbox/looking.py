@@ -25,6 +25,11 @@ class Arrival(NamedTuple):
         return f"active/{self.name}" if self.claimed else self.name
 
 
+def place_of(arrival: Arrival, jobs: Path) -> str:
+    """Tell where a file lies before anything is done to it."""
+    return f"{jobs}/{arrival.key}"
+
+
 def list_names(folder: Path) -> list[str]:
     """Name the job files of a folder, regular files only; links and everything else are not even asked about."""
     with os.scandir(folder) as entries:
@@ -35,7 +40,7 @@ def look_at(folder: Path, names: Collection[str], *, claimed: bool) -> Iterator[
     """Ask for the dates of files; those that have vanished, or are no regular files, are left out."""
     for name in names:
         try:
-            status = (folder / name).lstat()
+            status = os.lstat(f"{folder}/{name}")
         except OSError:
             continue
         if stat.S_ISREG(status.st_mode):

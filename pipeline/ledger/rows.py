@@ -48,9 +48,12 @@ def job_columns(job: Job, recipe: Recipe) -> dict[str, Any]:
     }
 
 
+_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
+
+
 def recipe_to_json(recipe: Recipe) -> str:
     """Write a recipe for `jobs.recipe`; what is None or empty is left out."""
-    values = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
+    values = {name: getattr(recipe, name) for name in _RECIPE}
     values["loras"] = [[lora.name, lora.weight] for lora in recipe.loras]
     values["params"] = dict(recipe.params)
     return json.dumps({key: value for key, value in values.items() if value or (value == 0 and value is not False)})
