@@ -23,7 +23,7 @@ from pipeline.spec.job import parse_job
 _log = structlog.get_logger("pipeline.inbox")
 
 # One batch is one transaction: large enough to share its flush, small enough for memory and for the first one's wait.
-MOST_FILES = 256
+MOST_FILES = 1_000
 MOST_IMAGES = 20_000
 MOST_BYTES = 2 << 20
 
