@@ -120,7 +120,7 @@ class Runner:
         if turn.job_id in self._resting:
             return
         there = tuple(name for name in turn.backends if name in self._lanes)
-        self.turns.join(replace(turn, backends=there or turn.backends))
+        self.turns.join(turn if there in (turn.backends, ()) else replace(turn, backends=there))
         self._ring(turn.backends)
 
     def rest(self, job_id: str) -> None:
