@@ -259,7 +259,7 @@ async def test_a_flood_is_worked_off_without_listening_to_it(tmp_path):
             stand.put(f"{n}.yaml", spec(f"p{n}"))
             if n == 0:
                 await looking.wait()
-        await until(lambda: len(ears._heard) == MOST_HEARD)
+        await until(lambda: len(ears._heard) == MOST_HEARD and not stand.inbox.watching)
         dropped.set()
         await until(lambda: len(stand.accepted) == files)
         await until(lambda: stand.inbox.watching)
