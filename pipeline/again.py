@@ -16,7 +16,7 @@ from pipeline.catalogue import Catalogue, GalleryRow
 from pipeline.errors import SpecError, UserError
 from pipeline.model import Job, Lora, PlannedImage, Recipe
 from pipeline.plan import Rules, make_job
-from pipeline.spec.job import parse_job
+from pipeline.spec.job import JobKeys, parse_job
 
 FILE = "again.yaml"
 _SIMPLE = ("width", "height", "model", "steps", "cfg_scale", "sampler_name", "scheduler")
@@ -93,10 +93,10 @@ def job_again(made: Made, rules: Rules, *, quantity: int = 1) -> str:
 
 
 def _ways(made: Made, rules: Rules) -> Iterator[dict[str, Any]]:
-    fixed = _fixed(made, rules)
     sent = made.recipe.negative_prompt
     for style in dict.fromkeys((made.recipe.style, None)):
         frame = rules.styles.get(style or rules.default_style or "")
+        fixed = _fixed(made, rules, frame)
         prompts = (made.said, _inside(frame, "prompt", made.prompt), made.prompt)
         negatives = (_inside(frame, "negative_prompt", sent), None, sent)
         for prompt in dict.fromkeys(text for text in prompts if text):
@@ -107,14 +107,17 @@ def _ways(made: Made, rules: Rules) -> Iterator[dict[str, Any]]:
                     yield {"character": fixed["character"], **said, **fixed, **embedding}
 
 
-def _fixed(made: Made, rules: Rules) -> dict[str, Any]:
+def _fixed(made: Made, rules: Rules, frame: JobKeys | None) -> dict[str, Any]:
+    """What does not depend on words; what the style would bring and this image went without is said to be none."""
     recipe = made.recipe
     words: dict[str, Any] = {"character": {"id": made.character_id, "owner": made.owner}}
     words |= {key: getattr(recipe, key) for key in _SIMPLE if getattr(recipe, key) is not None}
+    if frame is not None and frame.quantity > 1:
+        words["quantity"] = 1
     words["seed"] = made.seed
-    if recipe.loras:
+    if recipe.loras or (frame is not None and frame.loras):
         words["loras"] = [{"name": lora.name, "weight": lora.weight} for lora in recipe.loras]
-    if recipe.params:
+    if recipe.params or (frame is not None and frame.params):
         words["params"] = dict(recipe.params)
     if made.backend in rules.backends:
         words["backend"] = made.backend
@@ -130,7 +133,7 @@ def _embeddings(made: Made) -> list[dict[str, Any]]:
     return [{"embedding": None}] if made.character_embedding else [{}, {"embedding": None}]
 
 
-def _inside(style: Any, name: str, sent: str | None) -> str | None:  # noqa: ANN401  # a style's keys, or None
+def _inside(style: JobKeys | None, name: str, sent: str | None) -> str | None:
     """Take a style's template off a text; None where the text does not look like it."""
     frame = getattr(style, name, None)
     if sent is None or not isinstance(frame, str) or frame.count(f"{{{name}}}") != 1:

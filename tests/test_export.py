@@ -178,6 +178,21 @@ def test_the_job_that_is_written_plans_the_same_image(tmp_path, said, default):
     assert (again.backends, again.labels, again.character.id) == (("pod",), job.labels, "mary")
 
 
+HEAVY = {"quantity": 3, "loras": [{"name": "glow"}], "params": {"hires": True}}
+
+
+@pytest.mark.parametrize("without", [{"quantity": 1}, {"loras": []}, {"params": {}}, {"loras": [], "params": {}}, {}])
+@pytest.mark.parametrize("how_many", [1, 4])
+def test_what_a_style_would_bring_and_the_image_went_without_stays_out(tmp_path, without, how_many):
+    text = STYLES + f"  heavy: {json.dumps(HEAVY)}\ndefault_style: heavy\n"
+    its_rules = rules(text, tmp_path)
+    job = planned({"character": "Mary", "prompt": "in a garden", "seed": 7} | without, its_rules)
+    made = made_of(job, seed=job.images[-1].seed)
+    again = parsed(job_again(made, its_rules, quantity=how_many), its_rules)
+    assert [image.seed for image in again.images] == ([made.seed] if how_many == 1 else [0, 1, 2, 3])
+    assert (again.recipe.loras, again.recipe.params) == (job.recipe.loras, job.recipe.params)
+
+
 def test_a_template_that_has_changed_since_is_got_round(tmp_path):
     job = planned({"character": "Mary", "prompt": "in a garden", "style": "anime"}, rules(STYLES, tmp_path))
     changed = rules(STYLES.replace("soft light", "hard light"), tmp_path)
