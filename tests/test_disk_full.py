@@ -154,7 +154,7 @@ def full(folder, place, image):
             until(lambda: results <= {path.name for path in (folder / "jobs/done").iterdir()})
             until(lambda: ready(folder) == "ready" and not troubles(folder))
             until(lambda: place != "jobs" or (folder / "jobs/rejected/bad.yaml").exists())
-        with program(folder, "--once") as process:
+            process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
         for filler in (folder / "jobs").glob("*/.0*"):
             filler.unlink()
