@@ -48,6 +48,8 @@ from pipeline.spool import Spool
 log = structlog.get_logger(__name__)
 
 LAST_LOOK = 30.0  # seconds that the look after a time-out may take, its download included
+ASIDE = 30.0  # seconds that finding out what became of a submission may take besides waiting for an image's end
+IN_VAIN = 5  # times that it is asked at least before it counts as not to be found out
 FORSAKEN = 3  # failures allowed where no lane says how many
 PARTING = 10.0  # seconds that cancelling at the back end may take
 SEARCH = 0.75  # seconds that looking for what is to be cancelled may take
@@ -204,17 +206,27 @@ class Worker:
                 return Doubtful(unknown, lane.attempts)
 
     async def _ask(self, image: Image, lane: Lane) -> Submission | NotThere | CannotTell:
-        """Ask until there is an answer: while the back end is down, the image waits."""
+        """Ask until there is an answer: while the back end is down, the image waits.
+
+        Where it is up and this question alone has failed for as long as an image may take, nobody can tell.
+        """
         pauses = Pauses()
+        began, failures = trio.current_time(), 0
         while True:
+            trouble: NotAccepted
             try:
-                with trio.fail_after(lane.timeout):
+                with trio.fail_after(1.1 * lane.timeout + ASIDE):  # an adapter may wait for the end, looking ever less often
                     return await lane.backend.find(request_for(image, lane))
             except NotAccepted as error:
-                lane.troubled(error)
+                trouble = error
             except trio.TooSlowError:
-                lane.troubled(Unavailable(f"no answer within {lane.timeout:g} s", code="timed_out"))
-            await trio.sleep(pauses.next())
+                trouble = Unavailable("it has not answered", code="timed_out")
+            failures += 1
+            if isinstance(trouble, Unavailable) and not await lane.answers():
+                began, failures = trio.current_time(), 0
+            elif failures >= IN_VAIN and trio.current_time() - began >= lane.timeout:
+                return CannotTell(str(trouble))
+            await trio.sleep(pauses.next(trouble.retry_after))
             await lane.up()
 
     async def _collect(self, image: Image, lane: Lane, slot: Slot) -> Event:

@@ -107,6 +107,31 @@ async def test_settling_waits_while_the_back_end_cannot_be_asked(tmp_path, autoj
     assert len(pod.probes) == 2
 
 
+async def test_settling_may_take_longer_than_an_image(tmp_path, autojump_clock):
+    pod = ScriptedBackend()
+    await left_behind(tmp_path, pod, Submitting("pod", TICKET))
+    began = trio.current_time()
+    pod.on_find = deque([2.0] * 9)
+    async with house(tmp_path, {"pod": pod}, timeout=1.5) as home:
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.doubtful, pod.probes) == (State.DONE, 0, [])
+    assert [moment - began for moment, _ in pod.starts] == [2]
+
+
+async def test_a_question_that_fails_again_and_again_at_a_back_end_that_is_up_has_no_answer(tmp_path, autojump_clock):
+    pod = ScriptedBackend()
+    await left_behind(tmp_path, pod, Submitting("pod", TICKET), AcceptanceLost(Fault("no_answer", "502")))
+    began = trio.current_time()
+    pod.on_find = deque([down()] * 99)
+    async with house(tmp_path, {"pod": pod}, timeout=10.0) as home:
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+        assert home.lanes["pod"].down is None
+    assert (image.state, image.doubtful, image.failures) == (State.DONE, 1, 1)
+    assert 10 <= pod.starts[0][0] - began <= 31, "five times with growing pauses"
+
+
 async def test_a_defect_while_settling_counts_as_not_knowing(tmp_path, autojump_clock):
     pod = ScriptedBackend()
     await left_behind(tmp_path, pod, Submitting("pod", TICKET))
