@@ -48,7 +48,7 @@ from pipeline.spool import Spool
 log = structlog.get_logger(__name__)
 
 LAST_LOOK = 30.0  # seconds that the look after a time-out may take, its download included
-ASIDE = 30.0  # seconds that finding out what became of a submission may take besides waiting for an image's end
+ASIDE = 30.0  # seconds that finding out what became of a submission may take besides waiting for its end
 IN_VAIN = 5  # times that it is asked at least before it counts as not to be found out
 FORSAKEN = 3  # failures allowed where no lane says how many
 PARTING = 10.0  # seconds that cancelling at the back end may take
@@ -215,7 +215,7 @@ class Worker:
         while True:
             trouble: NotAccepted
             try:
-                with trio.fail_after(1.1 * lane.timeout + ASIDE):  # an adapter may wait for the end, looking ever less often
+                with trio.fail_after(1.1 * lane.timeout + ASIDE):
                     return await lane.backend.find(request_for(image, lane))
             except NotAccepted as error:
                 trouble = error

@@ -11,8 +11,9 @@ from pipeline import picture, pngtext
 from pipeline.backends import scenery
 from pipeline.backends.sketch import Sketch, draw
 from pipeline.errors import AttemptFailed, InvalidRequest
-from pipeline.model import Recipe
+from pipeline.model import Recipe, State
 from tests.support import pictures
+from tests.support.scripted import house, job
 from tests.support.stands import inline
 
 
@@ -125,6 +126,19 @@ async def test_chosen_seeds_fail_after_the_time_they_took(autojump_clock):
     with pytest.raises(InvalidRequest, match="14"):
         await sketch.submit(pictures.request(seed=14))
     assert trio.current_time() - begin == 2
+
+
+async def test_what_would_take_too_long_is_given_up_after_its_attempts(tmp_path, autojump_clock):
+    slow = Sketch(delay=30, run_sync=inline)
+    slow.base_url = None
+    async with house(tmp_path, {"slow": slow}, timeout=1.0, attempts=2) as home:
+        await home.accept(job(backends=("slow",)))
+        with trio.fail_after(60):
+            await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.fault.code) == (State.PLACEHOLDER, "timed_out")
+    assert (image.attempts, image.failures, image.doubtful) == (2, 2, 0)
+    assert 1.9 <= trio.current_time() < 2.5
 
 
 async def test_drawing_does_not_hold_up_the_loop():

@@ -15,6 +15,8 @@ from pipeline.errors import AttemptFailed, InvalidRequest
 from pipeline.model import Picture, Recipe, Request, Submission
 from pipeline.ports import NotThere
 
+_ALL_BUT = 0.95  # of the time an image may take: to say that it was too little comes before being cut off
+
 RunSync = Callable[..., Awaitable[Any]]
 
 
@@ -47,6 +49,11 @@ class Sketch:
     async def submit(self, request: Request) -> Picture:
         if request.seed in self._refuse_seeds:
             raise InvalidRequest(f"sketch was told to refuse seed {request.seed}", code="invalid_request")
+        with trio.move_on_after(_ALL_BUT * request.timeout):
+            return await self._drawn(request)
+        raise AttemptFailed(f"sketch had not drawn it after {request.timeout:g} s", code="timed_out")
+
+    async def _drawn(self, request: Request) -> Picture:
         await trio.sleep(self._delay + self._jitter * _share(request.ticket))
         if request.seed in self._fail_seeds:
             raise AttemptFailed(f"sketch was told to fail on seed {request.seed}", code="failed")
