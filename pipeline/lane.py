@@ -22,6 +22,7 @@ from pipeline.ports import Backend
 log = structlog.get_logger(__name__)
 
 PROBE_SECONDS = 30.0  # an answer that takes longer is none
+DOUBTED = 5.0  # seconds of the first pause after a submission that may have been bought and is lost
 
 
 class Slot:
@@ -95,6 +96,8 @@ class Lane:
         self._width = float(concurrency)  # what it seems to take at once: lowered by a refusal, raised by success
         self._held_until = -FOREVER
         self._refusals = Pauses(draw=draw)
+        self._doubts = Pauses(first=DOUBTED, draw=draw)
+        self._doubted_until = -FOREVER
         self._outages = Pauses(draw=draw)
         self._down: str | None = None
         self._down_since: float | None = None
@@ -176,6 +179,7 @@ class Lane:
         """Learn from a success: the back end is well, and may take one more."""
         self._outages.reset()
         self._refusals.reset()
+        self._doubts.reset()
         self._width = min(self._width + 1 / self._width, float(self.concurrency))
 
     def refused(self, error: NotAccepted | AcceptanceUnknown) -> None:
@@ -187,6 +191,12 @@ class Lane:
             pause = self._refusals.next(error.retry_after)
             self._held_until = trio.current_time() + pause
             log.info("backend_busy", backend=self.name, code=error.code, width=self.width, pause=round(pause, 3))
+
+    def doubted(self) -> None:
+        """Learn from an answer that was lost for good although the back end is there: each may have cost an image."""
+        if trio.current_time() >= self._doubted_until:
+            self._doubted_until = trio.current_time() + self._doubts.next()
+            self._held_until = max(self._held_until, self._doubted_until)
 
     def troubled(self, error: NotAccepted) -> None:
         """Learn from what any other request was told: where the back end is down as a whole, leave it alone."""
@@ -203,6 +213,12 @@ class Lane:
         if trouble is not None:
             self._open(trouble, retry_after)
         return trouble is None
+
+    async def there(self) -> bool:
+        """Wait until the back end answers a probe; true where it does at once, so that this is no outage."""
+        at_once = self._down is None and await self.answers()
+        await self.up()
+        return at_once
 
     async def up(self) -> None:
         """Wait until the circuit is closed."""
@@ -224,7 +240,7 @@ class Lane:
         with trio.move_on_after(PROBE_SECONDS):
             try:
                 await self.backend.probe()
-            except Unavailable as error:
+            except NotAccepted as error:
                 return str(error), error.retry_after
             except Exception as error:
                 log.exception("probe_broke", backend=self.name)

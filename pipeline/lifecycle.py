@@ -146,16 +146,16 @@ class Absent:
 class Doubtful:
     """It cannot be looked up: made again with the same seed and counted as maybe paid twice.
 
-    What a crash of ours left in doubt (still `submitting`) uses up no attempt.
+    What a crash of ours left in doubt (still `submitting`) uses up no attempt, nor does what an outage did (no `limit`).
     """
 
     allowed: ClassVar = frozenset({State.SUBMITTING, State.UNCLEAR})
     fault: Fault
-    limit: int
+    limit: int | None
 
     def applied_to(self, image: Image) -> Image:
         counted = replace(image, doubtful=image.doubtful + 1)
-        if image.state is State.SUBMITTING:
+        if image.state is State.SUBMITTING or self.limit is None:
             return _plan_again(counted, self.fault)
         return _after_failure(counted, self.fault, self.limit)
 

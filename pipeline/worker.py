@@ -203,7 +203,10 @@ class Worker:
                 return Absent()
             case CannotTell(reason):
                 unknown = Fault("acceptance_unknown", f"whether {lane.name} took it is not known: {reason}")
-                return Doubtful(unknown, lane.attempts)
+                there = await lane.there()
+                if there and image.state is State.UNCLEAR:
+                    lane.doubted()
+                return Doubtful(unknown, lane.attempts if there else None)
 
     async def _ask(self, image: Image, lane: Lane) -> Submission | NotThere | CannotTell:
         """Ask until there is an answer: while the back end is down, the image waits.

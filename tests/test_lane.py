@@ -81,7 +81,7 @@ async def test_pauses_after_refusals_grow_until_a_success(autojump_clock):
 
 async def test_the_circuit_opens_once_and_probes_until_one_is_answered(autojump_clock):
     pod = ScriptedBackend()
-    pod.on_probe = deque([down("still away"), down(retry_after=50.0), "hang", KeyError("x"), None])
+    pod.on_probe = deque([busy(), down(retry_after=50.0), "hang", KeyError("x"), None])
     gate = lane("pod", pod, Brake())
     changes = []
     gate.changed = lambda: changes.append(gate.reason)

@@ -49,6 +49,7 @@ EVENTS = {
     "absent": law.Absent(),
     "doubtful": law.Doubtful(FAULT, limit=3),
     "doubtful, the last one": law.Doubtful(FAULT, limit=1),
+    "doubtful by an outage": law.Doubtful(FAULT, limit=None),
     "attempt lost": law.AttemptLost(FAULT, limit=3),
     "attempt lost, the last one": law.AttemptLost(FAULT, limit=1),
     "fetched": law.Fetched(ARTIFACT),
@@ -71,6 +72,7 @@ STEPS = {
         "acceptance lost": "unclear",
         "absent": "planned",
         "doubtful": "planned",
+        "doubtful by an outage": "planned",
         "doubtful, the last one": "planned",  # a crash of ours uses up no attempt
         "attempt lost": "planned",
         "attempt lost, the last one": "given_up",
@@ -82,6 +84,7 @@ STEPS = {
         "accepted": "submitted",
         "absent": "planned",
         "doubtful": "planned",
+        "doubtful by an outage": "planned",
         "doubtful, the last one": "given_up",
         "gave up": "given_up",
         "cancelled": "cancelled",
@@ -165,6 +168,7 @@ def test_the_outside_is_told_what_stands_while_an_image_is_made_again(state):
         (State.UNCLEAR, "absent", 0, 0, 0),
         (State.SUBMITTING, "doubtful", 0, 0, 1),  # our own crash uses up no attempt
         (State.UNCLEAR, "doubtful", 0, 1, 1),
+        (State.UNCLEAR, "doubtful by an outage", 0, 0, 1),
         (State.SUBMITTING, "attempt lost", 1, 1, 0),  # a service that answers at once
         (State.SUBMITTED, "attempt lost", 0, 1, 0),  # counted when it was accepted
         (State.SUBMITTING, "fetched", 1, 0, 0),

@@ -235,6 +235,33 @@ async def test_doubtful_submissions_are_limited_by_the_attempts(tmp_path, autoju
     assert (image.state, image.doubtful, image.fault.code) == (State.PLACEHOLDER, 3, "acceptance_unknown")
 
 
+async def test_what_an_outage_left_in_doubt_waits_for_its_end_and_uses_up_no_attempt(tmp_path, autojump_clock):
+    pod = ScriptedBackend(blind=True)
+    pod.on_submit.append(AcceptanceUnknown("502", code="http_502"))
+    pod.on_probe = deque([down()] * 4)
+    async with house(tmp_path, {"pod": pod}, concurrency=1, attempts=1) as home:
+        await home.accept(job(images=2))
+        await trio.sleep(12)
+        assert home.states() == ["unclear", "planned"]
+        assert home.lanes["pod"].down == "connection refused"
+        await home.settled()
+        found = [(image.state, image.attempts, image.doubtful) for image in home.ledger.images_of("j1")]
+    assert found == [(State.DONE, 1, 1), (State.DONE, 1, 0)]
+    assert pod.probes == [0, 1, 3, 7, 15]
+    assert [moment for moment, _ in pod.starts] == [0, 15, 16]
+
+
+async def test_doubts_at_a_back_end_that_is_there_are_spent_slowly(tmp_path, autojump_clock):
+    pod = ScriptedBackend(blind=True)
+    pod.on_submit = deque([AcceptanceUnknown("500", code="http_500")] * 4)
+    async with house(tmp_path, {"pod": pod}, attempts=5) as home:
+        await home.accept(job())
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.doubtful) == (State.DONE, 4)
+    assert [moment for moment, _ in pod.starts] == [0, 5, 15, 35, 75]
+
+
 async def test_a_time_out_looks_once_more_and_cancels_there_before_the_next_attempt(tmp_path, autojump_clock):
     pod = ScriptedBackend(takes=1000.0)
     async with house(tmp_path, {"pod": pod}, concurrency=1, timeout=60.0, attempts=2) as home:
@@ -289,7 +316,7 @@ async def test_a_service_that_answers_at_once_but_too_late_is_in_doubt(tmp_path,
         await home.settled()
         (image,) = home.ledger.images_of("j1")
     assert (image.state, image.doubtful) == (State.PLACEHOLDER, 2)
-    assert [moment for moment, _ in slow.starts] == [0, 60]
+    assert [moment for moment, _ in slow.starts] == [0, 65]
 
 
 async def test_a_defect_of_an_adapter_ends_in_attempts_not_in_the_daemon(tmp_path, autojump_clock):
