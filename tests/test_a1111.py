@@ -15,11 +15,12 @@ from pipeline.backends.a1111 import A1111
 from pipeline.backends.connecting import open_transport
 from pipeline.backends.pace import Pace
 from pipeline.errors import AcceptanceUnknown, AttemptFailed, BackendError, InvalidRequest, NotAccepted, Unavailable
-from pipeline.model import Lora, Recipe, Submission
+from pipeline.model import Lora, Recipe, State, Submission
 from pipeline.ports import CannotTell
 from tests.support import a1111_emulator, pictures
 from tests.support.a1111_emulator import LOGIN
 from tests.support.loopback import Reply, Weather, page, said, served, transport
+from tests.support.scripted import house, job
 
 URL = "http://webui.test:7860"
 TXT2IMG = "/sdapi/v1/txt2img"
@@ -189,7 +190,7 @@ async def test_another_s_image_is_never_interrupted(webui, autojump_clock):
         webui.weather.append(Weather("page", path="/txt2img", reply=Reply(200)))
         await trio.testing.wait_all_tasks_blocked()
         webui.tasks.append(a1111_emulator.Task("theirs", 0, 1000))
-        with pytest.raises(AcceptanceUnknown) as caught:
+        with pytest.raises(AttemptFailed) as caught:  # the web UI says that ours waits there: it took it
             await adapter(webui).submit(asked(timeout=50))
         await adapter(webui).cancel(Submission(pictures.TICKET, URL, 0, 1))
         nursery.cancel_scope.cancel()
@@ -201,7 +202,39 @@ async def test_a_service_that_fell_silent_altogether_is_a_doubt(webui, autojump_
     webui.weather.append(Weather("hang", times=99))
     with pytest.raises(AcceptanceUnknown):
         await adapter(webui).submit(asked(timeout=200))
-    assert trio.current_time() == 200
+    assert trio.current_time() == 199
+
+
+@pytest.mark.parametrize(
+    "deaf",
+    [
+        {"reply": said({"detail": "Not Found"}, 404), "kind": "page"},
+        {"reply": Reply(500), "kind": "page"},
+        {"kind": "hang"},
+    ],
+)
+async def test_what_runs_there_was_accepted_though_it_cannot_be_stopped(webui, autojump_clock, deaf):
+    webui.seconds = 1000
+    webui.weather.append(Weather(path="/interrupt", **deaf))
+    with pytest.raises(AttemptFailed) as caught:
+        await adapter(webui).submit(asked(timeout=200))
+    assert caught.value.code == "timed_out"
+    assert trio.current_time() < 200
+
+
+async def test_an_image_longer_than_its_timeout_uses_up_its_attempts_and_is_no_doubt(tmp_path, webui, autojump_clock):
+    webui.seconds = 9
+    webui.absent.add("interrupt")
+    slow = adapter(webui)
+    slow.base_url = URL
+    async with house(tmp_path, {"slow": slow}, timeout=6.0, attempts=3) as home:
+        await home.accept(job(backends=("slow",)))
+        with trio.fail_after(120):
+            await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.fault.code) == (State.PLACEHOLDER, "timed_out")
+    assert (image.attempts, image.failures, image.doubtful) == (3, 3, 0)
+    assert len(webui.bodies) == 3
 
 
 async def test_what_is_in_doubt_is_waited_for_until_it_has_ended(webui, autojump_clock):

@@ -72,16 +72,15 @@ class A1111:
         offered = await self._embeddings() if request.embedding is not None else None
         embedding = _same(request.embedding, [*offered[0], *offered[1]]) if request.embedding and offered else None
         body = txt2img_body(request, sampling, embedding=embedding)
-        left = request.timeout - (trio.current_time() - began) - min(_PARTING, request.timeout / 10)
+        spare = min(_PARTING, request.timeout / 10)
+        left = request.timeout - (trio.current_time() - began) - spare
         try:
             answer = await self._service.order(f"{_API}/txt2img", body, timeout=max(left, 0.0), limit=LARGE)
         except AcceptanceUnknown as error:
             if error.code == "too_large":
                 raise AttemptFailed(str(error), code="too_large") from None
-            if error.code == "timed_out" and await self._stopped(request.ticket):
-                raise AttemptFailed(
-                    f"A1111 still worked on it after {left:g} s, and was stopped", code="timed_out"
-                ) from None
+            if error.code == "timed_out" and await self._stopped(request.ticket, within=0.9 * spare):
+                raise AttemptFailed(f"A1111 had not made it after {left:g} s", code="timed_out") from None
             raise
         if not answer.is_success:
             raise self._refusal(answer)
@@ -110,7 +109,7 @@ class A1111:
         raise AttemptFailed("A1111 keeps no picture that was not taken at once", code="lost")
 
     async def cancel(self, submission: Submission) -> None:
-        await self._stopped(submission.remote_id)
+        await self._stopped(submission.remote_id, within=_PARTING)
 
     async def check(self, recipe: Recipe, embedding: str | None, *, images: int) -> None:
         with self._service.objecting():
@@ -195,17 +194,22 @@ class A1111:
             return bool(told["active"] or told.get("queued"))
         return True if await self._current_task() == ticket else None
 
-    async def _stopped(self, ticket: str) -> bool:
-        """Interrupt the running image if it is this one: an interrupt has no address and would hit any other."""
-        with trio.move_on_after(_PARTING):
+    async def _stopped(self, ticket: str, *, within: float) -> bool:
+        """Interrupt the running image if it is this one: an interrupt has no address and would hit any other.
+
+        Returns:
+            Whether it ran or waited there, and so was accepted.
+        """
+        there = False
+        with trio.move_on_after(within):
             try:
                 if await self._current_task() != ticket:
-                    return False
-                answer = await self._service.ask(f"{_API}/interrupt", method="POST", body={})
-                return answer.is_success
+                    return bool(await self._goes_on(ticket))
+                there = True
+                await self._service.ask(f"{_API}/interrupt", method="POST", body={})
             except NotAccepted as error:
                 log.info("interrupt_failed", url=self._service.url, reason=str(error))
-        return False
+        return there
 
     def _refusal(self, answer: Answer) -> BackendError:
         told = _json(answer)
