@@ -21,6 +21,7 @@ from pipeline.errors import (
     ConfigError,
     InvalidRequest,
     NotAccepted,
+    NotWorthRepeating,
     Unavailable,
 )
 from pipeline.model import Lora, Recipe
@@ -393,6 +394,21 @@ async def test_a_private_address_is_not_asked_and_not_bought_again(cloud, autoju
     with pytest.raises(BackendError) as caught:
         await made(adapter(cloud), asked())
     assert (type(caught.value).__name__, caught.value.code) == ("NotWorthRepeating", "forbidden_address")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        NotWorthRepeating("private", code="forbidden_address"),
+        AttemptFailed("gone", code="expired"),
+        AttemptFailed("redirects without end", code="bad_image_url"),
+    ],
+)
+async def test_what_the_gpu_has_cost_is_told_though_its_picture_cannot_be_fetched(cloud, autojump_clock, trouble):
+    cloud.plans.append(Plan(seconds=0.3, output={"image_url": SIGNED}))
+    with pytest.raises(BackendError) as caught:
+        await made(adapter(cloud, fetcher=Shelf(trouble)), asked())
+    assert (caught.value, caught.value.gpu_seconds) == (trouble, 0.3)
 
 
 # --- secrets

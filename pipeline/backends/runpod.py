@@ -172,7 +172,14 @@ class Runpod:
         return job
 
     async def _judged(self, job: Mapping[str, Any], request: Request, submission: Submission) -> Picture | None:
-        """Return the picture of a job that has ended well; None while it goes on."""
+        """Return the picture of a job that has ended well; None while it goes on. What it has cost is on every error, too."""
+        try:
+            return await self._outcome(job, request, submission)
+        except BackendError as error:
+            error.gpu_seconds = seconds(job.get("executionTime")) or 0.0
+            raise
+
+    async def _outcome(self, job: Mapping[str, Any], request: Request, submission: Submission) -> Picture | None:
         where = f"RunPod job {submission.remote_id}"
         output, error = job.get("output"), job.get("error")
         match _status_of(job):
@@ -182,11 +189,11 @@ class Runpod:
                 said = "; ".join(
                     filter(None, (words_of(error), trouble_in(output) or words_of(_without_images(output))))
                 )
-                raise self._charged(failure(said, where=f"{where} failed", secrets=self._service.secrets), job)
+                raise failure(said, where=f"{where} failed", secrets=self._service.secrets)
             case "TIMED_OUT":
-                raise self._charged(AttemptFailed(f"{where} timed out there; {_OVER_SIZE_HINT}", code="timed_out"), job)
+                raise AttemptFailed(f"{where} timed out there; {_OVER_SIZE_HINT}", code="timed_out")
             case "CANCELLED":
-                raise self._charged(AttemptFailed(f"{where} was cancelled there", code="cancelled"), job)
+                raise AttemptFailed(f"{where} was cancelled there", code="cancelled")
             case status if status not in _STILL_GOING:
                 log.warning("unknown_status", remote=submission.remote_id, status=self._service.scrub(status))
         return None
@@ -197,10 +204,8 @@ class Runpod:
         if not found:
             said = "; ".join(filter(None, (words_of(job.get("error")), trouble_in(output))))
             if said:
-                raise self._charged(failure(said, where=f"{where} made no image", secrets=self._service.secrets), job)
-            raise self._charged(
-                AttemptFailed(f"{where} completed, but there is no image in its output", code="empty_output"), job
-            )
+                raise failure(said, where=f"{where} made no image", secrets=self._service.secrets)
+            raise AttemptFailed(f"{where} completed, but there is no image in its output", code="empty_output")
         if len(found) > 1:
             log.info("several_images", where=where, taken=1, left=len(found) - 1)
         first = found[0]
@@ -211,10 +216,6 @@ class Runpod:
             self._pace.learned(spent[0] + waited, waited=waited)
         name = request.embedding
         return Picture(data, gpu_seconds=spent[0], used_embedding=name is not None and used_embedding(output, name))
-
-    def _charged(self, error: BackendError, job: Mapping[str, Any]) -> BackendError:
-        error.gpu_seconds = seconds(job.get("executionTime")) or 0.0
-        return error
 
     def _gone(self, submission: Submission) -> AttemptFailed:
         if submission.expires_at is not None and self._clock() >= submission.expires_at:
