@@ -95,6 +95,7 @@ class Lane:
         self._next_start = -FOREVER
         self._width = float(concurrency)  # what it seems to take at once: lowered by a refusal, raised by success
         self._held_until = -FOREVER
+        self._refusal: str | None = None  # what it said to the last submission, if that was not accepted
         self._refusals = Pauses(draw=draw)
         self._doubts = Pauses(first=DOUBTED, draw=draw)
         self._doubted_until = -FOREVER
@@ -121,12 +122,19 @@ class Lane:
             return self._paused
         if self._down:
             return f"back end {self.name} is down: {self._down}"
+        if self._refusal:
+            return f"back end {self.name} takes nothing more for now: {self._refusal}"
         return self._brake.reason
 
     @property
     def down(self) -> str | None:
         """What the back end said when its circuit opened; None while it is closed."""
         return self._down
+
+    @property
+    def takes(self) -> bool:
+        """Whether the last submission was accepted, as far as is known: nothing is down, held or in doubt."""
+        return self._down is None and self._refusal is None
 
     @property
     def down_since(self) -> float | None:
@@ -136,16 +144,17 @@ class Lane:
     def state(self, *, waiting: int) -> LaneState:
         """Describe the lane for `status`; `waiting` counts the images that could start here."""
         next_try = None
-        if self._down and self._probe_at != FOREVER:
-            next_try = self._clock() + round(1000 * max(self._probe_at - trio.current_time(), 0))
+        again_at = self._probe_at if self._down else self._held_until if self._refusal else FOREVER
+        if trio.current_time() < again_at < FOREVER:
+            next_try = self._clock() + round(1000 * (again_at - trio.current_time()))
         return LaneState(
             name=self.name,
-            state="paused" if self._paused else "down" if self._down else "ready",
+            state="paused" if self._paused else "down" if self._down else "held" if self._refusal else "ready",
             slots=self.width,
             busy=self.occupied,
             waiting=waiting,
             typical=self.pace.typical,
-            reason=self._paused or self._down or self._brake.reason,
+            reason=self._paused or self._down or self._refusal or self._brake.reason,
             next_try=next_try,
         )
 
@@ -181,6 +190,9 @@ class Lane:
         self._refusals.reset()
         self._doubts.reset()
         self._width = min(self._width + 1 / self._width, float(self.concurrency))
+        if self._refusal is not None:
+            self._refusal = None
+            self.changed()
 
     def refused(self, error: NotAccepted | AcceptanceUnknown) -> None:
         """Learn from a refused or unanswered submission: start less at once, or, where all is down, nothing."""
@@ -189,14 +201,14 @@ class Lane:
         elif trio.current_time() >= self._held_until:  # many answer alike at once: that is one refusal
             self._width = max(1.0, self._width / 2)
             pause = self._refusals.next(error.retry_after)
-            self._held_until = trio.current_time() + pause
+            self._hold(str(error), trio.current_time() + pause)
             log.info("backend_busy", backend=self.name, code=error.code, width=self.width, pause=round(pause, 3))
 
-    def doubted(self) -> None:
+    def doubted(self, trouble: str) -> None:
         """Learn from an answer that was lost for good although the back end is there: each may have cost an image."""
         if trio.current_time() >= self._doubted_until:
             self._doubted_until = trio.current_time() + self._doubts.next()
-            self._held_until = max(self._held_until, self._doubted_until)
+            self._hold(self._refusal or trouble, max(self._held_until, self._doubted_until))
 
     def troubled(self, error: NotAccepted) -> None:
         """Learn from what any other request was told: where the back end is down as a whole, leave it alone."""
@@ -247,6 +259,10 @@ class Lane:
                 return f"the probe broke with {type(error).__name__}", None
             return None, None
         return f"no answer to a probe within {PROBE_SECONDS:.0f} s", None
+
+    def _hold(self, refusal: str, until: float) -> None:
+        self._refusal, self._held_until = refusal, until
+        self.changed()
 
     def _open(self, trouble: str, retry_after: float | None) -> None:
         if self._down is not None:

@@ -288,10 +288,10 @@ class LaneState:
     """What `status` shows of a back end, as its lane last noted it."""
 
     name: str
-    state: str  # "ready", "down", "paused"
+    state: str  # "ready", "held", "down", "paused"
     slots: int
     busy: int
     waiting: int = 0  # images that could start there
     typical: float | None = None  # seconds one image takes
     reason: str | None = None  # why it is not ready, in words
-    next_try: int | None = None  # moment of the next probe
+    next_try: int | None = None  # moment of the next probe or start

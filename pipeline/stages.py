@@ -163,17 +163,23 @@ class Stages:
             return True
 
     def _all_wait(self) -> bool:
-        lanes = self._lanes.values()
-        busy = self.runner.under_way > sum(lane.occupied for lane in lanes) or any(
-            lane.occupied and lane.down is None for lane in lanes
-        )
-        if busy or any(self.board.reason(pool) is None for pool in self.runner.turns.pools()):
+        if self._at_work() or any(self.board.reason(pool) is None for pool in self.runner.turns.pools()):
             return False
         if self._ledger.to_store(1) and self.weather.reason is None:
             return False
         if self._ledger.to_file(1) and self.filing.trouble is None:
             return False
         return not self._ledger.owners_to_adopt() or self.adoption.reason is not None
+
+    def _at_work(self) -> bool:
+        """Tell whether anything under way is more than one more try at a back end that takes nothing."""
+        lanes = self._lanes.values()
+        if self.runner.under_way > sum(lane.occupied for lane in lanes) or any(
+            lane.occupied and lane.takes for lane in lanes
+        ):
+            return True
+        made = {image.backend for image in self._ledger.at_backends() if image.state is State.SUBMITTED}
+        return any(lane.occupied and lane.down is None and lane.name in made for lane in lanes)
 
     def _held(self, cause: str) -> Trouble | None:
         reason = self.brake.held_by(cause)

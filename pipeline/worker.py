@@ -205,7 +205,7 @@ class Worker:
                 unknown = Fault("acceptance_unknown", f"whether {lane.name} took it is not known: {reason}")
                 there = await lane.there()
                 if there and image.state is State.UNCLEAR:
-                    lane.doubted()
+                    lane.doubted(unknown.message)
                 return Doubtful(unknown, lane.attempts if there else None)
 
     async def _ask(self, image: Image, lane: Lane) -> Submission | NotThere | CannotTell:

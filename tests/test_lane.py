@@ -7,7 +7,7 @@ import trio
 from pipeline.brake import Bell, Brake
 from pipeline.errors import NotAccepted, Unavailable
 from pipeline.pauses import Pauses
-from tests.support.scripted import ScriptedBackend, lane, no_jitter
+from tests.support.scripted import EPOCH, ScriptedBackend, lane, no_jitter
 
 
 def down(text="refused", **more):
@@ -146,6 +146,15 @@ async def test_what_status_is_told(autojump_clock):
     gate.start()
     ready = gate.state(waiting=5)
     assert (ready.state, ready.slots, ready.busy, ready.waiting, ready.typical) == ("ready", 3, 1, 5, 12.0)
+    assert ready.next_try is None
+    gate.refused(busy(retry_after=20.0))
+    held = gate.state(waiting=5)
+    assert (held.state, held.reason, held.next_try) == ("held", "too many", EPOCH + 20_000)
+    assert gate.reason == "back end pod takes nothing more for now: too many"
+    await trio.sleep(20)
+    assert (gate.state(waiting=5).state, gate.state(waiting=5).next_try) == ("held", None)
+    gate.accepted()
+    assert (gate.state(waiting=5).state, gate.reason) == ("ready", None)
     gate.refused(down())
     assert (gate.state(waiting=0).state, gate.state(waiting=0).reason) == ("down", "refused")
     gate.pause("paused")

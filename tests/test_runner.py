@@ -14,7 +14,7 @@ from pipeline.errors import (
 )
 from pipeline.model import OnFailure, Picture, State
 from tests.support.pictures import plain
-from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job
+from tests.support.scripted import EPOCH, ScriptedBackend, ScriptedStore, house, job
 
 
 def down(**more):
@@ -106,6 +106,41 @@ async def test_an_outage_opens_the_circuit_and_a_probe_closes_it(tmp_path, autoj
         assert [image.attempts for image in home.ledger.images_of("j1")] == [1, 1]
     assert pod.probes == [1, 3, 23]
     assert [moment for moment, _ in pod.starts] == [0, 23, 24]
+
+
+async def test_what_a_back_end_holds_off_is_told_and_waited_for_as_an_outage_is(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=1.0)
+    pod.on_submit = deque([None, NotAccepted("enough for now (429)", code="busy", retry_after=60.0)])
+    async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
+        await home.accept(job("a", 4), job("b", seed=11, priority=-1))
+        await trio.sleep(5)
+        told = "back end pod takes nothing more for now: enough for now (429)"
+        assert home.ledger._rows("SELECT status, reason FROM jobs") == [("queued", told)] * 2
+        (row,) = home.ledger._rows("SELECT state, reason, next_try FROM lanes")
+        assert row == ("held", "enough for now (429)", EPOCH + 61_000)
+        assert home.stages.stuck()
+        await home.settled()
+        assert home.ledger._rows("SELECT reason FROM jobs") == [(None,)] * 2
+    assert [moment for moment, _ in pod.starts] == [0, 1, 61, 62, 63, 64]
+
+
+async def test_trying_again_and_again_in_vain_is_no_work(tmp_path, autojump_clock):
+    class Broken(ScriptedBackend):
+        async def submit(self, request):
+            if request.seed == 1:
+                return await super().submit(request)
+            await trio.sleep(2)
+            raise AcceptanceUnknown("500", code="http_500")
+
+    async with house(tmp_path, {"pod": Broken(takes=30.0)}) as home:
+        await home.accept(job(images=3))
+        for _ in range(29):
+            await trio.sleep(1)
+            assert not home.stages.stuck()  # the first image is being made there
+        await trio.sleep(2)
+        for _ in range(200):
+            await trio.sleep(0.5)
+            assert home.stages.stuck()
 
 
 async def test_others_of_the_pool_take_over_from_one_that_is_down(tmp_path, autojump_clock):

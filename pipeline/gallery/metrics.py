@@ -101,7 +101,7 @@ def _of_lanes(catalogue: Catalogue) -> Iterator[Metric]:
     told: tuple[tuple[str, str, Callable[[Lane], float]], ...] = (
         (
             "ready",
-            "1 where the back end takes images, 0 where it is down or paused.",
+            "1 where the back end takes images, 0 where it is down, held or paused.",
             lambda lane: lane.state == "ready",
         ),
         ("circuit_open", "1 while the back end is left alone because it is down.", lambda lane: lane.state == "down"),
