@@ -331,6 +331,14 @@ async def test_lists_that_this_version_does_not_have_refuse_nothing(webui, autoj
     await adapter(webui).check(recipe, "z", images=1)
 
 
+async def test_lists_that_a_page_says_are_not_there_refuse_nothing(webui, autojump_clock):
+    for what in ("sd-models", "samplers", "schedulers", "embeddings", "loras"):
+        webui.weather.append(Weather("page", path=f"/{what}", reply=page(404)))
+    recipe = Recipe(model="x", sampler_name="Euler", scheduler="Karras", loras=(Lora("y"),))
+    await adapter(webui).check(recipe, "z", images=1)
+    assert not webui.weather
+
+
 @pytest.mark.parametrize(
     ("reply", "code"),
     [

@@ -348,6 +348,30 @@ async def test_a_stopped_pods_page_is_known_for_what_it_is(autojump_clock, ask):
         assert caught.value.code == "pod_stopped"
 
 
+NO_SUCH_PAGE = Reply(404, b"<!DOCTYPE html><title>404</title>Not Found", HTML)
+
+
+async def test_a_missing_file_is_missing_also_where_a_page_says_so(autojump_clock, stage, ask):
+    stage.comfy.weather.append(always(NO_SUCH_PAGE, path="/view"))
+    assert await stage.backend.find(ask) == NotThere()
+    submission = await stage.backend.submit(ask)
+    with pytest.raises(AttemptFailed) as caught:
+        await stage.backend.collect(ask, submission)
+    assert caught.value.code == "lost"
+
+
+async def test_a_cancel_that_a_page_knows_nothing_of_is_made_the_old_way(autojump_clock, stage, ask):
+    submission = await stage.backend.submit(ask)
+    stage.comfy.weather.append(always(NO_SUCH_PAGE, method="POST", path="/api/jobs"))
+    await stage.backend.cancel(submission)
+    assert stage.comfy.interrupts == [TICKET]
+
+
+async def test_lists_that_a_page_says_are_not_there_refuse_nothing(autojump_clock, stage):
+    stage.comfy.weather.append(always(NO_SUCH_PAGE, path="/object_info"))
+    await stage.backend.check(replace(SMALL, model="anything", loras=(Lora("x"),)), None, images=2)
+
+
 @pytest.mark.parametrize(
     ("kind", "error", "at"),
     [

@@ -227,7 +227,6 @@ async def test_one_404_alone_is_not_believed(cloud, autojump_clock):
         Weather("hang"),
         Weather("answer", reply=Reply(500)),
         Weather("answer", reply=page(502)),
-        Weather("answer", reply=page(404)),
         Weather("answer", reply=Reply(503)),
         Weather("answer", reply=Reply(429, headers={"retry-after": "2"})),
         Weather("answer", reply=Reply(429)),
@@ -247,6 +246,26 @@ async def test_weather_while_collecting_is_waited_out_and_then_told(cloud, autoj
     with pytest.raises(NotAccepted):
         await backend.collect(asked(), submission)
     assert cloud.paid == 1
+
+
+async def test_a_page_in_place_of_everything_is_waited_out_and_then_told(cloud, autojump_clock):
+    backend = adapter(cloud)
+    submission = await backend.submit(asked())
+    cloud.weather.extend(Weather("page", path=path, times=ENDURED - 1) for path in ("/status/", "/health"))
+    assert (await backend.collect(asked(), submission)).data == PICTURE
+    cloud.weather.extend(Weather("page", path=path, times=ENDURED) for path in ("/status/", "/health"))
+    with pytest.raises(Unavailable):
+        await backend.collect(asked(), submission)
+    assert cloud.paid == 1
+
+
+async def test_a_job_that_is_not_there_is_lost_also_where_a_page_says_so(cloud, autojump_clock):
+    backend = adapter(cloud)
+    submission = await backend.submit(asked())
+    cloud.weather.append(Weather("page", path="/status/", times=2))
+    with pytest.raises(AttemptFailed) as caught:
+        await backend.collect(asked(), submission)
+    assert (caught.value.code, trio.current_time()) == ("lost", 0.5)
 
 
 async def test_pauses_in_bad_weather_grow_or_are_as_long_as_asked_for(cloud, autojump_clock):

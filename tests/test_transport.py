@@ -135,6 +135,50 @@ async def test_what_a_failed_question_means(echo, autojump_clock, weather, code)
     assert isinstance(caught.value, Unavailable) is (code != "rate_limited")
 
 
+@pytest.mark.parametrize("status", [400, 404, 405, 410])
+async def test_a_page_that_says_no_to_one_path_alone_is_the_service_s_own_word(echo, status):
+    thing = service(echo, always_there="health?brief=true")
+    echo.weather.append(Weather("page", path="/status/1", reply=page(status)))
+    answer = await thing.ask("status/1", base_url="http://old.test/v2/e")
+    assert (answer.status, answer.is_success) == (status, False)
+    assert echo.requests == [("GET", "/v2/e/health")]
+
+
+@pytest.mark.parametrize(
+    ("health", "code"),
+    [
+        (Weather("page", reply=page(404)), "not_found"),
+        (Weather("page", reply=page(200)), "unavailable"),
+        (Weather("page", reply=said({}, 404)), "not_found"),
+        (Weather("page", reply=Reply(502)), "unavailable"),
+        (Weather("refuse"), "unreachable"),
+        (Weather("page", reply=Reply(429)), "rate_limited"),
+    ],
+)
+async def test_a_page_that_says_no_while_nothing_else_is_there_either_is_a_strangers(
+    echo, autojump_clock, health, code
+):
+    thing = service(echo, always_there="health")
+    health.times = 1
+    echo.weather.extend([Weather("page", path="/status/1"), health])
+    with pytest.raises(NotAccepted) as caught:
+        await thing.ask("status/1")
+    assert caught.value.code == code
+    echo.weather.append(Weather("page", path="/health"))
+    with pytest.raises(Unavailable, match="404"):
+        await thing.ask("health")
+    assert echo.requests == [], "what is always there is asked for once"
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 408, 500, 503])
+async def test_other_pages_are_never_the_service_s_own_word(echo, status):
+    thing = service(echo, always_there="health")
+    echo.weather.append(Weather("page", path="/status/1", reply=page(status)))
+    with pytest.raises(Unavailable):
+        await thing.ask("status/1")
+    assert echo.requests == []
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [

@@ -38,6 +38,7 @@ _PROXY_HINT = (
     "lost: use worker-a1111 on a serverless endpoint, ComfyUI, or a direct TCP port"
 )
 _API = "sdapi/v1"
+_PROGRESS = f"{_API}/progress?skip_current_image=true"
 
 
 class A1111:
@@ -58,6 +59,7 @@ class A1111:
             called="A1111",
             remedy="set user and password to those of --api-auth",
             login=login,
+            always_there=_PROGRESS,
             clock=clock,
         )
         self._pace = pace
@@ -80,7 +82,7 @@ class A1111:
             if error.code == "too_large":
                 raise AttemptFailed(str(error), code="too_large") from None
             if error.code == "timed_out" and await self._stopped(request.ticket, within=0.9 * spare):
-                raise AttemptFailed(f"A1111 had not made it after {left:g} s", code="timed_out") from None
+                raise AttemptFailed(f"A1111 had not made it after {left:.3g} s", code="timed_out") from None
             raise
         if not answer.is_success:
             raise self._refusal(answer)
@@ -171,7 +173,7 @@ class A1111:
         return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
     async def _current_task(self) -> str | None:
-        answer = await self._service.ask(f"{_API}/progress", params={"skip_current_image": "true"})
+        answer = await self._service.ask(_PROGRESS)
         told = _json(answer)
         if answer.status == 404:
             raise self._without_api()

@@ -53,7 +53,9 @@ class ComfyUI:
         clock: Clock = now,
     ) -> None:
         remedy = "set user and password to those of the proxy before it"
-        self._service = Service(url, transport, called="ComfyUI", remedy=remedy, login=login, clock=clock)
+        self._service = Service(
+            url, transport, called="ComfyUI", remedy=remedy, login=login, always_there="queue", clock=clock
+        )
         self._binding = binding
         self._pace = pace
         self._clock = clock

@@ -56,6 +56,7 @@ class Runpod:
             called="RunPod",
             remedy="set api_key (RUNPOD_API_KEY) to a key that may use this endpoint",
             key=api_key,
+            always_there="health",
             clock=clock,
         )
         self._build = build

@@ -42,6 +42,7 @@ _EDGE_DID_NOT_REACH = frozenset({521, 523, 525, 526, 530})
 _PATIENCE = {"timeout": httpx.Timeout(None, connect=CONNECT, pool=CONNECT).as_dict()}
 _PLAIN_HEADERS = httpx.Headers({"Accept-Encoding": "identity", "User-Agent": "pipeline"})
 _OURS_TO_MEND = frozenset({401, 402, 403})
+_ITS_OWN_NO = frozenset(range(400, 500)) - _OURS_TO_MEND - {408, 429}
 _POD_PROXY = ".proxy.runpod.net"
 
 _Origin = tuple[str, str, int | None]
@@ -51,7 +52,8 @@ class Service:
     """One HTTP service at one base URL.
 
     `called` and `remedy` are the service's name and what a person does when it refuses our credentials; both go into
-    error messages. `key` is sent as a bearer token, `login` (or a user in the URL) as Basic auth.
+    error messages. `key` is sent as a bearer token, `login` (or a user in the URL) as Basic auth. `always_there` is a path
+    that every such service answers with 2xx: where it does not, a proxy or a stranger speaks.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Service:
         remedy: str = "check the credentials",
         key: str | None = None,
         login: tuple[str, str] | None = None,
+        always_there: str | None = None,
         clock: wall.Clock = wall.now,
     ) -> None:
         parsed = _parsed(url, called)
@@ -73,6 +76,7 @@ class Service:
         self.clock = clock
         self.secrets: tuple[str, ...] = ()
         self._remedy = remedy
+        self._always_there = always_there
         self._origin = _origin(parsed)
         self._transport = transport
         self._headers = httpx.Headers(_PLAIN_HEADERS)  # for this origin alone
@@ -97,7 +101,7 @@ class Service:
     ) -> Answer:
         """Make a request that costs nothing; `base_url` where an earlier configuration's address is meant.
 
-        Returns 2xx and those 4xx that are the service's own word (400, 404, 405, 409, 422 …).
+        Returns 2xx and those 4xx that are the service's own word (400, 404, 405, 409, 422 …), be they web pages.
 
         Raises:
             NotAccepted: 429, or all our connections are taken.
@@ -116,11 +120,10 @@ class Service:
             raise self._unreached(error, base) from error
         except trio.TooSlowError:
             raise Unavailable(f"{self.called} at {base} gave no whole answer in {timeout:g} s", code="silent") from None
-        if answer.is_success or (400 <= answer.status < 500 and not answer.is_page):
-            if answer.status == 429:
-                raise self.refusal(answer)
-            if answer.status != 408 and answer.status not in _OURS_TO_MEND:
-                return answer
+        if answer.status == 429:
+            raise self.refusal(answer)
+        if answer.is_success or (answer.status in _ITS_OWN_NO and await self._is_its_own(answer, path, base)):
+            return answer
         raise self._down(answer, base)
 
     async def order(self, path: str, body: Mapping[str, Any] | bytes, *, timeout: float, limit: int = SMALL) -> Answer:
@@ -214,6 +217,18 @@ class Service:
                 with trio.move_on_after(1, shield=True):
                     await response.aclose()
         return Answer(response.status_code, body, dict(response.headers.multi_items()))
+
+    async def _is_its_own(self, answer: Answer, path: str, base: str) -> bool:
+        """Tell whether the service itself says no: many do with a web page, but a proxy says so of everything.
+
+        Raises:
+            NotAccepted, Unavailable: what is always there cannot be had either.
+        """
+        if not answer.is_page:
+            return True
+        if self._always_there in (None, path):
+            return False
+        return (await self.ask(self._always_there, base_url=base)).is_success
 
     def _crowded(self) -> NotAccepted:
         return NotAccepted(f"no connection to {self.called} at {self.url} was free", code="busy")
