@@ -306,8 +306,8 @@ def test_a_taken_port_and_a_foreign_address_are_named(app):
             serve_alone(app.app, host, 0, listening=never)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_until_a_signal_and_ends_well(tmp_path, number):
+@pytest.mark.parametrize(("number", "used_before"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_the_command_serves_until_a_signal_and_ends_well(tmp_path, number, used_before):
     (tmp_path / "pipeline.yaml").write_text(INIT_TEMPLATE)
     config = load_config(tmp_path / "pipeline.yaml", environ={})
 
@@ -315,19 +315,23 @@ def test_the_command_serves_until_a_signal_and_ends_well(tmp_path, number):
         async with open_ledger(config.state / "index.db"):
             pass
 
-    config.state.mkdir(parents=True)
-    trio.run(fill)
-    token = Tokens(config.state / "tokens").create("me")
+    if used_before:
+        config.state.mkdir(parents=True)
+        trio.run(fill)
     command = [sys.executable, "-m", "pipeline", "serve", "--host", "localhost", "--port", "0"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
-        said = [server.stderr.readline(), server.stderr.readline()]
-        assert "only programs on this machine" in said[0]
-        address = said[1].removeprefix("serving at ").strip()
-        answer = httpx.get(f"{address}api/jobs?limit=7", headers={"authorization": f"Bearer {token}"})
-        assert answer.json()["data"]["jobs"] == []
-        server.send_signal(number)
-        rest = server.stderr.read()
-        assert server.wait(10) == 0
+        try:
+            said = [server.stderr.readline(), server.stderr.readline()]
+            assert "only programs on this machine" in said[0]
+            address = said[1].removeprefix("serving at ").strip()
+            token = Tokens(config.state / "tokens").create("me")
+            answer = httpx.get(f"{address}api/jobs?limit=7", headers={"authorization": f"Bearer {token}"})
+            assert (answer.status_code, answer.json()["success"]) == ((200, True) if used_before else (503, False))
+            server.send_signal(number)
+            rest = server.stderr.read()
+            assert server.wait(10) == 0
+        finally:
+            server.kill()
     assert '"path": "/api/jobs"' in rest
     assert "limit" not in rest
     assert "Traceback" not in rest

@@ -5,6 +5,7 @@ import click
 from pipeline.catalogue import Catalogue
 from pipeline.cli.common import configured, refuse
 from pipeline.config import Config, own_address
+from pipeline.files import make_folder
 from pipeline.gallery.addresses import check_exposure, listening_at
 from pipeline.gallery.alone import serve_alone
 from pipeline.gallery.opening import open_gallery
@@ -30,6 +31,7 @@ def serve(config: Config, *, host: str | None, port: int | None) -> None:
     tokens = Tokens(config.state / "tokens")
     click.echo(check_exposure(where.host, tokens, logins=where.jwt is not None), err=True)
     try:
+        make_folder(config.state, mode=0o700)  # nothing may have run here yet
         gallery = open_gallery(config, Catalogue(config.state / "index.db"), tokens)
     except OSError as error:
         refuse(f"{config.state}: cannot be used ({error.strerror}); it must belong to whoever runs this")
