@@ -237,3 +237,7 @@ async def test_no_other_origin_reads_answers_unless_it_is_configured(tmp_path):
         refused = await home.client.get("/api/jobs", headers={"origin": "https://app.example"})
         assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "https://app.example")
         assert (await home.client.options("/api/jobs")).status_code == 405
+        for other in ({"origin": "https://evil.example"}, {"access-control-request-method": "POST"}):
+            barred = await home.client.options("/api/jobs", headers=origin | other)
+            assert (barred.status_code, barred.headers["allow"], barred.headers["vary"]) == (405, "GET, HEAD", "Origin")
+            assert (barred.json()["success"], "access-control-allow-origin" in barred.headers) == (False, False)

@@ -66,7 +66,11 @@ async def test_conditional_and_partial_requests(home):
     part = await home.get(PLAIN, range="bytes=1-3")
     assert (part.status_code, part.content) == (206, b"PNG")
     assert (await home.get(PLAIN, range="bytes=1-3", if_range='"other"')).status_code == 200
-    assert (await home.get(PLAIN, range="bytes=999999-")).status_code == 416
+    beyond = await home.get(PLAIN, range="bytes=999999-")
+    assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{len(answer.content)}")
+    assert (beyond.json()["success"], beyond.json()["code"]) == (False, "bad_range")
+    for none in ("foo", "bytes", "bytes=", "bytes=5-2", "lines=1-2"):
+        assert (await home.get(PLAIN, range=none)).content == answer.content
     head = await home.client.head(PLAIN, headers={"authorization": f"Bearer {home.alice}"})
     assert (head.content, head.headers["content-length"]) == (b"", str(len(answer.content)))
 

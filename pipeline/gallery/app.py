@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -140,7 +141,7 @@ def _middleware(settings: GallerySettings) -> list[Middleware]:
     chain = [Middleware(_ReadOnly, jobs_folder=settings.jobs_folder)]
     if settings.cors:
         cors = Middleware(
-            CORSMiddleware,
+            _Cors,
             allow_origins=list(settings.cors),
             allow_methods=["GET", "HEAD"],
             allow_headers=["Authorization", "If-None-Match"],
@@ -149,6 +150,18 @@ def _middleware(settings: GallerySettings) -> list[Middleware]:
         )
         chain.insert(0, cors)  # before the methods are looked at: it answers a browser's OPTIONS
     return chain
+
+
+class _Cors(CORSMiddleware):
+    """Answers a browser's question before the request; what is not allowed is refused as any other OPTIONS."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        answer = super().preflight_response(request_headers)
+        if answer.status_code == 200:
+            return answer
+        refused = method_not_allowed("", "").response()
+        refused.headers["vary"] = "Origin"
+        return refused
 
 
 class _ReadOnly:

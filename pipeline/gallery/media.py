@@ -6,12 +6,12 @@ from pathlib import Path
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable, Response
 
 from pipeline import clock
 from pipeline.catalogue import Catalogue
 from pipeline.gallery.auth import Doorkeeper
-from pipeline.gallery.refusals import not_found
+from pipeline.gallery.refusals import not_found, not_in_range
 from pipeline.gallery.settings import LocalFiles
 from pipeline.stores.delivery import verify_signature
 
@@ -26,6 +26,16 @@ _ALWAYS = {
 
 class _File(FileResponse):
     chunk_size = 256 * 1024  # each chunk costs a hop to a thread
+
+    @classmethod
+    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        """Starlette's own answers are plain text; a range that is none is to be ignored (RFC 9110, 14.2)."""
+        try:
+            return super()._parse_range_header(http_range, file_size)
+        except MalformedRangeHeader:
+            return []
+        except RangeNotSatisfiable:
+            raise not_in_range(file_size) from None
 
 
 class Media:

@@ -28,6 +28,16 @@ def not_found() -> Refusal:
     return Refusal(404, "not_found", "There is nothing here under this name that this token may see.")
 
 
+def not_in_range(size: int) -> Refusal:
+    """Return the 416 for a part of a file that lies beyond its `size` bytes."""
+    return Refusal(
+        416,
+        "bad_range",
+        f"This file has {size} bytes; none of them was asked for.",
+        headers={"content-range": f"bytes */{size}"},
+    )
+
+
 def unauthorized() -> Refusal:
     """Return the 401 for a missing token and for a wrong one alike."""
     return Refusal(
