@@ -18,9 +18,10 @@ class Checks:
     def __init__(self) -> None:
         self._answers: dict[_Key, tuple[float, Fault | None]] = {}
         self._asking: dict[str, trio.Lock] = {}
+        self._in_vain_since: dict[str, float] = {}
 
     async def obstacle(self, image: Image, lane: Lane) -> Fault | None:
-        """Return why this back end will never make the image; None where it may.
+        """Return why this back end will never make the image; None where it may, or nobody can tell for too long.
 
         Raises:
             NotAccepted: it cannot be asked now; the lane has learnt of it where it is down.
@@ -30,7 +31,14 @@ class Checks:
             until, fault = self._answers.get(key, (float("-inf"), None))
             if trio.current_time() < until:
                 return fault
-            fault = await self._ask(image, lane)
+            try:
+                fault = await self._ask(image, lane)
+                self._in_vain_since.pop(lane.name, None)
+            except Unavailable:
+                since = self._in_vain_since.setdefault(lane.name, trio.current_time())
+                if trio.current_time() - since < lane.timeout or not await lane.answers():
+                    raise
+                fault = None  # it is up, and only this question finds no answer: the submission will tell
             while len(self._answers) >= KEPT_ANSWERS:
                 del self._answers[next(iter(self._answers))]
             self._answers.pop(key, None)

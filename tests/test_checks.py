@@ -76,3 +76,35 @@ async def test_old_answers_make_room(autojump_clock):
     assert len(pod.checks) == KEPT_ANSWERS + 1
     await checks.obstacle(image(model="0"), gate)
     assert len(pod.checks) == KEPT_ANSWERS + 2
+
+
+async def test_a_question_that_only_fails_at_a_back_end_that_is_up_holds_images_up_no_longer_than_one_may_take(
+    autojump_clock,
+):
+    pod = ScriptedBackend()
+    pod.on_check.extend([Unavailable("500", code="unavailable")] * 9)
+    gate, checks = lane("pod", pod, Brake(), timeout=60.0), Checks()
+    for moment in (0, 59):
+        await trio.sleep_until(moment)
+        with pytest.raises(Unavailable):
+            await checks.obstacle(image(), gate)
+    await trio.sleep_until(60)
+    assert await checks.obstacle(image(), gate) is None
+    pod.down = "refused"
+    await trio.sleep_until(120)
+    with pytest.raises(Unavailable):
+        await checks.obstacle(image(), gate)
+    assert gate.down == "refused"
+
+
+async def test_a_question_that_was_answered_in_between_has_all_its_time_again(autojump_clock):
+    pod = ScriptedBackend()
+    trouble = Unavailable("500", code="unavailable")
+    pod.on_check.extend([trouble, None, trouble])
+    gate, checks = lane("pod", pod, Brake(), timeout=60.0), Checks()
+    with pytest.raises(Unavailable):
+        await checks.obstacle(image(), gate)
+    await checks.obstacle(image(), gate)
+    await trio.sleep(100)
+    with pytest.raises(Unavailable):
+        await checks.obstacle(image(), gate)

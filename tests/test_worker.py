@@ -19,6 +19,7 @@ from pipeline.lifecycle import AcceptanceLost, Accepted, Cancelled, Submitting
 from pipeline.model import Fault, State, Submission
 from pipeline.patience import Patience
 from pipeline.runner import GRACE
+from pipeline.worker import LAST_LOOK
 from tests.support.pictures import request
 from tests.support.scripted import EPOCH, ScriptedBackend, house, job, no_jitter
 
@@ -179,6 +180,18 @@ async def test_an_unclear_image_of_a_back_end_that_is_no_longer_configured_is_ma
         await trio.sleep(1)
         (image,) = home.ledger.images_of("j1")
     assert (image.state, image.doubtful) == (State.PLANNED, 1)
+
+
+async def test_looks_that_fail_for_ever_at_a_back_end_that_is_up_end_with_its_time(tmp_path, autojump_clock):
+    pod = ScriptedBackend()
+    pod.on_collect = deque([down()] * 999)
+    async with house(tmp_path, {"pod": pod}, timeout=10.0, attempts=2) as home:
+        await home.accept(job())
+        with trio.fail_after(2 * (10 + LAST_LOOK) + 60):
+            await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.fault.code, image.attempts) == (State.PLACEHOLDER, "timed_out", 2)
+    assert len(pod.cancels) == 2
 
 
 async def test_a_collect_that_is_refused_waits_for_the_back_end(tmp_path, autojump_clock):
