@@ -702,6 +702,13 @@ async def test_an_embedding_that_is_missing_is_refused_where_the_server_would_on
     assert stage.comfy.bodies == []
 
 
+async def test_an_embedding_is_named_as_it_was_asked_for_where_none_are_listed(autojump_clock, stage, ask):
+    for reply in (Reply(404, b"404: Not Found"), NO_SUCH_PAGE):
+        stage.comfy.weather.append(Weather("answer", "GET", "/embeddings", reply=reply))
+        await stage.backend.submit(replace(ask, embedding="mary-v3"))
+        assert stage.graph()["2"]["inputs"]["text"] == f"{ask.prompt}, embedding:mary-v3"
+
+
 async def test_a_long_list_of_choices_is_cut(autojump_clock, stage):
     many = [f"m{n:02}.safetensors" for n in range(40)]
     stage.comfy.info["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"] = [many]

@@ -17,7 +17,7 @@ _EXTENSIONS = frozenset({".safetensors", ".ckpt", ".pt", ".pth", ".sft", ".gguf"
 
 
 async def spelt(
-    request: Request, binding: Binding, look: Look, embeddings: Callable[[], Awaitable[Collection[str]]]
+    request: Request, binding: Binding, look: Look, embeddings: Callable[[], Awaitable[Collection[str] | None]]
 ) -> tuple[Request, Offered]:
     """Return the request with its model, LoRAs and embedding as they are called there, and the samplers known there.
 
@@ -55,8 +55,10 @@ async def _file(word: str, asked: str, where: tuple[str, str], look: Look) -> st
     return asked if offered is None else resolved(word, asked, offered)
 
 
-def _embedding(asked: str, offered: Collection[str]) -> str:
-    """ComfyUI only logs a missing embedding and goes on without, so it has to be there before it is named."""
+def _embedding(asked: str, offered: Collection[str] | None) -> str:
+    """ComfyUI only logs a missing embedding and goes on without, so it has to be there before it is named, where that is told."""
+    if offered is None:
+        return asked
     path = PurePosixPath(asked)
     for name in (asked, str(path.with_suffix("")) if path.suffix.lower() in _EXTENSIONS else asked):
         if name in offered:

@@ -266,8 +266,11 @@ class ComfyUI:
             named, offered = await spelt(request, self._binding, look, self._embeddings)
             return fill(self._binding, named, offered=offered)
 
-    async def _embeddings(self) -> Collection[str]:
-        told = await self._json("embeddings", self._service.url)
+    async def _embeddings(self) -> Collection[str] | None:
+        answer = await self._service.ask("embeddings")
+        if answer.status == 404:
+            return None
+        told = self._told(answer)
         return [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
 
     async def _installed(self, kind: str) -> Installed | None:
