@@ -1,6 +1,7 @@
 """The front desk: commands as a person calls them, on real workspaces."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -431,3 +432,24 @@ def test_durations_are_said_as_people_say_them():
 
 def test_the_slug_of_the_demo_is_stable():
     assert slugify("Mary in a garden") == "mary-in-a-garden"
+
+
+def _hears(pid, number):
+    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
+    return int(caught.split()[1], 16) >> (number - 1) & 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells what a process listens for")
+@pytest.mark.parametrize("command", ["run", "serve"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_while_libraries_are_loaded_ends_a_service_well(tmp_path, command, number):
+    words = [sys.executable, "-m", "pipeline", command]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while not _hears(process.pid, signal.SIGTERM):
+                assert process.poll() is None
+            process.send_signal(number)
+            assert process.wait(20) == 0
+            assert process.stderr.read() == "", "it had begun its work already"
+        finally:
+            process.kill()
