@@ -1,9 +1,23 @@
 """Pauses after something outside said no: growing, jittered, and never shorter than what the service asked for."""
 
+import math
 import random
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 
 LONGEST_ASKED = 3600.0  # a `Retry-After` beyond an hour is taken for a mistake
+
+
+def asked_for(retry_after: str, now: int) -> float | None:
+    """Read a `Retry-After`, seconds or a date, as seconds from `now` (milliseconds), at most an hour; None: it is none."""
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(retry_after).timestamp() - now / 1000
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), LONGEST_ASKED) if math.isfinite(seconds) else None
 
 
 class Pauses:

@@ -12,7 +12,16 @@ from pipeline.errors import StoreConflict, StoreError, StoreRefused, StoreUnavai
 from pipeline.model import Artifact, Item, Status
 from pipeline.stores.cloudinary import Account, CloudinaryStore
 from pipeline.stores.context import encoded, read_context, written_context
-from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator, failing, raw, reset_after_storing
+from tests.support.cloudinary_emulator import (
+    CLOUD,
+    KEY,
+    SECRET,
+    Answer,
+    CloudinaryEmulator,
+    failing,
+    raw,
+    reset_after_storing,
+)
 
 NOW = 1_795_000_000_000
 
@@ -233,6 +242,18 @@ async def test_the_admin_quota_names_the_time_to_wait(cloud):
         [asset async for asset in store(cloud).listing("alice")]
     assert raised.value.code == "rate_limited"
     assert raised.value.retry_after is not None
+
+
+@pytest.mark.parametrize("status", [420, 429, 503])
+@pytest.mark.parametrize(("asked", "pause"), [("4", 4.0), ("86400", 3600.0), ("soon", None)])
+async def test_a_pause_that_cloudinary_asks_for_is_kept_also_where_its_sdk_drops_it(cloud, status, asked, pause):
+    body = {"error": {"message": "slow down"}}
+    cloud.weather = [lambda _, __: Answer(status, body, {"Retry-After": asked})] * 2
+    with pytest.raises(StoreUnavailable) as upload:
+        await store(cloud).put(item())
+    with pytest.raises(StoreUnavailable) as listing:
+        [asset async for asset in store(cloud).listing("alice")]
+    assert (upload.value.retry_after, listing.value.retry_after) == (pause, pause)
 
 
 @pytest.mark.parametrize("weather", [failing(429, "slow"), failing(503, "down"), raw(200, b"{}"), raw(502, b"<html>")])

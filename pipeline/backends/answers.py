@@ -1,18 +1,16 @@
 """What an HTTP service answered, read whole, and what is in it for a person: its words without secrets."""
 
 import json
-import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 
 import orjson
 import trio
 
 from pipeline import room
+from pipeline.pauses import asked_for
 from pipeline.scrub import scrub
 
-LONGEST_PAUSE = 3600.0  # seconds of `Retry-After` that are believed
 LONGEST_RUN = 30 * 86_400_000  # milliseconds of work that are believed
 LONGEST_ID = 200  # characters of a service's own name for a submission
 _FREE = 128 << 10  # bytes: what says no more than how an image is getting on must not queue behind large pictures
@@ -57,16 +55,8 @@ class Answer:
         return scrub(self.body[:4096].decode("utf-8", "replace"), secrets) or "nothing"
 
     def pause(self, now: int) -> float | None:
-        """Read `Retry-After`, seconds or a date, as seconds from `now` (milliseconds); at most an hour."""
-        text = self.headers.get("retry-after", "").strip()
-        try:
-            seconds = float(text)
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(text).timestamp() - now / 1000
-            except (ValueError, TypeError, OverflowError):
-                return None
-        return min(max(seconds, 0.0), LONGEST_PAUSE) if math.isfinite(seconds) else None
+        """Return how many seconds from `now` (milliseconds) its `Retry-After` asks for."""
+        return asked_for(self.headers.get("retry-after", "").strip(), now)
 
 
 def is_id(text: str, secrets: Sequence[str] = ()) -> bool:

@@ -8,6 +8,7 @@ Facts: `docs/cloudinary.md`.
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,14 +23,17 @@ from cloudinary.api_client.execute_request import execute_request
 from pipeline.clock import Clock, rfc3339
 from pipeline.errors import StoreConflict, StoreError, StoreRefused, StoreUnavailable
 from pipeline.model import Asset, Item, Stored
+from pipeline.pauses import LONGEST_ASKED, asked_for
 from pipeline.scrub import scrub
 from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
 from pipeline.stores.context import first_stored, moment, read_asset, text_of, written_context
 
 TYPES = ("upload", "private", "authenticated")
 PAGE = 500  # assets in one answer of the Admin API, its maximum
-LONGEST_PAUSE = 3600.0  # seconds: the quota is counted by the hour, so nothing has to be waited for longer
 _LARGEST = 2**63 - 1  # an integer of the index
+
+# What the answer to the call under way said of waiting; the SDK hands no headers on.
+_asked: ContextVar[list[str]] = ContextVar("asked")
 
 logging.getLogger("Cloudinary").handlers.clear()  # the SDK prints to stderr beside our own log
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every connection over its pool's size
@@ -54,6 +58,20 @@ class Account:
         }
 
 
+class _Connector:
+    """The SDK's pool of connections, one for each call that may be under way; it keeps no single one."""
+
+    def __init__(self, calls: int) -> None:
+        options = {**cloudinary.CERT_KWARGS, "maxsize": max(calls, 1), "retries": False}
+        self._pool = utils.get_http_connector(cloudinary.config(), options)
+
+    def request(self, **words: Any) -> Any:  # noqa: ANN401  # urllib3's, as the SDK calls it
+        """Ask, and note a `Retry-After` where `_in_thread` finds it."""
+        answer = self._pool.request(**words)
+        _asked.get().append(answer.headers.get("Retry-After", ""))
+        return answer
+
+
 class CloudinaryStore:
     """Uploads under our public ids, never replacing another image; lists and removes by the same account.
 
@@ -70,11 +88,8 @@ class CloudinaryStore:
         self._clock = clock
         self._timeout = timeout
         self._threads = trio.CapacityLimiter(uploads)
-        self._admin = utils.get_http_connector(cloudinary.config(), {**cloudinary.CERT_KWARGS, "retries": False})
-        # The SDK's one connector keeps a single connection; ours keeps one for each upload under way.
-        uploader._http = utils.get_http_connector(  # noqa: SLF001  # the SDK offers no other way to size its pool
-            cloudinary.config(), {**cloudinary.CERT_KWARGS, "maxsize": max(uploads, 1), "retries": False}
-        )
+        self._admin = _Connector(1)
+        uploader._http = _Connector(uploads)  # noqa: SLF001  # the SDK offers no other way to size its pool
 
     async def put(self, item: Item, *, replace: bool = False) -> Stored:
         """Upload; an identical image already there is adopted, a different one is a StoreConflict."""
@@ -156,12 +171,7 @@ class CloudinaryStore:
         await self._admin_api(["resources", "image", self._type], max_results=1)
 
     async def _upload_api(self, call: Callable[..., Any]) -> Mapping[str, Any]:
-        answer = await self._in_thread(
-            partial(call, **self._account.options(), timeout=self._timeout, return_error=True)
-        )
-        if isinstance(error := answer.get("error"), dict):
-            raise self._translated(str(error.get("message", "")), error.get("http_code"))
-        return answer
+        return await self._in_thread(partial(call, **self._account.options(), timeout=self._timeout, return_error=True))
 
     async def _admin_api(self, path: list[str], **params: Any) -> Mapping[str, Any]:  # noqa: ANN401  # query values
         account = self._account
@@ -173,15 +183,19 @@ class CloudinaryStore:
         )
 
     async def _in_thread(self, call: Callable[[], Any]) -> Mapping[str, Any]:
+        asked: list[str] = []
+        _asked.set(asked)
         try:
             answer = await trio.to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
         except Exception as error:  # noqa: BLE001  # the SDK raises Error, bare Exception and ValueError alike
-            raise self._translated(str(error), None) from None
+            raise self._translated(str(error), None, *asked) from None
         if not isinstance(answer, dict):
             raise StoreUnavailable("Cloudinary answered something that is no JSON object", code="bad_answer")
+        if isinstance(said := answer.get("error"), dict):
+            raise self._translated(str(said.get("message", "")), said.get("http_code"), *asked)
         return answer
 
-    def _translated(self, text: str, status: object) -> StoreError:
+    def _translated(self, text: str, status: object, asked: str = "") -> StoreError:
         """Turn the SDK's message into ours; only the sentence is kept, cut short, with no secret in it."""
         if status is None and (found := re.search(r"(?:Error|response \()\s*(\d{3})", text)):
             status = int(found[1])
@@ -198,15 +212,16 @@ class CloudinaryStore:
                 f"api_secret, or CLOUDINARY_URL ({said})",
                 code="credentials", credentials=True,
             )  # fmt: skip
+        wait = asked_for(asked, self._clock())
         if status in {420, 429}:
-            wait = _reset_after(text, self._clock())
+            wait = _reset_after(text, self._clock()) if wait is None else wait
             return StoreUnavailable(
                 f"Cloudinary's rate limit is reached: {said}", code="rate_limited", retry_after=wait
             )
         if status in {400, 413, 415, 422}:
             return StoreRefused(f"Cloudinary refuses the image: {said}", code="store_refused")
         where = f" ({status})" if status else ""
-        return StoreUnavailable(f"Cloudinary is not to be had{where}: {said}", code="store_down")
+        return StoreUnavailable(f"Cloudinary is not to be had{where}: {said}", code="store_down", retry_after=wait)
 
     def _checked(self, answer: Mapping[str, Any], item: Item) -> Stored:
         if answer.get("public_id") != item.public_id or not answer.get("asset_id") or not answer.get("version"):
@@ -260,4 +275,4 @@ def _reset_after(text: str, now: int) -> float | None:
         reset = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
     except ValueError:
         return None
-    return min(max(0.0, reset.timestamp() - now / 1000), LONGEST_PAUSE)
+    return min(max(0.0, reset.timestamp() - now / 1000), LONGEST_ASKED)

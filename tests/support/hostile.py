@@ -10,13 +10,13 @@ from dataclasses import asdict, is_dataclass
 
 from hypothesis import strategies as st
 
+from pipeline.pauses import LONGEST_ASKED
 from tests.support.loopback import PAGE, Reply
 
 SIGNATURE = "b6f1d9c2aa77hush"  # of a presigned address, as services like to quote them
 PRESIGNED = f"https://bucket.example/a.png?X-Amz-Credential=AKIA&X-Amz-Signature={SIGNATURE}"
 DEPTHS = (900, 1_100, 5_000, 200_000)  # about what orjson, Python's recursion and nobody takes
 LARGEST = 2**63 - 1  # an integer of the index
-LONGEST_PAUSE = 3600.0  # seconds that a service may ask us to wait
 
 _LITERALS = [None, True, False, 0, -1, 7, 2**31, 2**63, -(2**70), 10**400, 0.5, -0.0, 1e308, math.nan, math.inf]
 _WORDS = ["", " ", "\0", "\ud800", "\u202e", "null", "0", "COMPLETED", "FAILED", "success", "error", "output", "temp"]
@@ -138,7 +138,7 @@ def assert_in_our_own_words(error, secrets):
     text = str(error)
     assert text
     assert error.code.isidentifier()
-    assert error.retry_after is None or 0 <= error.retry_after <= LONGEST_PAUSE
+    assert error.retry_after is None or 0 <= error.retry_after <= LONGEST_ASKED
     assert 0 <= getattr(error, "gpu_seconds", 0) < math.inf
     assert len(text) < 1_500
     assert text.isprintable()
