@@ -18,6 +18,7 @@ from pipeline.errors import AcceptanceUnknown, NotAccepted, Unavailable
 from pipeline.model import LaneState, Submission
 from pipeline.pauses import Pauses
 from pipeline.ports import Backend
+from pipeline.spacing import Spacing
 
 log = structlog.get_logger(__name__)
 
@@ -26,10 +27,14 @@ DOUBTED = 5.0  # seconds of the first pause after a submission that may have bee
 
 
 class Slot:
-    """One of a lane's places; leaving the `with` block, or `release`, frees it once."""
+    """One of a lane's places; leaving the `with` block, or `release`, frees it once.
 
-    def __init__(self, lane: "Lane | None") -> None:
+    `spacings` are what an order for its image keeps its distance from others by.
+    """
+
+    def __init__(self, lane: "Lane | None", spacings: tuple[Spacing, ...] = ()) -> None:
         self._lane = lane
+        self.spacings = spacings
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +98,7 @@ class Lane:
         self._brake = brake
         brake.listen(self.bell.ring)
         self._next_start = -FOREVER
+        self._spacing = Spacing(stagger)
         self._width = float(concurrency)  # what it seems to take at once: lowered by a refusal, raised by success
         self._held_until = -FOREVER
         self._refusal: str | None = None  # what it said to the last submission, if that was not accepted
@@ -163,10 +169,11 @@ class Lane:
         """How many images it may have at once just now."""
         return max(1, int(self._width))
 
-    def start(self) -> Slot:
-        """Take a place for a new image; the next start keeps its distance from this one."""
+    def start(self, *spacings: Spacing) -> Slot:
+        """Take a place for a new image; the next start keeps its distance from this one, and so does its order."""
         self._next_start = trio.current_time() + self.stagger
-        return self.resume()
+        self.occupied += 1
+        return Slot(self, (*spacings, self._spacing) if self.stagger else spacings)
 
     def resume(self) -> Slot:
         """Take a place for an image that is at the back end already, whether or not one is free."""

@@ -83,7 +83,7 @@ class Hold:
         """
         if size > self._size:
             self.let_go()
-            with _clocks_stopped():
+            with clocks_stopped():
                 await self._room.take(size)
             self._size = size
         else:
@@ -150,7 +150,8 @@ def fail_after(seconds: float) -> Iterator[trio.CancelScope]:
 
 
 @contextmanager
-def _clocks_stopped() -> Iterator[None]:
+def clocks_stopped() -> Iterator[None]:
+    """Let the time limits made here stand still for as long as the block takes."""
     began = trio.current_time()
     deadlines = [(scope, scope.deadline) for scope in _limits.get()]
     for scope, _ in deadlines:

@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 import trio
 
-from pipeline.brake import Bell, Brake
+from pipeline.brake import FOREVER, Bell, Brake
 from pipeline.checks import Checks
 from pipeline.crew import Crew
 from pipeline.errors import IndexTrouble, NotAccepted
@@ -22,6 +22,7 @@ from pipeline.model import Image, State
 from pipeline.outcomes import names_of
 from pipeline.patience import Patience
 from pipeline.pauses import Pauses
+from pipeline.spacing import Spacing
 from pipeline.spool import Spool
 from pipeline.turns import Turns
 from pipeline.worker import Worker
@@ -70,6 +71,7 @@ class Runner:
         self._at_rest = at_rest
         self._checks = Checks()
         self._crews: dict[str, Crew] = {}
+        self._spacings: dict[str, Spacing] = {}  # by job, for those with a stagger of their own
         self._nursery: trio.Nursery | None = None
         self._resting: set[str] = set()  # jobs that a person has paused
         self._lost_track = Bell()
@@ -120,7 +122,9 @@ class Runner:
         if turn.job_id in self._resting:
             return
         there = tuple(name for name in turn.backends if name in self._lanes)
-        self.turns.join(turn if there in (turn.backends, ()) else replace(turn, backends=there))
+        own = self._spacings.get(turn.job_id)
+        turn_here = turn if there in (turn.backends, ()) else replace(turn, backends=there)
+        self.turns.join(turn_here, -FOREVER if own is None else own.free_at)
         self._ring(turn.backends)
 
     def rest(self, job_id: str) -> None:
@@ -154,6 +158,7 @@ class Runner:
                     nursery.start_soon(self._withdraw, image, gone)
         await self._withdraw_planned(job_id, gone)  # what came back in between
         self.turns.leave(job_id)
+        self._spacings.pop(job_id, None)
         return gone
 
     async def _withdraw_planned(self, job_id: str, gone: Withdrawn) -> None:
@@ -192,7 +197,8 @@ class Runner:
             if rest is None:
                 image = await self._patience.until_done("the index", lambda: self._draw(lane))
                 if image is not None:
-                    self._begin(image, lane, lane.start())
+                    own = self._spacings.get(image.job_id)
+                    self._begin(image, lane, lane.start() if own is None else lane.start(own))
                     continue
                 rest = self.turns.rest(lane.name, trio.current_time())
             await lane.bell.wait(rest)
@@ -203,6 +209,8 @@ class Runner:
         while (turn := self.turns.take(lane.name, trio.current_time())) is not None:
             image = self._next_planned(turn.job_id, self._crews.get(turn.job_id))
             if image is not None:
+                if turn.stagger:
+                    self._spacings.setdefault(turn.job_id, Spacing(turn.stagger))
                 return image
             self.turns.leave(turn.job_id)
         return None
@@ -260,6 +268,8 @@ class Runner:
         if image.state is State.PLANNED:
             self._return(image)
         self.turns.retire(image.job_id)
+        if image.job_id not in self._crews and image.job_id not in self.turns:
+            self._spacings.pop(image.job_id, None)
         self.weigh()
         self._at_rest(image)
 

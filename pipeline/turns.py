@@ -37,6 +37,9 @@ class Turns:
         self._lines_of: dict[str, list[_Line]] = {}
         self._moments = count()
 
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._jobs
+
     def waiting(self) -> Iterator[Waiting]:
         """Go through the jobs that have images to start."""
         return (job for job in self._jobs.values() if job.left)
@@ -49,11 +52,11 @@ class Turns:
         """Count the images that might start at a back end."""
         return sum(line.images for line in self._lines_of.get(lane, ()))
 
-    def join(self, turn: Turn) -> None:
-        """Let a job stand in line, or correct what is known of one that does."""
+    def join(self, turn: Turn, not_before: float = float("-inf")) -> None:
+        """Let a job stand in line, a new one from a moment on, or correct what is known of one that does."""
         job = self._jobs.get(turn.job_id)
         if job is None:
-            job = Waiting(turn, turn.planned, turn.backends, next(self._moments), float("-inf"))
+            job = Waiting(turn, turn.planned, turn.backends, next(self._moments), not_before)
             self._jobs[turn.job_id] = job
         else:
             self._step_out(job)

@@ -12,7 +12,7 @@ import structlog
 import trio
 from structlog.contextvars import bound_contextvars
 
-from pipeline import picture, room
+from pipeline import picture, room, spacing
 from pipeline.clock import Clock, now
 from pipeline.errors import (
     AttemptFailed,
@@ -180,7 +180,7 @@ class Worker:
         began = trio.current_time()
         request = request_for(image, lane)
         try:
-            with room.fail_after(lane.timeout):
+            with room.fail_after(lane.timeout), spacing.kept(slot.spacings):
                 answer = await lane.backend.submit(request)
         except Exception as error:  # noqa: BLE001 - what no adapter means to raise must not end the others' work
             return unsent(error, image, lane)

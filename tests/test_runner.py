@@ -51,6 +51,56 @@ async def test_a_jobs_own_stagger_leaves_the_back_end_to_others(tmp_path, autoju
     assert pod.starts == [(0, 1), (1, 11), (2, 12), (3, 13), (4, 14), (5, 2), (10, 3)]
 
 
+class LooksUp(ScriptedBackend):
+    """Asks for names before it orders; `delays` are the seconds that takes, by seed."""
+
+    def __init__(self, delays, **options):
+        super().__init__(**options)
+        self.delays = delays
+
+    async def submit(self, request):
+        await trio.sleep(self.delays.get(request.seed, 0.0))
+        return await super().submit(request)
+
+
+async def test_the_stagger_is_kept_by_the_orders_however_long_what_comes_before_them_takes(tmp_path, autojump_clock):
+    pod = LooksUp({1: 1.75, 3: 0.5})
+    async with house(tmp_path, {"pod": pod}, concurrency=4, stagger=1.0) as home:
+        await home.accept(job(images=5))
+        await home.settled()
+    assert pod.starts == [(1, 2), (2, 1), (3, 3), (4, 4), (5, 5)]
+
+
+async def test_a_jobs_own_stagger_is_kept_by_the_orders_over_all_its_back_ends(tmp_path, autojump_clock):
+    pods = {name: LooksUp({1: 4.0}) for name in "ab"}
+    async with house(tmp_path, pods, concurrency=1) as home:
+        await home.accept(job("slow", 4, stagger=5.0, backends=("a", "b")), job("quick", 2, seed=11, backends=("b",)))
+        await home.settled()
+    starts = sorted(pods["a"].starts + pods["b"].starts)
+    assert [moment for moment, seed in starts if seed < 10] == [4, 9, 14, 19]
+    assert max(moment for moment, seed in starts if seed > 10) <= 6  # one place is taken for five seconds
+
+
+async def test_an_order_that_is_called_off_while_it_waits_for_its_distance_delays_no_other(tmp_path, autojump_clock):
+    pod = LooksUp({1: 8.0})
+    async with house(tmp_path, {"pod": pod}, concurrency=4, stagger=10.0) as home:
+        await home.accept(job("first"), job("off", seed=50), job("last", seed=60))
+        await trio.sleep(12)
+        await home.stages.runner.cancel("off")
+        await home.settled()
+    assert pod.starts == [(8, 1), (20, 60)]
+
+
+async def test_an_image_made_again_keeps_its_jobs_stagger(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=1.0)
+    pod.on_collect.append(AttemptFailed("out of memory", code="failed"))
+    async with house(tmp_path, {"pod": pod}) as home:
+        await home.accept(job(stagger=5.0))
+        await home.settled()
+        assert not home.stages.runner._spacings
+    assert pod.starts == [(0, 1), (5, 1)]
+
+
 async def test_a_small_job_behind_a_large_one_starts_within_two_image_times(tmp_path, autojump_clock):
     pod = ScriptedBackend(takes=10.0)
     async with house(tmp_path, {"pod": pod}, concurrency=1) as home:

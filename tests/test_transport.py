@@ -8,6 +8,7 @@ import httpx
 import pytest
 import trio
 
+from pipeline import room, spacing
 from pipeline.backends.answers import Answer
 from pipeline.backends.connecting import is_private, open_transport, proxy_for, tls
 from pipeline.backends.transport import LARGE, Service, encoded
@@ -20,6 +21,7 @@ from pipeline.errors import (
     Unavailable,
 )
 from pipeline.scrub import scrub
+from pipeline.spacing import Spacing
 from tests.support.loopback import Emulator, Reply, Weather, page, said, served, transport
 
 KEY = "rpa_0SECRETSECRETSECRET"
@@ -52,6 +54,23 @@ def echo():
 
 async def order(thing, timeout=20, **more):
     return thing.taken(await thing.order("run", {"input": 1}, timeout=timeout, **more))
+
+
+async def test_orders_keep_their_distance_in_which_no_time_limit_runs(echo, autojump_clock):
+    thing, distance = service(echo), Spacing(30.0)
+
+    async def send():
+        with room.fail_after(21), spacing.kept((distance,)):
+            await order(thing)
+            return trio.current_time()
+
+    assert [await send(), await send()] == [0, 30]
+    echo.weather.append(Weather("refuse"))
+    with pytest.raises(Unavailable):
+        await send()
+    assert (trio.current_time(), await send()) == (60, 90)
+    await thing.ask("status")
+    assert trio.current_time() == 90
 
 
 # weather over an order, the kind of error, its code, seconds it takes

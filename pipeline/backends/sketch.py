@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from pipeline import picture, pngtext
+from pipeline import picture, pngtext, spacing
 from pipeline.backends import scenery
 from pipeline.errors import AttemptFailed, InvalidRequest
 from pipeline.model import Picture, Recipe, Request, Submission
@@ -49,6 +49,7 @@ class Sketch:
     async def submit(self, request: Request) -> Picture:
         if request.seed in self._refuse_seeds:
             raise InvalidRequest(f"sketch was told to refuse seed {request.seed}", code="invalid_request")
+        await spacing.departure()
         with trio.move_on_after(_ALL_BUT * request.timeout):
             return await self._drawn(request)
         raise AttemptFailed(f"sketch had not drawn it after {request.timeout:g} s", code="timed_out")

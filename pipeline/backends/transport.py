@@ -24,7 +24,7 @@ import httpx
 import trio
 
 from pipeline import clock as wall
-from pipeline import room
+from pipeline import room, spacing
 from pipeline.backends.answers import Answer, declared_size, read_at_most
 from pipeline.errors import AcceptanceUnknown, BackendError, ConfigError, InvalidRequest, NotAccepted, Unavailable
 from pipeline.scrub import scrub
@@ -137,6 +137,7 @@ class Service:
         """
         content = body if isinstance(body, bytes) else encoded(body)
         at = f"{self.called} at {self.url}"
+        await spacing.departure()
         try:
             return await self._exchange("POST", f"{self.url}/{path}", content, timeout=timeout, limit=limit)
         except _TooLargeError as error:

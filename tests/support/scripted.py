@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from pipeline import spacing
 from pipeline.brake import Brake
 from pipeline.errors import StoreConflict, Unavailable
 from pipeline.lane import Lane
@@ -96,6 +97,7 @@ class ScriptedBackend:
         self.busiest = 0
 
     async def submit(self, request):
+        await spacing.departure()
         self.starts.append((trio.current_time(), request.seed))
         await self._scripted(self.on_submit)
         if self.at_once:
