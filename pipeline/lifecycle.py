@@ -240,9 +240,9 @@ class Rejected:
     conflict: bool = False
 
     def applied_to(self, image: Image) -> Image:
-        if image.standing is State.PLACEHOLDER or (image.state is State.FETCHED and not self.conflict):
+        if not self.conflict and (image.standing is State.PLACEHOLDER or image.state is State.FETCHED):
             return _give_up(image, self.fault)
-        return replace(image, state=State.FAILED, standing=None, fault=self.fault)
+        return replace(image, state=State.FAILED, standing=None, stored=None, fault=self.fault)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,10 +80,10 @@ class Backend(Protocol):
 class Store(Protocol):
     """A place that keeps images under public ids."""
 
-    async def put(self, item: Item, *, replace: bool = False) -> Stored:
+    async def put(self, item: Item, *, replace: Stored | None = None) -> Stored:
         """Keep the bytes under `item.public_id`; the same bytes a second time are no error.
 
-        With `replace` an earlier image of ours (its placeholder) is overwritten: the one allowed overwrite.
+        What is recorded as `replace` (its placeholder) is overwritten where it still stands: the one allowed overwrite.
 
         Raises:
             StoreUnavailable: wait and try again.

@@ -157,9 +157,8 @@ class Storing:
             await hold.claim(COPIES * artifact.bytes)
             data = await self._spool.read(artifact.file)
             try:
-                stored = await self._store.put(
-                    self._item(image, artifact, data), replace=image.standing is State.PLACEHOLDER
-                )
+                standing = image.stored if image.standing is State.PLACEHOLDER else None
+                stored = await self._store.put(self._item(image, artifact, data), replace=standing)
             except StoreConflict as error:
                 return await self._refused(image, artifact, Fault(error.code, str(error)), conflict=True)
             except StoreRefused as error:

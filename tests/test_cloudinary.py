@@ -74,7 +74,7 @@ async def test_an_upload_carries_all_that_the_index_needs(cloud):
 async def test_a_placeholder_is_tagged_as_one_and_replaced_with_a_new_version(cloud):
     first = await store(cloud).put(item(png("orange"), status=Status.PLACEHOLDER))
     assert "placeholder" in cloud.assets["authenticated", first.public_id].tags
-    second = await store(cloud).put(item(png("navy")), replace=True)
+    second = await store(cloud).put(item(png("navy")), replace=first)
     asset = cloud.assets["authenticated", first.public_id]
     assert second.version != first.version
     assert "placeholder" not in asset.tags

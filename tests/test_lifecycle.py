@@ -277,7 +277,12 @@ def test_whatever_happens_an_image_is_one_image(names, on_failure):
 
 
 def test_a_placeholder_stays_where_the_store_takes_no_replacement():
-    for conflict in (False, True):
-        made_again = an_image(State.FETCHED, standing=State.PLACEHOLDER, stored=STORED, artifact=ARTIFACT)
-        after = advance(made_again, law.Rejected(FAULT, conflict=conflict))
-        assert (after.state, after.standing, after.stored) == (State.PLACEHOLDER, None, STORED)
+    made_again = an_image(State.FETCHED, standing=State.PLACEHOLDER, stored=STORED, artifact=ARTIFACT)
+    after = advance(made_again, law.Rejected(FAULT))
+    assert (after.state, after.standing, after.stored) == (State.PLACEHOLDER, None, STORED)
+
+
+def test_a_placeholder_that_somebody_replaced_stands_no_more():
+    made_again = an_image(State.FETCHED, standing=State.PLACEHOLDER, stored=STORED, artifact=ARTIFACT)
+    after = advance(made_again, law.Rejected(FAULT, conflict=True))
+    assert (after.state, after.standing, after.stored) == (State.FAILED, None, None)

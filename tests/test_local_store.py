@@ -15,7 +15,7 @@ from pipeline.errors import StoreConflict
 from pipeline.model import Status
 from pipeline.stores import shelf
 from pipeline.stores.local import LocalStore
-from tests.support.pictures import item, plain
+from tests.support.pictures import EARLIER, item, plain
 from tests.support.stands import inline
 
 FIRST, SECOND = plain(shade=1), plain(shade=2)
@@ -105,13 +105,13 @@ async def test_bytes_that_must_not_be_touched_have_their_label_beside_them(store
 async def test_a_placeholder_gives_way_to_an_image_of_another_format(store, tmp_path):
     await store.put(item(FIRST, status=Status.PLACEHOLDER))
     jpeg = item(plain(format="JPEG", shade=4))
-    stored = await store.put(jpeg, replace=True)
+    stored = await store.put(jpeg, replace=EARLIER)
     assert tree(tmp_path / "images") == [
         f".pipeline/labels/{PLACE}.json",
         f".pipeline/thumbnails/{PLACE}.webp",
         f"{PLACE}.jpg",
     ]
-    back = await store.put(item(SECOND), replace=True)
+    back = await store.put(item(SECOND), replace=EARLIER)
     assert back.format == "png"
     assert tree(tmp_path / "images") == [f".pipeline/thumbnails/{PLACE}.webp", f"{PLACE}.png"]
     assert stored.md5 != back.md5
@@ -122,11 +122,11 @@ async def test_a_crash_between_the_image_and_the_placeholders_end_is_mended_by_t
     png = tmp_path / "images" / f"{PLACE}.png"
     placeholder = png.read_bytes()
     jpeg = item(plain(format="JPEG", shade=4))
-    stored = await store.put(jpeg, replace=True)
+    stored = await store.put(jpeg, replace=EARLIER)
     png.write_bytes(placeholder)  # as if the process had died before it was removed
     [asset] = await listed(store)
     assert (asset.status, asset.stored.format) == (Status.DONE, "jpeg")
-    assert await store.put(jpeg, replace=True) == stored
+    assert await store.put(jpeg, replace=EARLIER) == stored
     assert not png.exists()
 
 
@@ -153,7 +153,7 @@ async def test_a_replacement_replaces_only_what_is_ours(store, tmp_path, strange
     path.parent.mkdir(parents=True)
     path.write_bytes(stranger)
     with pytest.raises(StoreConflict):
-        await store.put(item(SECOND), replace=True)
+        await store.put(item(SECOND), replace=EARLIER)
     assert path.read_bytes() == stranger
 
 
@@ -162,7 +162,7 @@ async def test_a_copy_of_another_of_our_images_is_not_ours_here(store, tmp_path)
     path = tmp_path / "images" / f"{PLACE}.png"
     path.write_bytes(content(other))
     with pytest.raises(StoreConflict):
-        await store.put(item(SECOND), replace=True)
+        await store.put(item(SECOND), replace=EARLIER)
 
 
 async def test_files_that_only_look_like_images_are_not_adopted(store, tmp_path):
@@ -204,7 +204,7 @@ async def test_thumbnails_are_small_and_follow_a_replacement(store, tmp_path):
     await store.put(item(plain(1000, 1500), status=Status.PLACEHOLDER))
     before = small.read_bytes()
     assert picture.size_of(before) == (427, 640)
-    await store.put(item(plain(1500, 1000, shade=9)), replace=True)
+    await store.put(item(plain(1500, 1000, shade=9)), replace=EARLIER)
     assert picture.size_of(small.read_bytes()) == (640, 427)
 
 

@@ -8,10 +8,10 @@ import trio
 
 from pipeline.errors import StoreConflict, StoreUnavailable
 from pipeline.model import Status
-from tests.support.pictures import item, plain
+from tests.support.pictures import EARLIER, item, plain
 from tests.support.stands import STORES, pull
 
-FIRST, SECOND = plain(shade=1), plain(shade=2)
+FIRST, SECOND, THIRD = plain(shade=1), plain(shade=2), plain(shade=3)
 
 
 @pytest.fixture(params=sorted(STORES))
@@ -75,15 +75,23 @@ async def test_two_different_images_at_once_leave_one_and_a_conflict(stand):
 
 async def test_a_placeholder_gives_way_to_the_image(stand):
     placeholder = await stand.store.put(item(FIRST, status=Status.PLACEHOLDER))
-    stored = await stand.store.put(item(SECOND), replace=True)
+    stored = await stand.store.put(item(SECOND), replace=placeholder)
     assert stored.public_id == placeholder.public_id
     assert stored.version != placeholder.version
     assert stored.md5 != placeholder.md5
     assert md5(await pull(stand.content, stored)).hexdigest() == stored.md5
     [asset] = await listed(stand)
     assert asset.status is Status.DONE
-    again = await stand.store.put(item(SECOND), replace=True)
+    again = await stand.store.put(item(SECOND), replace=placeholder)
     assert (again.public_id, again.md5, again.created_at) == (stored.public_id, stored.md5, stored.created_at)
+
+
+async def test_a_strangers_image_in_a_placeholders_place_is_never_overwritten(stand):
+    placeholder = await stand.store.put(item(FIRST, status=Status.PLACEHOLDER))
+    await stand.store.remove(placeholder)
+    await pull(stand.plant, placeholder.public_id, THIRD)
+    with pytest.raises(StoreConflict):
+        await stand.store.put(item(SECOND), replace=placeholder)
 
 
 async def test_the_listing_tells_all_that_the_index_needs(stand):
@@ -134,7 +142,7 @@ async def test_removing_twice_is_no_error_and_frees_the_place(stand):
 
 
 async def test_a_replacement_where_nothing_stands_is_an_ordinary_put(stand):
-    stored = await stand.store.put(item(FIRST), replace=True)
+    stored = await stand.store.put(item(FIRST), replace=EARLIER)
     assert md5(await pull(stand.content, stored)).hexdigest() == stored.md5
 
 

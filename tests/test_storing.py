@@ -153,13 +153,13 @@ async def test_a_replacement_overwrites_only_its_own_placeholder(tmp_path, autoj
         await home.accept(job())
         await home.settled()
         (image,) = home.ledger.images_of("j1")
-        first = image.created_at
+        first, placeholder = image.created_at, image.stored
         await home.ledger.record(image, Retried())
         home.stages.runner.due("j1")
         await home.settled()
         (image,) = home.ledger.images_of("j1")
     assert (image.state, image.created_at) == (State.DONE, first)
-    assert [replace for *_, replace in store.puts] == [False, True]
+    assert [replace for *_, replace in store.puts] == [None, placeholder]
 
 
 async def test_a_spool_file_that_somebody_removed_becomes_a_placeholder(tmp_path, autojump_clock):

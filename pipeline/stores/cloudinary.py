@@ -91,23 +91,28 @@ class CloudinaryStore:
         self._admin = _Connector(1)
         uploader._http = _Connector(uploads)  # noqa: SLF001  # the SDK offers no other way to size its pool
 
-    async def put(self, item: Item, *, replace: bool = False) -> Stored:
+    async def put(self, item: Item, *, replace: Stored | None = None) -> Stored:
         """Upload; an identical image already there is adopted, a different one is a StoreConflict."""
+        answer = await self._upload(item, overwrite=False)
+        if replace is not None and answer.get("existing") and answer.get("etag") == replace.md5:
+            answer = await self._upload(item, overwrite=True)
+        return self._checked(answer, item)
+
+    async def _upload(self, item: Item, *, overwrite: bool) -> Mapping[str, Any]:
         name = item.public_id.rsplit("/", 1)[-1]
         call = partial(
             uploader.upload,
             (name, item.data),
             public_id=item.public_id,
             type=self._type,
-            overwrite=replace,
-            invalidate=replace,
+            overwrite=overwrite,
+            invalidate=overwrite,
             unique_filename=False,
             use_filename=False,
             tags=_tags(item),
             context=written_context(item),
         )
-        answer = await self._upload_api(call)
-        return self._checked(answer, item)
+        return await self._upload_api(call)
 
     async def remove(self, stored: Stored) -> None:
         """Delete the asset and its cached copies."""

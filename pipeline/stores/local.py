@@ -49,9 +49,9 @@ class LocalStore:
         self._swept: set[Path] = set()
         self._sweeping = threading.Lock()
 
-    async def put(self, item: Item, *, replace: bool = False) -> Stored:
+    async def put(self, item: Item, *, replace: Stored | None = None) -> Stored:
         with self._telling():
-            stored: Stored = await self._run_sync(self._put, item, replace)
+            stored: Stored = await self._run_sync(self._put, item, replace is not None)
         return stored
 
     async def remove(self, stored: Stored) -> None:

@@ -7,9 +7,12 @@ from typing import Any
 from PIL import Image
 
 from pipeline import picture
-from pipeline.model import Artifact, Item, Recipe, Request, Status
+from pipeline.model import Artifact, Item, Recipe, Request, Status, Stored
 
 TICKET = "0b8e6a1c-8c1e-4a53-9a3f-3f1d7f6d2a10"
+EARLIER = Stored(
+    "alice/characters/mary/images/mary_image_5", "", "1", "0" * 32, 9, 24, 16, "png"
+)  # is recorded somewhere
 
 
 def plain(width: int = 24, height: int = 16, *, mode: str = "RGB", shade: int = 0, format: str = "PNG") -> bytes:

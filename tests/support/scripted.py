@@ -193,7 +193,7 @@ class ScriptedStore:
         self.busy = 0
         self.busiest = 0
 
-    async def put(self, item, *, replace=False):
+    async def put(self, item, *, replace=None):
         self.puts.append((trio.current_time(), item.public_id, replace))
         self.busy += 1
         self.busiest = max(self.busiest, self.busy)
@@ -203,7 +203,7 @@ class ScriptedStore:
         finally:
             self.busy -= 1
         there = self.items.get(item.public_id)
-        if there is not None and there.artifact.md5 != item.artifact.md5 and not replace:
+        if there is not None and there.artifact.md5 not in {item.artifact.md5, replace and replace.md5}:
             raise StoreConflict(f"{item.public_id} holds another image", code="conflict")
         self.items[item.public_id] = item
         found = item.artifact

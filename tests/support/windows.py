@@ -125,9 +125,7 @@ class Studio:
             character_id=image.character_id, character_name=image.character_name, job_id=image.job_id, prompt=image.prompt,
             seed=image.seed, created_at=self.ledger.stored_moment(image), labels=image.labels, color=image.artifact.color,
         )  # fmt: skip
-        return await self.ledger.record(
-            image, StoredAt(await self.store.put(item, replace=image.created_at is not None))
-        )
+        return await self.ledger.record(image, StoredAt(await self.store.put(item, replace=image.stored)))
 
 
 @asynccontextmanager
