@@ -12,7 +12,7 @@ import trio
 
 from pipeline.brake import Bell
 from pipeline.errors import IllegalStep, IndexTrouble, StoreError
-from pipeline.ledger import Ledger, OwnerToAdopt
+from pipeline.ledger import Ledger
 from pipeline.model import Asset
 from pipeline.pauses import Pauses
 from pipeline.ports import Store
@@ -70,12 +70,15 @@ class Adoption:
         names = {owner.owner for owner in due}
         self._retries = {owner: when for owner, when in self._retries.items() if owner in names}
         failures: list[IndexTrouble] = []
+        families: dict[str, list[str]] = {}
+        for owner in due:
+            when, _ = self._retries.get(owner.owner, (0.0, None))
+            if when <= trio.current_time():
+                families.setdefault(owner.slug, []).append(owner.owner)
         async with trio.open_nursery() as nursery:
-            for owner in due:
-                when, _ = self._retries.get(owner.owner, (0.0, None))
-                if when <= trio.current_time():
-                    await self._places.acquire()
-                    nursery.start_soon(self._one, owner, failures)
+            for family in families.values():
+                await self._places.acquire()
+                nursery.start_soon(self._in_turn, family, failures)
         if not self._retries:
             self.reason, self.since = None, None
         if failures:
@@ -85,34 +88,45 @@ class Adoption:
         soonest = min((when for when, _ in self._retries.values()), default=float("inf"))
         return max(soonest - trio.current_time(), 0.0)
 
-    async def _one(self, owner: OwnerToAdopt, failures: list[IndexTrouble]) -> None:
+    async def _in_turn(self, family: list[str], failures: list[IndexTrouble]) -> None:
+        """Adopt those who would have the same folder: the first to arrive gets it."""
         try:
-            await self.adopt(owner.owner)
+            for owner in family:
+                await self._one(owner, failures)
+        finally:
+            self._places.release()
+
+    async def _one(self, owner: str, failures: list[IndexTrouble]) -> None:
+        try:
+            await self.adopt(owner)
         except IndexTrouble as error:
             failures.append(error)
         except StoreError as error:
-            await self._postpone(owner.owner, str(error), error.retry_after)
-        except IllegalStep as error:  # the folder was given away since we looked
-            await self._postpone(owner.owner, str(error), None)
+            await self._postpone(owner, str(error), error.retry_after)
+        except IllegalStep:  # adopted by an order meanwhile
+            self._retries.pop(owner, None)
         except Exception as error:  # a defect of the adapter must not keep other owners waiting
-            log.exception("listing_broke", owner=owner.owner)
-            await self._postpone(owner.owner, f"the listing broke with {type(error).__name__}", None)
+            log.exception("listing_broke", owner=owner)
+            await self._postpone(owner, f"the listing broke with {type(error).__name__}", None)
         else:
-            self._retries.pop(owner.owner, None)
-        finally:
-            self._places.release()
+            self._retries.pop(owner, None)
 
     async def adopt(self, owner: str) -> None:
         """List what the store holds for an owner, and fix the owner's folder.
 
         Raises:
             StoreUnavailable: the store cannot be listed.
-            IllegalStep: the owner has a folder already, or the folder was given away meanwhile.
+            IllegalStep: the owner has a folder already.
         """
         for slug in self._ledger.folder_choices(owner):
             assets = [asset async for asset in self._store.listing(slug)]
             if not any(_is_anothers(asset, owner) for asset in assets):
-                await self._ledger.adopt(owner, slug, assets)
+                try:
+                    await self._ledger.adopt(owner, slug, assets)
+                except IllegalStep:
+                    if self._ledger.owner_slug_taken(slug):  # given away since we chose it
+                        continue
+                    raise
                 log.info("owner_adopted", owner=owner, folder=slug, found=len(assets))
                 self._numbered(owner)
                 return

@@ -1,4 +1,5 @@
 from collections import deque
+from itertools import chain
 
 import trio
 
@@ -45,12 +46,18 @@ async def test_a_folder_whose_assets_carry_another_owner_is_taken(tmp_path, auto
 
 
 async def test_two_owners_with_one_slug_get_folders_of_their_own(tmp_path, autojump_clock):
-    store = ScriptedStore(takes=1.0)
+    store = ScriptedStore()
+    store.on_listing = deque([2.0])
     async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
-        await home.accept(job("a", owner="al.ice"), job("b", owner="al@ice", character="eve", seed=9))
+        await home.accept(
+            job("a", owner="al.ice"),
+            job("b", owner="al@ice", character="eve", seed=9),
+            job("c", owner="al:ice", character="zoe", seed=19),
+        )
         await home.settled()
-        folders = {home.ledger.images_of(name)[0].public_id.split("/")[0] for name in "ab"}
-    assert folders == {"al-ice", "al-ice-2"}
+        folders = [home.ledger.images_of(name)[0].public_id.split("/")[0] for name in "abc"]
+    assert folders == ["al-ice", "al-ice-2", "al-ice-3"]
+    assert store.listings == [(0, "al-ice"), (2, "al-ice-2"), (2, "al-ice-3")]
 
 
 async def test_while_the_store_cannot_be_listed_its_owner_waits_with_the_reason_and_others_go_on(
@@ -118,16 +125,30 @@ async def test_a_reason_that_cannot_be_noted_stops_nothing(tmp_path, autojump_cl
         assert home.states() == ["done"]
 
 
-async def test_a_folder_given_away_meanwhile_is_chosen_anew(tmp_path, autojump_clock):
+async def test_a_folder_given_away_meanwhile_is_chosen_anew_at_once(tmp_path, autojump_clock):
     store = ScriptedStore()
     async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
         choices = home.ledger.folder_choices
-        wrong = ["bob"]
-        home.ledger.folder_choices = lambda owner: iter(wrong) if wrong and owner == "alice" else choices(owner)
+        home.ledger.folder_choices = lambda owner: (
+            chain(["bob"], choices(owner)) if owner == "alice" else choices(owner)
+        )
         await home.accept(job("b", owner="bob", character="eve", seed=9))
         await home.settled()
         await home.accept(job())
-        await trio.sleep(0.5)
-        wrong.clear()
         await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert image.public_id == "alice/characters/mary/images/mary_image_1"
+    assert len({moment for moment, _ in store.listings[1:]}) == 1
+
+
+async def test_an_owner_who_was_adopted_meanwhile_is_not_tried_again(tmp_path, autojump_clock):
+    store = ScriptedStore()
+    store.on_listing = deque([3.0])
+    async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
+        await home.accept(job())
+        await trio.sleep(1)
+        await home.stages.adoption.adopt("alice")
+        await trio.sleep(9)
         assert home.states() == ["done"]
+        assert home.stages.adoption.reason is None
+    assert store.listings == [(0, "alice"), (1, "alice"), (3, "alice-2")]
