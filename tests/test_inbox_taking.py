@@ -137,6 +137,17 @@ async def test_a_mended_file_is_taken_when_it_is_moved_back(autojump_clock, tmp_
         assert (await stand.inbox.scan()).taken == 1
 
 
+async def test_a_file_that_is_mended_badly_comes_back_under_its_name_with_its_new_fault(autojump_clock, tmp_path):
+    async with open_stand(tmp_path) as stand:
+        stand.put("mary.yaml", BAD)
+        await stand.inbox.drain(patience=9)
+        (stand.jobs / "rejected/mary.yaml").unlink()
+        stand.put("mary.yaml", "character: Mary\nprompt: x\ncolour: red\n")
+        await stand.inbox.drain(patience=9)
+        assert stand.lies_in("rejected") == ["mary.error.txt", "mary.yaml"]
+        assert "colour" in (stand.jobs / "rejected/mary.error.txt").read_text()
+
+
 async def test_nothing_in_rejected_is_ever_replaced_and_the_reason_follows_its_file(autojump_clock, tmp_path):
     async with open_stand(tmp_path) as stand:
         for n in range(3):

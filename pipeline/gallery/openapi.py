@@ -101,7 +101,7 @@ def _paths(longest_wait: float) -> Schema:
     return {
         "/api/image-generation/character/{characterId}": _get("A character's gallery, newest first", "GalleryAnswer", [character, *gallery]),
         "/api/image-generation/character/{characterId}/images/{number}/job": job_file,
-        "/api/characters": _get("The caller's characters, the newest picture first", "CharactersAnswer", page),
+        "/api/characters": _get("The caller's characters, the newest first", "CharactersAnswer", page),
         "/api/characters/{characterId}": _get("One character", "OneCharacterAnswer", [character, wait]),
         "/api/jobs": _get("The caller's jobs, newest first", "JobsAnswer", page),
         "/api/jobs/{jobId}": _get("A job with its images, as in its result file", "JobAnswer", [job, wait]),

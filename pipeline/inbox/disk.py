@@ -22,8 +22,8 @@ EVERYWHERE = frozenset(
 )
 
 
-def _write_new(path: Path, data: bytes) -> None:
-    write_durably(path, data, replace=False)
+def _write(path: Path, data: bytes) -> None:
+    write_durably(path, data, replace=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Disk:
     # Not yet flushed: `flush` does that for many at once. Texts, since to make a Path costs a fifth of a rename.
     rename: Callable[[str, str], None] = move_exclusively
     flush: Callable[[Path], None] = fsync_folder
-    write: Callable[[Path, bytes], None] = _write_new
+    write: Callable[[Path, bytes], None] = _write
     observer: Callable[[], BaseObserver] = make_observer
     leases: bool | None = None  # whether leases are believed; None: on file systems that no other machine writes to
 
@@ -80,7 +80,7 @@ def set_aside(disk: Disk, source: Path, folder: Path, name: str) -> Path:
 def reject(disk: Disk, source: Path, folder: Path, name: str, reason: str) -> Path:
     """Move a file that is no job into `rejected`, its reason written first, under the same stem.
 
-    A reason without its file, left by a crash in between, is found again and used.
+    A reason without its file was left by a crash in between, or by whoever took the file out to mend it: it gives way.
 
     Raises:
         OSError: the file stays where it is.
@@ -92,12 +92,10 @@ def reject(disk: Disk, source: Path, folder: Path, name: str, reason: str) -> Pa
         return folder / (numbered(stem, n, longest_suffix=_SUFFIX) + end)
 
     def taken(n: int) -> bool:
-        return any(os.path.lexists(place(n, end)) for end in EXTENSIONS) or _holds_other(place(n, _ERROR), text)
+        return any(os.path.lexists(place(n, end)) for end in EXTENSIONS) or _is_no_file(place(n, _ERROR))
 
     def prepared(n: int) -> Path:
-        error = place(n, _ERROR)
-        if not os.path.lexists(error):
-            disk.write(error, text)
+        disk.write(place(n, _ERROR), text)
         return place(n, extension)
 
     target = _move(disk, source, prepared, taken)
@@ -115,13 +113,8 @@ def _move(disk: Disk, source: Path, place: Callable[[int], Path], taken: Callabl
         return target
 
 
-def _holds_other(path: Path, text: bytes) -> bool:
-    """Whether something stands at `path` that is not exactly this text in a plain file."""
-    if not os.path.lexists(path):
-        return False
-    if path.is_symlink() or not path.is_file() or path.stat().st_size != len(text):
-        return True
-    return path.read_bytes() != text
+def _is_no_file(path: Path) -> bool:
+    return os.path.lexists(path) and (path.is_symlink() or not path.is_file())
 
 
 def _flush(disk: Disk, folders: Iterable[Path]) -> None:
