@@ -357,7 +357,8 @@ async def test_a_retried_placeholder_stands_until_its_replacement_is_stored(tmp_
         assert home.states() == ["done"] * 3
         assert result.read_bytes() != before
     assert [seed for _, seed in pod.starts] == [2]
-    assert store.puts[-1][1:] == ("alice/characters/mary/images/mary_image_2", True)
+    _, public_id, placeholder = store.puts[-1]
+    assert public_id == placeholder.public_id == "alice/characters/mary/images/mary_image_2"
 
 
 async def test_a_retry_that_fails_leaves_the_placeholder(tmp_path, autojump_clock):
