@@ -46,9 +46,9 @@ def _file_problems(row: GalleryRow, images: Path | None) -> Iterator[Problem]:
         yield Problem("unreadable", row.public_id, f"{path}: cannot be read ({error.strerror})")
         return
     if data is None:
-        yield Problem(
-            "missing", row.public_id, f"{path}: the file is gone; bring it back from a backup, or retry the image"
-        )
+        again = f"`pipeline gallery {row.character_id} {row.number} --as-job`"
+        remedy = f"bring it back from a backup, or make it anew under another number ({again})"
+        yield Problem("missing", row.public_id, f"{path}: the file is gone; {remedy}")
     elif hashlib.md5(data, usedforsecurity=False).hexdigest() != row.stored.md5:
         yield Problem("changed", row.public_id, f"{path}: its bytes are not those that were stored")
     elif images is not None:
