@@ -149,18 +149,19 @@ class Lane:
 
     def state(self, *, waiting: int) -> LaneState:
         """Describe the lane for `status`; `waiting` counts the images that could start here."""
-        next_try = None
-        again_at = self._probe_at if self._down else self._held_until if self._refusal else FOREVER
-        if trio.current_time() < again_at < FOREVER:
-            next_try = self._clock() + round(1000 * (again_at - trio.current_time()))
+        present, next_try = trio.current_time(), None
+        refusal = self._refusal if waiting or self.occupied or present < self._held_until else None
+        again_at = self._probe_at if self._down else self._held_until if refusal else FOREVER
+        if present < again_at < FOREVER:
+            next_try = self._clock() + round(1000 * (again_at - present))
         return LaneState(
             name=self.name,
-            state="paused" if self._paused else "down" if self._down else "held" if self._refusal else "ready",
+            state="paused" if self._paused else "down" if self._down else "held" if refusal else "ready",
             slots=self.width,
             busy=self.occupied,
             waiting=waiting,
             typical=self.pace.typical,
-            reason=self._paused or self._down or self._refusal or self._brake.reason,
+            reason=self._paused or self._down or refusal or self._brake.reason,
             next_try=next_try,
         )
 

@@ -143,7 +143,7 @@ async def test_a_brake_holds_every_lane_and_names_its_first_cause(autojump_clock
 async def test_what_status_is_told(autojump_clock):
     gate = lane("pod", ScriptedBackend(), Brake(), concurrency=3)
     gate.pace.learned(12.0)
-    gate.start()
+    slot = gate.start()
     ready = gate.state(waiting=5)
     assert (ready.state, ready.slots, ready.busy, ready.waiting, ready.typical) == ("ready", 3, 1, 5, 12.0)
     assert ready.next_try is None
@@ -153,6 +153,8 @@ async def test_what_status_is_told(autojump_clock):
     assert gate.reason == "back end pod takes nothing more for now: too many"
     await trio.sleep(20)
     assert (gate.state(waiting=5).state, gate.state(waiting=5).next_try) == ("held", None)
+    slot.release()
+    assert gate.state(waiting=0).state == "ready"  # nobody is there to find out that it takes images again
     gate.accepted()
     assert (gate.state(waiting=5).state, gate.reason) == ("ready", None)
     gate.refused(down())
