@@ -66,7 +66,7 @@ class Board:
                 await self._ledger.note_lane(state)
                 self._shown[name] = state
         if self._troubles_shown is None:
-            await self._ledger.forget_lanes(self._lanes)
+            await self._ledger.forget_notes(self._lanes)
         if self._troubles_shown != troubles:
             await self._ledger.note_troubles(troubles)
             self._troubles_shown = troubles

@@ -313,6 +313,8 @@ class Runner:
                 self._lanes[name].bell.ring()
 
     def _recorded(self, image: Image) -> None:
+        if image.state in {State.SUBMITTED, State.FETCHED}:
+            self.turns.accepted(image.job_id)
         crew = self._crews.get(image.job_id)
         if crew is not None:
             crew.unrecorded.discard(image.row)

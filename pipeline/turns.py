@@ -94,10 +94,15 @@ class Turns:
         self._step_out(best)
         best.left -= 1
         best.since = next(self._moments)
-        best.noted = None  # starting an image clears it in the index
         best.not_before = now + best.turn.stagger if best.turn.stagger else best.not_before
         self._stand(best)
         return best.turn
+
+    def accepted(self, job_id: str) -> None:
+        """Take note that a back end took an image of a job: in the index it waits for nothing now."""
+        job = self._jobs.get(job_id)
+        if job is not None:
+            job.noted = None
 
     def give_back(self, job_id: str) -> Pool | None:
         """Take note that an image of the job has to start after all, or once more.

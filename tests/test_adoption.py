@@ -83,6 +83,18 @@ async def test_while_the_store_cannot_be_listed_its_owner_waits_with_the_reason_
     assert [round(moment - began, 6) for moment, _ in store.listings[1:]] == [0, 1, 3, 33]
 
 
+async def test_a_job_that_has_its_numbers_waits_for_its_turn_alone(tmp_path, autojump_clock):
+    store = ScriptedStore()
+    store.on_listing = deque([away()])
+    async with house(tmp_path, {"pod": ScriptedBackend(takes=100.0)}, store, concurrency=1) as home:
+        await home.accept(job("first"), job("second"))
+        await trio.sleep(0.5)
+        told = "the store cannot be listed for what it holds already: 503"
+        assert home.ledger._rows("SELECT reason FROM jobs") == [(told,)] * 2
+        await trio.sleep(5)
+        assert home.ledger._rows("SELECT reason FROM jobs") == [(None,)] * 2
+
+
 async def test_a_listing_that_breaks_is_tried_again(tmp_path, autojump_clock):
     store = ScriptedStore()
     store.on_listing.append(KeyError("resources"))

@@ -13,6 +13,7 @@ from pipeline.errors import (
     Unavailable,
 )
 from pipeline.model import OnFailure, Picture, State
+from pipeline.orders.kinds import Pause
 from tests.support.pictures import plain
 from tests.support.scripted import EPOCH, ScriptedBackend, ScriptedStore, house, job
 
@@ -172,6 +173,39 @@ async def test_what_a_back_end_holds_off_is_told_and_waited_for_as_an_outage_is(
         await home.settled()
         assert home.ledger._rows("SELECT reason FROM jobs") == [(None,)] * 2
     assert [moment for moment, _ in pod.starts] == [0, 1, 61, 62, 63, 64]
+
+
+async def test_a_mere_try_does_not_end_what_a_job_waits_for(tmp_path, autojump_clock):
+    class Full(ScriptedBackend):
+        async def submit(self, request):
+            await trio.sleep(0.5)
+            raise NotAccepted("enough for now (429)", code="busy")
+
+    async with house(tmp_path, {"pod": Full()}) as home:
+        await home.accept(job(images=2))
+        await trio.sleep(1)
+        for _ in range(300):
+            await trio.sleep(0.1)
+            ((status, running, reason),) = home.ledger._rows("SELECT status, running, reason FROM jobs")
+            assert reason == "back end pod takes nothing more for now: enough for now (429)"
+            assert status == ("running" if running else "queued")
+
+
+async def test_what_an_earlier_run_said_of_waiting_jobs_is_forgotten(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=100.0)
+    pod.down = "connection refused"
+    async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
+        await home.accept(job("a"), job("b"), job("paused"))
+        await home.steward.carry_out(Pause(job="paused"))
+        await trio.sleep(5)
+        told = "back end pod is down: connection refused"
+        assert home.ledger._rows("SELECT reason FROM jobs WHERE id <> 'paused'") == [(told,)] * 2
+    pod.down = None
+    async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
+        await trio.sleep(5)
+        reasons = dict(home.ledger._rows("SELECT id, reason FROM jobs"))
+    assert (reasons["a"], reasons["b"]) == (None, None)
+    assert reasons["paused"].startswith("the job is paused")
 
 
 async def test_trying_again_and_again_in_vain_is_no_work(tmp_path, autojump_clock):

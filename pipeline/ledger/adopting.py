@@ -55,7 +55,8 @@ def _number_waiting(transaction: Transaction, owner: int, now: int) -> None:
         numbering = Numbering()
         first = numbering.give(seq, by_row(transaction, character), plan_from_json(plan))
         transaction.execute(
-            "UPDATE jobs SET first_number = ?, plan = NULL, planned = quantity, version = version + 1 WHERE seq = ?",
+            "UPDATE jobs SET first_number = ?, plan = NULL, planned = quantity, version = version + 1, "
+            "reason = iif(id IN (SELECT name FROM pauses WHERE kind = 'job'), reason, NULL) WHERE seq = ?",
             (first, seq),
         )
         numbering.write(transaction, now)

@@ -111,8 +111,15 @@ def note_lane(transaction: Transaction, lane: LaneState, now: int) -> None:
     )
 
 
-def forget_lanes(transaction: Transaction, configured: Collection[str]) -> None:
-    """Forget back ends that are configured no more."""
+def forget_notes(transaction: Transaction, configured: Collection[str]) -> None:
+    """Forget back ends that are configured no more, and what an earlier run said that numbered jobs wait for."""
+    changed = transaction.execute(
+        "UPDATE jobs SET reason = NULL, version = version + 1, status = iif(started_at IS NULL, 'queued', 'running') "
+        "WHERE planned > 0 AND reason IS NOT NULL AND status IN ('queued', 'running') "
+        "AND id NOT IN (SELECT name FROM pauses WHERE kind = 'job') RETURNING owner"
+    ).fetchall()
+    for owner in {owner for (owner,) in changed}:
+        touch_owner(transaction, owner)
     transaction.execute(
         "DELETE FROM lanes WHERE name NOT IN (SELECT value FROM json_each(?))", (json.dumps([*configured]),)
     )

@@ -274,9 +274,9 @@ class Ledger:
         """Keep what `status` shows of a back end."""
         await self._writer.do(lambda transaction: due.note_lane(transaction, lane, self._clock()))
 
-    async def forget_lanes(self, configured: Collection[str]) -> None:
-        """Forget what was noted of back ends that are configured no more."""
-        await self._writer.do(lambda transaction: due.forget_lanes(transaction, configured))
+    async def forget_notes(self, configured: Collection[str]) -> None:
+        """Forget what an earlier run noted that holds no more: of other back ends, and of what numbered jobs wait for."""
+        await self._writer.do(lambda transaction: due.forget_notes(transaction, configured))
 
     async def note_troubles(self, troubles: Collection[Trouble]) -> None:
         """Keep what is in trouble now beside the back ends; what is not named is over."""

@@ -13,6 +13,9 @@ from pipeline.ledger.transaction import Transaction
 from pipeline.lifecycle import ENDS, Event, Fetched, StoredAt, Submitting, status_of
 from pipeline.model import Artifact, Fault, Image, State, Stored, Submission
 
+_TRIED = frozenset({State.SUBMITTING, State.UNCLEAR})
+_TAKEN = frozenset({State.SUBMITTED, State.FETCHED})
+
 
 def record(transaction: Transaction, before: Image, after: Image, event: Event, now: int) -> Image:
     """Write what `event` made of an image, and return it as it was written.
@@ -94,8 +97,9 @@ def _count(transaction: Transaction, job: int, step: _Step, now: int) -> None:
         sets += [f"{step.old_status} = {step.old_status} - 1", f"{step.new_status} = {step.new_status} + 1"]
     starts = isinstance(step.event, Submitting)
     if starts:
-        paused = "id IN (SELECT name FROM pauses WHERE kind = 'job')"
-        sets += ["started_at = coalesce(started_at, ?)", f"reason = iif({paused}, reason, NULL)"]
+        sets.append("started_at = coalesce(started_at, ?)")
+    if step.left in _TRIED and step.reached in _TAKEN:  # a mere try ends no waiting
+        sets.append("reason = iif(id IN (SELECT name FROM pauses WHERE kind = 'job'), reason, NULL)")
     ((queued, running, cancelled, started, status, finished, reason),) = transaction.execute(
         f"UPDATE jobs SET {', '.join(sets)} WHERE seq = ? "
         "RETURNING queued, running, cancelled, started_at, status, finished_at, reason",
