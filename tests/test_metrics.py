@@ -112,7 +112,7 @@ async def test_what_waits_and_what_is_in_trouble(index, tmp_path):
     await index.note_troubles([Trouble("disk", "still full")])
     (left,) = Catalogue(tmp_path / "index.db").troubles()
     assert (left.what, left.reason, left.since) == ("disk", "still full", START + 5_000)
-    await index.forget_lanes(["xl"])
+    await index.forget_notes(["xl"])
     assert ("pipeline_backend_ready", ("backend", "pod")) not in told(tmp_path).values
 
 
