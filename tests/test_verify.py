@@ -180,6 +180,7 @@ def test_each_kind_is_a_line_for_people(work):
     answer = CliRunner().invoke(main, ["verify"])
     assert answer.output.startswith(f"missing: {ONE}: {work}/{MARY}/mary_image_1.png: the file is gone; bring it back")
     assert answer.output.endswith("1 problem\n")
+    assert CliRunner().invoke(main, ["verify", "--store"]).output == answer.output
     stranger(work)
     assert CliRunner().invoke(main, ["verify"]).output.endswith("2 problems\n")
 

@@ -32,7 +32,9 @@ def verify(config: Config, *, with_store: bool, as_json: bool) -> None:
             catalogue, images=images, spool=config.state / "spool", kept=config.state / "kept", idle=_idle(config)
         )
         if with_store:
-            problems += trio.run(_against_store, config, catalogue)
+            told = {(one.kind, one.subject) for one in problems}  # a local store's files have been looked at already
+            found = trio.run(_against_store, config, catalogue)
+            problems += [one for one in found if (one.kind, one.subject) not in told]
     except StoreError as error:
         click.echo(str(error), err=True)
         raise SystemExit(FAILED) from None
