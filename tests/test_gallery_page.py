@@ -219,6 +219,7 @@ def test_closing_keeps_the_place_in_the_page(signed_in):
     page = opened(signed_in, "walter")
     page.evaluate("scrollTo(0, 700)")
     page.locator('a[href="#50"]').click()
+    expect(page.get_by_role("heading", name="_image_50")).to_be_visible()
     for _ in range(9):
         page.keyboard.press("ArrowRight")
     expect(page.get_by_role("heading", name="_image_41")).to_be_visible()
