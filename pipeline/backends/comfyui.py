@@ -11,7 +11,6 @@ from contextlib import suppress
 from urllib.parse import quote
 
 import httpx
-import structlog
 import trio
 
 from pipeline.backends import comfy_words
@@ -28,13 +27,10 @@ from pipeline.errors import AcceptanceUnknown, AttemptFailed, InvalidRequest, No
 from pipeline.model import Picture, Recipe, Request, Submission
 from pipeline.ports import CannotTell, NotThere
 
-log = structlog.get_logger(__name__)
-
 ORDER = 60.0  # seconds for POST /prompt: a cold disk is searched for models before it answers
 LISTING = 60.0  # seconds for /object_info, which asks every custom node
 SECOND_LOOK = 1.0  # seconds: a request held up in a proxy may arrive after the first look for it
 ENDURED = 5  # looks in succession that may fail before the server counts as down
-_PARTING = 10.0  # seconds for a cancel
 _FOR_GOOD = frozenset({"credentials", "payment"})  # waiting alone does not mend these
 _OVERTAKEN = 1.0  # seconds: a result that is found at once, but later than this, tells nothing of how long it took
 
@@ -109,7 +105,9 @@ class ComfyUI:
                         self._pace.learned(took)
                     return picture
                 if self._clock() >= submission.deadline:
-                    raise await self._stopped(request, submission)
+                    await self._service.part(self.cancel, submission)
+                    said = f"{self._at} had not made it after {request.timeout:g} s, and was told to stop"
+                    raise AttemptFailed(said, code="timed_out")
                 failures, waited = 0, True
             except NotAccepted as error:
                 failures += 1
@@ -217,16 +215,6 @@ class ComfyUI:
         if data is None:
             raise AttemptFailed(f"ComfyUI made {files[0].name}, and the file is not there any more", code="lost")
         return Picture(data, done.gpu_seconds(), used_embedding=request.embedding is not None)
-
-    async def _stopped(self, request: Request, submission: Submission) -> AttemptFailed:
-        with trio.move_on_after(_PARTING):
-            try:
-                await self.cancel(submission)
-            except NotAccepted as error:
-                log.info("cancel_failed", remote=submission.remote_id, reason=str(error))
-        return AttemptFailed(
-            f"{self._at} had not made it after {request.timeout:g} s, and was told to stop", code="timed_out"
-        )
 
     async def _left_behind(self, request: Request, submission: Submission) -> Picture:
         data = await self._by_name(submission.base_url, request)

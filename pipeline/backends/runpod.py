@@ -31,7 +31,6 @@ ENDURED = 5  # looks in succession that may fail before the back end counts as d
 CODES_FOR_GOOD = frozenset({"credentials", "payment"})  # waiting alone does not mend these
 _HOUR = 3600.0
 _SHORTEST_RUN = 5.0  # seconds: RunPod takes no smaller executionTimeout
-_PARTING = 10.0  # seconds for a cancel
 _STILL_GOING = frozenset({"IN_QUEUE", "IN_PROGRESS", "RUNNING"})
 _OVER_SIZE_HINT = "a result over RunPod's limit of some 10 MB never arrives and looks just so: smaller images, or a worker that uploads them, mend that"
 
@@ -110,14 +109,15 @@ class Runpod:
             failures = 0
             if picture is not None:
                 return picture
-            gone = gone + 1 if job is None else 0
-            if gone > 1:
-                raise self._gone(submission)
             if job is None:
+                gone += 1
+                if gone > 1:
+                    raise self._gone(submission)
                 continue
+            gone = 0
             _note_wait(job, looks)
             if self._clock() >= submission.deadline:
-                await self._give_up(submission)
+                await self._service.part(self.cancel, submission)
                 status = self._service.scrub(_status_of(job))
                 raise AttemptFailed(
                     f"RunPod job {submission.remote_id} is still {status} after {request.timeout:g} s; {_OVER_SIZE_HINT}",
@@ -225,13 +225,6 @@ class Runpod:
                 code="expired",
             )
         return AttemptFailed(f"RunPod does not know job {submission.remote_id} any more", code="lost")
-
-    async def _give_up(self, submission: Submission) -> None:
-        with trio.move_on_after(_PARTING):
-            try:
-                await self.cancel(submission)
-            except BackendError as error:
-                log.info("cancel_failed", remote=submission.remote_id, reason=str(error))
 
 
 def _path(operation: str, submission: Submission) -> str:

@@ -159,7 +159,7 @@ class _Cors(CORSMiddleware):
         answer = super().preflight_response(request_headers)
         if answer.status_code == 200:
             return answer
-        refused = method_not_allowed("", "").response()
+        refused = method_not_allowed().response()
         refused.headers["vary"] = "Origin"
         return refused
 

@@ -58,7 +58,7 @@ def no_job_file(sentence: str) -> Refusal:
     return Refusal(409, "no_job_file", sentence)
 
 
-def method_not_allowed(path: str, jobs_folder: str) -> Refusal:
+def method_not_allowed(path: str = "", jobs_folder: str = "") -> Refusal:
     """Return the 405; at the old generation endpoint it says where the body belongs now."""
     sentence = "This endpoint is read-only: GET and HEAD are all it answers."
     if path.rstrip("/") == "/api/image-generation/generate":

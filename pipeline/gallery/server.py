@@ -165,7 +165,7 @@ class _Connection(HttpToolsProtocol):
         if _OTHER_METHOD.match(self._head) is None:
             super().send_400_response(msg)
             return
-        refusal = method_not_allowed("", "").response()
+        refusal = method_not_allowed().response()
         headers = [*refusal.raw_headers, (b"connection", b"close")]
         head = b"".join(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(b"HTTP/1.1 405 Method Not Allowed\r\n%b\r\n%b" % (head, bytes(refusal.body)))

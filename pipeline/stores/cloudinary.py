@@ -59,7 +59,7 @@ class Account:
 
 
 class _Connector:
-    """The SDK's pool of connections, one for each call that may be under way; it keeps no single one."""
+    """The SDK's pool of connections, one for each call that may be under way where its own connector keeps a single one."""
 
     def __init__(self, calls: int) -> None:
         options = {**cloudinary.CERT_KWARGS, "maxsize": max(calls, 1), "retries": False}
