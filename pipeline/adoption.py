@@ -45,7 +45,6 @@ class Adoption:
         self._retries: dict[str, tuple[float, Pauses]] = {}  # owner: when to try again
         self.bell = Bell()
         self.reason: str | None = None
-        self.since: float | None = None  # when the listing began to fail, on trio's clock
 
     async def run(self) -> None:
         """Adopt who is due, for ever."""
@@ -80,7 +79,7 @@ class Adoption:
                 await self._places.acquire()
                 nursery.start_soon(self._in_turn, family, failures)
         if not self._retries:
-            self.reason, self.since = None, None
+            self.reason = None
         if failures:
             raise failures[0]
 
@@ -135,7 +134,6 @@ class Adoption:
         _, pauses = self._retries.get(owner, (0.0, Pauses(draw=self._draw)))
         self._retries[owner] = (trio.current_time() + pauses.next(retry_after), pauses)
         if self.reason is None:
-            self.since = trio.current_time()
             log.warning("listing_failed", owner=owner, reason=trouble)
         self.reason = f"the store cannot be listed for what it holds already: {trouble}"
         try:

@@ -107,7 +107,6 @@ class Lane:
         self._doubted_until = -FOREVER
         self._outages = Pauses(draw=draw)
         self._down: str | None = None
-        self._down_since: float | None = None
         self._probe_at = FOREVER
         self._opened = trio.Event()
         self._closed = trio.Event()
@@ -141,11 +140,6 @@ class Lane:
     def takes(self) -> bool:
         """Whether the last submission was accepted, as far as is known: nothing is down, held or in doubt."""
         return self._down is None and self._refusal is None
-
-    @property
-    def down_since(self) -> float | None:
-        """When the outage began, on trio's clock."""
-        return self._down_since
 
     def state(self, *, waiting: int) -> LaneState:
         """Describe the lane for `status`; `waiting` counts the images that could start here."""
@@ -276,8 +270,7 @@ class Lane:
         if self._down is not None:
             return
         pause = self._outages.next(retry_after)
-        self._down, self._down_since = trouble, trio.current_time()
-        self._probe_at = trio.current_time() + pause
+        self._down, self._probe_at = trouble, trio.current_time() + pause
         self._closed = trio.Event()
         self._opened.set()
         log.warning("backend_down", backend=self.name, reason=trouble, pause=round(pause, 3))
@@ -285,7 +278,7 @@ class Lane:
 
     def _close(self) -> None:
         log.info("backend_up", backend=self.name)
-        self._down, self._down_since, self._probe_at = None, None, FOREVER
+        self._down, self._probe_at = None, FOREVER
         self._opened = trio.Event()
         self._closed.set()
         self.changed()

@@ -1,4 +1,4 @@
-"""The law: which events an image's state allows, where each leads, and what is to be done next. Pure.
+"""The law: which events an image's state allows, and where each leads. Pure.
 
     planned ──Submitting──▶ submitting ──Accepted──▶ submitted ──Fetched──▶ fetched ──StoredAt──▶ done
        ▲                     │ │ │  └────Fetched (services that answer at once)──▲
@@ -17,8 +17,7 @@ cancelling brings it back there.
 """
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import ClassVar, Protocol, assert_never
+from typing import ClassVar, Protocol
 
 from pipeline.errors import IllegalStep
 from pipeline.model import Artifact, Fault, Image, OnFailure, State, Status, Stored, Submission
@@ -26,35 +25,6 @@ from pipeline.model import Artifact, Fault, Image, OnFailure, State, Status, Sto
 ENDS = frozenset({State.DONE, State.PLACEHOLDER, State.FAILED, State.CANCELLED, State.REMOVED})
 AT_BACKEND = frozenset({State.SUBMITTING, State.UNCLEAR, State.SUBMITTED})
 TO_STORE = frozenset({State.FETCHED, State.GIVEN_UP, State.DRAWN})
-
-
-class Action(StrEnum):
-    """The next step that somebody has to take for an image."""
-
-    SUBMIT = "submit"
-    SETTLE = "settle"  # find out whether the submission was accepted
-    COLLECT = "collect"
-    DRAW = "draw"
-    STORE = "store"
-
-
-def next_action(image: Image) -> Action | None:
-    """Tell what is to be done for an image as it was last recorded; None: it has ended."""
-    match image.state:
-        case State.PLANNED:
-            return Action.SUBMIT
-        case State.SUBMITTING | State.UNCLEAR:
-            return Action.SETTLE
-        case State.SUBMITTED:
-            return Action.COLLECT
-        case State.GIVEN_UP:
-            return Action.DRAW
-        case State.FETCHED | State.DRAWN:
-            return Action.STORE
-        case State.DONE | State.PLACEHOLDER | State.FAILED | State.CANCELLED | State.REMOVED:
-            return None
-        case _:
-            assert_never(image.state)
 
 
 def status_of(state: State, standing: State | None) -> Status:

@@ -9,7 +9,6 @@ from structlog.contextvars import bound_contextvars
 
 from pipeline import picture, placeholder
 from pipeline.brake import Bell
-from pipeline.clock import Clock, now
 from pipeline.errors import SpoolTrouble, StaleImage, StoreConflict, StoreRefused, StoreUnavailable
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import TO_STORE, Drawn, Event, Rejected, StoredAt
@@ -46,7 +45,6 @@ class Storing:
         *,
         at_rest: Callable[[Image], None],
         run_sync: RunSync = trio.to_thread.run_sync,
-        clock: Clock = now,
         parallel: int = PARALLEL,
     ) -> None:
         self._ledger = ledger
@@ -56,7 +54,6 @@ class Storing:
         self._patience = patience
         self._at_rest = at_rest
         self._run_sync = run_sync
-        self._clock = clock
         self._places = trio.Semaphore(parallel)
         self._parallel = parallel
         self._stopping = False

@@ -20,7 +20,7 @@ FIRST_SECONDS = 5.0  # at the start: images that can be made meanwhile should no
 
 
 class Weather:
-    """What is known of the store as a whole: up, or down since when, why, and when to ask again."""
+    """What is known of the store as a whole: up, or down, why, and when to ask again."""
 
     def __init__(
         self, store: Store, brake: Brake, *, draw: Callable[[], float] = random.random, clock: Clock = now
@@ -36,7 +36,6 @@ class Weather:
         self._next_try: int | None = None  # the same as a moment, for what people are shown
         self._refused = False  # an upload was refused our credentials: only an upload that is taken disproves it
         self.reason: str | None = None
-        self.since: float | None = None  # trio's clock
 
     @property
     def trouble(self) -> Trouble | None:
@@ -68,7 +67,7 @@ class Weather:
     def turned(self, error: StoreUnavailable) -> None:
         """Upload nothing until the store answers again."""
         if self.reason is None:
-            self._up, self.since = trio.Event(), trio.current_time()
+            self._up = trio.Event()
             pause = self._next_pause(error)
             log.warning("store_down", reason=str(error), code=error.code, pause=round(pause, 3))
             self._down.set()
@@ -109,7 +108,7 @@ class Weather:
 
     def _clear(self) -> None:
         log.info("store_up")
-        self.reason, self.since, self._ask_at = None, None, FOREVER
+        self.reason, self._ask_at = None, FOREVER
         if not self._refused:
             self._brake.put("store", None)
         self._down = trio.Event()

@@ -255,15 +255,10 @@ async def test_a_result_written_of_an_older_state_stays_due(ledger):
     assert ledger.to_file(9) == ["a"]
     await ledger.filed("a", ledger.result_version("a"))
     assert ledger.to_file(9) == []
-    assert ledger.known_files() == set()
 
 
-async def test_known_files_are_those_of_jobs_not_filed(ledger):
-    await ledger.accept([job("a"), job("b"), job("c", file="c-2.json")])
-    await make(ledger, ledger.images_of("a")[0])
-    await make(ledger, ledger.images_of("b")[0])
-    await ledger.filed("b")
-    assert ledger.known_files() == {"a.yaml", "c-2.json"}
+async def test_a_job_is_known_once_it_was_accepted(ledger):
+    await ledger.accept([job("b")])
     assert (ledger.knows("b"), ledger.knows("nothing")) == (True, False)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline import lifecycle as law
 from pipeline.errors import IllegalStep
-from pipeline.lifecycle import Action, advance, next_action, status_of
+from pipeline.lifecycle import advance, status_of
 from pipeline.model import Artifact, Fault, Image, OnFailure, Recipe, State, Status, Stored, Submission
 
 FAULT = Fault("timed_out", "it took too long")
@@ -116,23 +116,6 @@ def test_every_state_knows_every_event_or_refuses_it(state, name):
         return
     with pytest.raises(IllegalStep, match=f"mary_image_1 is {state}: {type(EVENTS[name]).__name__} is no step"):
         advance(image, EVENTS[name])
-
-
-ACTIONS = {
-    State.PLANNED: Action.SUBMIT,
-    State.SUBMITTING: Action.SETTLE,
-    State.UNCLEAR: Action.SETTLE,
-    State.SUBMITTED: Action.COLLECT,
-    State.FETCHED: Action.STORE,
-    State.GIVEN_UP: Action.DRAW,
-    State.DRAWN: Action.STORE,
-}
-
-
-@pytest.mark.parametrize("state", State)
-def test_every_state_has_its_next_action_or_is_an_end(state):
-    assert next_action(an_image(state)) == ACTIONS.get(state)
-    assert (state in law.ENDS) == (state not in ACTIONS)
 
 
 OUTSIDE = {

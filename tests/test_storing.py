@@ -33,7 +33,6 @@ async def test_an_outage_of_the_store_stops_all_uploads_and_generation_goes_on(t
         assert home.states() == ["fetched"] * 3
         assert home.stages.weather.reason == "503"
         assert home.ledger._rows("SELECT what, reason FROM troubles") == [("store", "503")]
-        assert home.stages.weather.since == 1.0
         assert home.stages.stuck()
         await home.settled()
         assert home.states() == ["done"] * 3

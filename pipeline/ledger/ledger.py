@@ -105,12 +105,6 @@ class Ledger:
         """Name those of some jobs that were ever accepted."""
         return {job for (job,) in self._rows(due.KNOWN_AMONG, _listed(job_ids))}
 
-    def known_files(self) -> set[str]:
-        """Names in `active/` of the jobs whose result is not filed."""
-        unfinished = self._rows("SELECT file FROM jobs WHERE status IN ('queued', 'running')")
-        unfiled = self._rows("SELECT file FROM jobs WHERE filed = 0 AND status IN ('done', 'cancelled')")
-        return {file for (file,) in (*unfinished, *unfiled)}
-
     def owners_to_adopt(self) -> list[OwnerToAdopt]:
         """Owners whose jobs wait until the store was listed once under their folder."""
         return [OwnerToAdopt(owner, naming.slugify(owner)) for (owner,) in self._rows(due.OWNERS_TO_ADOPT)]
