@@ -13,7 +13,7 @@ import trio
 from pipeline import clock as wall
 from pipeline import naming
 from pipeline.errors import IllegalStep
-from pipeline.ledger import due, pausing, trouble
+from pipeline.ledger import due, notes, steering, trouble
 from pipeline.ledger.adopting import adopt
 from pipeline.ledger.intake import accept
 from pipeline.ledger.opening import open_for_reading, open_for_writing
@@ -216,6 +216,13 @@ class Ledger:
         after = advance(image, event)
         return await self._writer.do(lambda transaction: record(transaction, image, after, event, self._clock()))
 
+    def stored_moment(self, image: Image) -> int:
+        """The `created_at` that an image gets if it is stored now, for stores that keep it beside the bytes."""
+        if image.created_at is not None:
+            return image.created_at
+        newest = self._rows("SELECT newest_at FROM characters WHERE id = ?", image.character_id)[0][0]
+        return max(int(newest), self._clock())
+
     def image(self, row: int) -> Image:
         """Read an image by its row.
 
@@ -250,51 +257,46 @@ class Ledger:
         sql, values = due.where(job_id, character_id, label, states)
         return self._images(sql, *values, after_row, limit)
 
-    # -- what people want to see
-
-    def stored_moment(self, image: Image) -> int:
-        """The `created_at` that an image gets if it is stored now, for stores that keep it beside the bytes."""
-        if image.created_at is not None:
-            return image.created_at
-        newest = self._rows("SELECT newest_at FROM characters WHERE id = ?", image.character_id)[0][0]
-        return max(int(newest), self._clock())
+    # -- what people are shown
 
     async def note(self, job_ids: Collection[str], reason: str | None) -> None:
         """Say in words what jobs wait for; None: for nothing any more. Ended jobs are left alone."""
         ids = list(job_ids)
-        await self._writer.do(lambda transaction: due.note(transaction, ids, reason))
+        await self._writer.do(lambda transaction: notes.note(transaction, ids, reason))
 
     async def note_lane(self, lane: LaneState) -> None:
         """Keep what `status` shows of a back end."""
-        await self._writer.do(lambda transaction: due.note_lane(transaction, lane, self._clock()))
+        await self._writer.do(lambda transaction: notes.note_lane(transaction, lane, self._clock()))
 
     async def forget_notes(self, configured: Collection[str]) -> None:
         """Forget what an earlier run noted that holds no more: of other back ends, and of what numbered jobs wait for."""
-        await self._writer.do(lambda transaction: due.forget_notes(transaction, configured))
+        await self._writer.do(lambda transaction: notes.forget_notes(transaction, configured))
 
     async def note_troubles(self, troubles: Collection[Trouble]) -> None:
         """Keep what is in trouble now beside the back ends; what is not named is over."""
-        await self._writer.do(lambda transaction: due.note_troubles(transaction, troubles, self._clock()))
+        await self._writer.do(lambda transaction: notes.note_troubles(transaction, troubles, self._clock()))
+
+    # -- what people decide
 
     async def favorite(self, image: Image, *, chosen: bool) -> None:
         """Set or clear an image's favourite mark."""
-        await self._writer.do(lambda transaction: due.favorite(transaction, image.row, chosen=chosen))
+        await self._writer.do(lambda transaction: steering.favorite(transaction, image.row, chosen=chosen))
 
     def pauses(self) -> list[Pause]:
         """What people have paused."""
-        return [Pause(kind, name) for kind, name in self._rows(pausing.PAUSES)]
+        return [Pause(kind, name) for kind, name in self._rows(steering.PAUSES)]
 
     async def pause(self, what: Pause) -> bool:
         """Keep a pause, for the next start as well; false where it was paused already."""
-        return await self._writer.do(lambda transaction: pausing.pause(transaction, what, self._clock()))
+        return await self._writer.do(lambda transaction: steering.pause(transaction, what, self._clock()))
 
     async def resume(self, what: Pause) -> bool:
         """Forget a pause; false where there was none."""
-        return await self._writer.do(lambda transaction: pausing.resume(transaction, what))
+        return await self._writer.do(lambda transaction: steering.resume(transaction, what))
 
     async def withdraw(self, job_id: str) -> bool:
         """Cancel a job that was never numbered; false where it has numbers, so its images are to be cancelled."""
-        return await self._writer.do(lambda transaction: due.withdraw(transaction, job_id, self._clock()))
+        return await self._writer.do(lambda transaction: steering.withdraw(transaction, job_id, self._clock()))
 
     # -- inside
 

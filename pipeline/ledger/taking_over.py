@@ -1,5 +1,6 @@
 """Images that another tool left elsewhere in the store become rows of a character; their own public ids stay."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,11 +35,11 @@ def take_over(transaction: Transaction, newcomer: Newcomer, found: Sequence[Stor
     for stored in found:
         if transaction.execute("SELECT 1 FROM images WHERE public_id = ?", (stored.public_id,)).fetchone():
             continue
-        transaction.execute("DELETE FROM shelf WHERE asset ->> '$.stored.public_id' = ?", (stored.public_id,))
         number = character.highest + len(numbers) + 1
         asset = Asset(stored, character.slug, number, owner=None, character_id=character.id, status=Status.DONE)
         newest = max(newest, insert_asset(transaction, character, asset, now))
         numbers.append(number)
+    _take_from_shelf(transaction, [stored.public_id for stored in found])
     if numbers:
         transaction.execute(
             "UPDATE characters SET highest = ?, newest_at = max(newest_at, ?) WHERE row = ?",
@@ -47,3 +48,11 @@ def take_over(transaction: Transaction, newcomer: Newcomer, found: Sequence[Stor
         tally(transaction, character.row, "done", len(numbers))
         touch(transaction, character.row, character.owner)
     return numbers
+
+
+def _take_from_shelf(transaction: Transaction, public_ids: Sequence[str]) -> None:
+    """What has a row now must not be given another; asked once for all, since each question reads the whole shelf."""
+    transaction.execute(
+        "DELETE FROM shelf WHERE asset ->> '$.stored.public_id' IN (SELECT value FROM json_each(?))",
+        (json.dumps(public_ids),),
+    )

@@ -1,8 +1,13 @@
-"""Pauses in the index: kept over restarts, and told to the jobs that wait because of them."""
+"""What people decide about what the index holds: pauses, favourites, and jobs cancelled before they have numbers.
+
+A pause is kept over restarts, and told to the jobs that wait because of it.
+"""
 
 from collections.abc import Sequence
 
-from pipeline.ledger.numbering import touch_owner
+from pipeline.ledger import outbox
+from pipeline.ledger.numbering import touch, touch_owner
+from pipeline.ledger.rows import OWNER
 from pipeline.ledger.transaction import Transaction
 from pipeline.ledger.values import Pause
 
@@ -48,6 +53,29 @@ def resume(transaction: Transaction, what: Pause) -> bool:
         (Pause("all").reason if everything else None, what.reason),
     )
     return bool(gone)
+
+
+def favorite(transaction: Transaction, row: int, *, chosen: bool) -> None:
+    """Set or clear a favourite mark."""
+    changed = transaction.execute(
+        f"UPDATE images SET favorite = ?1 WHERE id = ?2 AND favorite <> ?1 RETURNING character, {OWNER}",
+        (int(chosen), row),
+    ).fetchall()
+    for character, owner in changed:
+        touch(transaction, character, owner)
+
+
+def withdraw(transaction: Transaction, job_id: str, now: int) -> bool:
+    """Cancel a job without numbers: there is no row to hold, so only the job tells of it."""
+    changed = transaction.execute(
+        "UPDATE jobs SET status = 'cancelled', plan = NULL, queued = 0, cancelled = quantity, reason = NULL, "
+        "finished_at = ?, version = version + 1 WHERE id = ? AND plan IS NOT NULL RETURNING owner, seq",
+        (now, job_id),
+    ).fetchall()
+    for owner, job in changed:
+        outbox.ended(transaction, job, now)
+        touch_owner(transaction, owner)
+    return bool(changed)
 
 
 def _tell(transaction: Transaction, update: str, values: Sequence[str | None]) -> None:

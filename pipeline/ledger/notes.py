@@ -1,0 +1,71 @@
+"""What people are shown of the present: what jobs wait for, how the back ends are doing, what else is in trouble."""
+
+import json
+from collections.abc import Collection
+
+from pipeline.ledger.numbering import touch_owner
+from pipeline.ledger.transaction import Transaction
+from pipeline.model import LaneState, Trouble
+
+
+def note(transaction: Transaction, job_ids: Collection[str], reason: str | None) -> None:
+    """Keep what unfinished jobs wait for; a job that waits with nothing under way counts as queued again.
+
+    A job that a person has paused goes on saying so.
+    """
+    for job_id in job_ids:
+        changed = transaction.execute(
+            "UPDATE jobs SET reason = ?1, version = version + 1, status = CASE "
+            "WHEN running > 0 OR (started_at IS NOT NULL AND ?1 IS NULL) THEN 'running' ELSE 'queued' END "
+            "WHERE id = ?2 AND status IN ('queued', 'running') AND reason IS NOT ?1 "
+            "AND id NOT IN (SELECT name FROM pauses WHERE kind = 'job') RETURNING owner",
+            (reason, job_id),
+        ).fetchall()
+        for (owner,) in changed:
+            touch_owner(transaction, owner)
+
+
+def note_lane(transaction: Transaction, lane: LaneState, now: int) -> None:
+    """Write what `status` shows of a back end."""
+    transaction.execute(
+        "INSERT OR REPLACE INTO lanes (name, state, slots, busy, waiting, typical, reason, next_try, noted_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            lane.name,
+            lane.state,
+            lane.slots,
+            lane.busy,
+            lane.waiting,
+            lane.typical,
+            lane.reason,
+            lane.next_try,
+            now,
+        ),
+    )
+
+
+def forget_notes(transaction: Transaction, configured: Collection[str]) -> None:
+    """Forget back ends that are configured no more, and what an earlier run said that numbered jobs wait for."""
+    changed = transaction.execute(
+        "UPDATE jobs SET reason = NULL, version = version + 1, status = iif(started_at IS NULL, 'queued', 'running') "
+        "WHERE planned > 0 AND reason IS NOT NULL AND status IN ('queued', 'running') "
+        "AND id NOT IN (SELECT name FROM pauses WHERE kind = 'job') RETURNING owner"
+    ).fetchall()
+    for owner in {owner for (owner,) in changed}:
+        touch_owner(transaction, owner)
+    transaction.execute(
+        "DELETE FROM lanes WHERE name NOT IN (SELECT value FROM json_each(?))", (json.dumps([*configured]),)
+    )
+
+
+def note_troubles(transaction: Transaction, troubles: Collection[Trouble], now: int) -> None:
+    """Write all that is in trouble now, each since when it has been; what is not named is over."""
+    transaction.execute(
+        "DELETE FROM troubles WHERE what NOT IN (SELECT value FROM json_each(?))",
+        (json.dumps([trouble.what for trouble in troubles]),),
+    )
+    transaction.executemany(
+        "INSERT INTO troubles (what, reason, since, next_try) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET reason = excluded.reason, next_try = excluded.next_try",
+        [(trouble.what, trouble.reason, now, trouble.next_try) for trouble in troubles],
+    )
