@@ -1,5 +1,6 @@
 """The gallery on its own server: real sockets, real signals, on asyncio; and a process as `pipeline serve` starts it."""
 
+import json
 import os
 import signal
 import socket
@@ -178,7 +179,7 @@ def test_a_defect_is_told_once_and_ends_one_answer_alone(app):
         ("GET /\xe9 HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400"),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nrubbish", "HTTP/1.1 4"),
         ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 400"),
-        ("GET / HTTP/1.1\r\nHost: x\r\nX: " + "y" * 70_000, ""),
+        ("GET / HTTP/1.1\r\nHost: x\r\nX: " + "y" * 70_000, "HTTP/1.1 431"),
         ("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ", ""),
         ("", ""),
         ("GET /x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", "HTTP/1.1 404"),
@@ -197,6 +198,8 @@ def test_rubbish_and_endless_heads_end_their_own_connection(app, text, answered)
     assert answer.startswith(answered)
     assert answer or not answered
     assert answer.count("HTTP/1.1 ") <= 1
+    if answered.startswith("HTTP/1.1 4"):
+        assert json.loads(answer.partition("\r\n\r\n")[2])["success"] is False
 
 
 def test_bytes_that_trickle_in_do_not_put_the_end_off(app):

@@ -57,6 +57,15 @@ async def test_a_signed_address_ends_and_cannot_be_bent(home):
     assert (await home.get(url)).status_code == 200  # a token still does
 
 
+async def test_a_token_opens_an_address_whose_signature_is_spoilt(home):
+    url, _ = await links(home)
+    whole = url.partition("&signature")[0]
+    shown = whole.partition("&expires")[0]
+    for address in (f"{whole}&signature=x", f"{shown}&signature=x", f"{shown}&expires=soon&signature=x", f"{shown}&expires=9999999999&signature=x"):  # fmt: skip
+        answer = await home.get(address)
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "private, no-cache"), address
+
+
 async def test_conditional_and_partial_requests(home):
     answer = await home.get(PLAIN)
     tag = answer.headers["etag"]

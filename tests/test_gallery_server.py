@@ -92,11 +92,11 @@ def test_no_part_of_an_answer_waits_for_the_part_before_it():
             assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-@pytest.mark.parametrize("method", ["BREW", "x-y", "POST", "PROPFIND"])
-async def test_a_method_that_nobody_has_heard_of_is_not_allowed_either(home, nursery, method):
+@pytest.mark.parametrize("line", ["BREW /gallery/mary", "x-y /gallery/mary", "POST /gallery/mary", "PROPFIND /gallery/mary", "CONNECT gallery:443", "OPTIONS *"])  # fmt: skip
+async def test_a_method_that_nobody_has_heard_of_is_not_allowed_either(home, nursery, line):
     port = await nursery.start(serving, home.app, "127.0.0.1", 0)
     with trio.fail_after(5):
-        answer = await ask(port, f"{method} /gallery/mary HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = await ask(port, f"{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     head, _, body = answer.partition("\r\n\r\n")
     assert head.startswith("HTTP/1.1 405 ")
     assert "\nallow: GET, HEAD\r\n" in head.lower().replace("get, head", "GET, HEAD")

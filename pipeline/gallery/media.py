@@ -65,12 +65,13 @@ class Media:
         stored = found.stored
         if stored.path is None or _TYPES.get(extension) is not (kind := _TYPES.get(stored.format)) or kind is None:
             raise not_found()
+        lifetime = self._lifetime(query, stored.version) if signed else "private, no-cache"
         choices = [(Path(stored.path), f'"{stored.md5}"', kind)]
         if query.get("thumbnail") == "1":  # the whole picture does where the small one is missing
             choices.insert(0, (files.thumbnail(public_id), f'"{stored.md5}-small"', "image/webp"))
         for path, tag, media_type in choices:
             if (seen := _regular(path)) is not None:
-                headers = {**_ALWAYS, "etag": tag, "cache-control": self._lifetime(query, stored.version)}
+                headers = {**_ALWAYS, "etag": tag, "cache-control": lifetime}
                 if _holds(request, tag):
                     return Response(status_code=304, headers=headers)
                 return _File(path, headers=headers, media_type=media_type, stat_result=seen)
@@ -78,7 +79,7 @@ class Media:
 
     def _lifetime(self, query: QueryParams, version: str | None) -> str:
         """Let a browser keep what a signed address of the present version shows, until that address expires."""
-        if "signature" not in query or not version or query.get("v") != version:
+        if not version or query.get("v") != version:
             return "private, no-cache"
         left = max(0, int(query["expires"]) - self._now() // 1000)
         return f"private, max-age={left}, immutable"

@@ -53,6 +53,11 @@ def bad_request(sentence: str) -> Refusal:
     return Refusal(400, "bad_request", sentence)
 
 
+def head_too_large(most: int) -> Refusal:
+    """Return the 431 for a request whose path and headers have no end within `most` bytes."""
+    return Refusal(431, "head_too_large", f"The path and headers of this request are longer than {most // 1024} KiB.")
+
+
 def no_job_file(sentence: str) -> Refusal:
     """Return the 409 for an image that no job file can ask for as things are."""
     return Refusal(409, "no_job_file", sentence)

@@ -15,16 +15,16 @@ from typing import Protocol, cast
 import structlog
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from pipeline.gallery.listening import CHUNK, Patience, places
-from pipeline.gallery.refusals import method_not_allowed
+from pipeline.gallery.refusals import Refusal, bad_request, head_too_large, method_not_allowed
 
 _log = structlog.get_logger("pipeline.gallery")
 _LONGEST_HEAD = 64 * 1024  # bytes of a request line and headers; the parser itself would take any number
 _LONGEST_PATH = 300  # characters of a path that a log line holds
 _PAUSE = 0.5  # seconds until a client is let in again after one could not be: the system has no descriptors left, say
-_OTHER_METHOD = re.compile(rb"(?!GET |HEAD )[!#$%&'*+.^_`|~0-9A-Za-z-]+ /\S* HTTP/1\.[01]\r?\n")
+_OTHER_METHOD = re.compile(rb"(?!GET |HEAD )[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/1\.[01]\r?\n")
 
 
 class Windows(Protocol):
@@ -158,17 +158,22 @@ class _Connection(HttpToolsProtocol):
         if self.scope is getattr(self.cycle, "scope", None):
             self._head = b""
         elif len(self._head) > _LONGEST_HEAD:
-            self.transport.abort()
+            if getattr(self.cycle, "response_complete", True):
+                self._refuse(head_too_large(_LONGEST_HEAD))
+            else:  # between the parts of the answer before
+                self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP; a method that the parser has never heard of is no more than not allowed."""
-        if _OTHER_METHOD.match(self._head) is None:
-            super().send_400_response(msg)
-            return
-        refusal = method_not_allowed().response()
-        headers = [*refusal.raw_headers, (b"connection", b"close")]
+        other = _OTHER_METHOD.match(self._head) is not None
+        self._refuse(method_not_allowed() if other else bad_request("This is no request that can be read as HTTP."))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer beneath the app, and close."""
+        answer = refusal.response()
+        headers = [*answer.raw_headers, (b"connection", b"close")]
         head = b"".join(b"%b: %b\r\n" % header for header in headers)
-        self.transport.write(b"HTTP/1.1 405 Method Not Allowed\r\n%b\r\n%b" % (head, bytes(refusal.body)))
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[refusal.status], head, bytes(answer.body)))
         self.transport.close()
 
     def on_response_complete(self) -> None:
