@@ -16,6 +16,7 @@ PipelineError
 │   ├── AcceptanceUnknown      the request went out, the answer did not come back
 │   ├── InvalidRequest         the back end will never make this: give up at once
 │   ├── AttemptFailed          accepted, then failed: another attempt may succeed
+│   │   └── OutOfTime          … or still going on there when its time was over: cancel it
 │   └── NotWorthRepeating      accepted and paid, the output is useless and would be again
 └── StoreError                 what a store answered
     ├── StoreUnavailable       down, full, rate limited, wrong credentials: wait and try again
@@ -134,6 +135,13 @@ class InvalidRequest(BackendError):
 
 class AttemptFailed(BackendError):
     """An accepted submission failed, timed out or vanished."""
+
+
+class OutOfTime(AttemptFailed):
+    """An accepted submission still waits or runs there, and its time is over; whoever asked has it cancelled."""
+
+    def __init__(self, message: str, *, code: str = "timed_out") -> None:
+        super().__init__(message, code=code)
 
 
 class NotWorthRepeating(BackendError):

@@ -50,6 +50,7 @@ class Backend(Protocol):
 
         Raises:
             AttemptFailed: it failed, or the service does not know it any more (code `lost`).
+            OutOfTime: it has not ended, and its deadline is over; to cancel it is the caller's.
             NotWorthRepeating, InvalidRequest: as the service's answer shows.
         Passing weather (5xx, resets, 429) is waited out here, within the caller's deadline.
         """

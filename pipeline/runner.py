@@ -5,42 +5,32 @@ whose acceptance is unknown. They hold their places in the lanes, so new ones st
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import structlog
 import trio
 
-from pipeline.brake import FOREVER, Bell, Brake
+from pipeline.brake import FOREVER, Bell
 from pipeline.checks import Checks
 from pipeline.crew import Crew
 from pipeline.errors import IndexTrouble, NotAccepted
 from pipeline.lane import Lane, Slot
 from pipeline.ledger import Ledger, Turn
-from pipeline.lifecycle import ENDS
+from pipeline.lifecycle import GaveUp
 from pipeline.model import Image, State
 from pipeline.outcomes import names_of
 from pipeline.patience import Patience
 from pipeline.pauses import Pauses
 from pipeline.spacing import Spacing
-from pipeline.spool import Spool
 from pipeline.turns import Turns
+from pipeline.withdrawing import Withdrawal, Withdrawn
 from pipeline.worker import Worker
 
 log = structlog.get_logger(__name__)
 
-BATCH = 500  # images cancelled between two looks at the index
 SHUTDOWN = 10.0  # seconds that requests under way may still take when everything ends
 GRACE = 1.0  # seconds that a cancelled job's requests under way may still take: people wait for it
-RELEASED_AT = 0.9  # of the spool's limit: starting and stopping at the same mark would flutter
-
-
-@dataclass(slots=True)
-class Withdrawn:
-    """What became of the images of a cancelled job."""
-
-    images: int = 0  # cancelled; those that a store was to be handed already are still stored
-    unheard: list[Image] = field(default_factory=list)  # may go on at a back end that could not be told
 
 
 class Runner:
@@ -54,19 +44,15 @@ class Runner:
     def __init__(
         self,
         ledger: Ledger,
-        spool: Spool,
         worker: Worker,
         *,
         lanes: Mapping[str, Lane],
-        brake: Brake,
         patience: Patience,
         at_rest: Callable[[Image], None],
     ) -> None:
         self._ledger = ledger
-        self._spool = spool
         self._worker = worker
         self._lanes = lanes
-        self._brake = brake
         self._patience = patience
         self._at_rest = at_rest
         self._checks = Checks()
@@ -84,7 +70,6 @@ class Runner:
         Raises:
             IndexTrouble: the index cannot be read at the start.
         """
-        self.weigh()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for image in self._ledger.at_backends():
@@ -145,35 +130,18 @@ class Runner:
     async def cancel(self, job_id: str) -> Withdrawn:
         """End a job's images that no store has been handed yet: those that wait at once, others at their back ends first."""
         self.turns.leave(job_id)
-        gone = Withdrawn()
-        await self._withdraw_planned(job_id, gone)
+        withdrawal = Withdrawal(job_id, self._ledger, self._worker, self._lanes, self._at_rest)
+        await withdrawal.end_planned()
         crew = self._crews.get(job_id)
         if crew is not None:
             self._worker.hurry(GRACE, job_id)
             crew.scope.cancel()
             await crew.gone.wait()
-        async with trio.open_nursery() as nursery:
-            for image in self._ledger.at_backends():
-                if image.job_id == job_id:
-                    nursery.start_soon(self._withdraw, image, gone)
-        await self._withdraw_planned(job_id, gone)  # what came back in between
+        await withdrawal.end_at_backends()
+        await withdrawal.end_planned()  # what came back in between
         self.turns.leave(job_id)
         self._spacings.pop(job_id, None)
-        return gone
-
-    async def _withdraw_planned(self, job_id: str, gone: Withdrawn) -> None:
-        while batch := self._ledger.planned(job_id, BATCH):
-            async with trio.open_nursery() as nursery:
-                for image in batch:
-                    nursery.start_soon(self._withdraw, image, gone)
-
-    def weigh(self) -> None:
-        """Hold or release all lanes as the spool fills and empties."""
-        total, limit = self._spool.total, self._spool.limit
-        if total >= limit:
-            self._brake.put("spool", f"{limit / 1e9:.3g} GB wait for the store (spool_limit)")
-        elif total <= RELEASED_AT * limit:
-            self._brake.put("spool", None)
+        return withdrawal.gone
 
     @property
     def under_way(self) -> int:
@@ -270,7 +238,6 @@ class Runner:
         self.turns.retire(image.job_id)
         if image.job_id not in self._crews and image.job_id not in self.turns:
             self._spacings.pop(image.job_id, None)
-        self.weigh()
         self._at_rest(image)
 
     async def _read_again(self, image: Image) -> Image:
@@ -288,7 +255,7 @@ class Runner:
                 return image
             if fault is not None:
                 narrowed = self.turns.narrow(image.job_id, without=lane.name)
-                return image if narrowed else await self._worker.give_up(image, fault)
+                return image if narrowed else await self._worker.end(image, GaveUp(fault))
         return await self._worker.carry(image, lane, slot)
 
     def _return(self, image: Image) -> None:
@@ -298,14 +265,6 @@ class Runner:
             self.due(image.job_id)
         else:
             self._ring(pool)
-
-    async def _withdraw(self, image: Image, gone: Withdrawn) -> None:
-        ended, heard = await self._worker.withdraw(image, self._lanes.get(image.backend or ""))
-        if ended.state in ENDS:
-            gone.images += 1
-        if not heard:
-            gone.unheard.append(ended)
-        self._at_rest(ended)
 
     def _ring(self, backends: Iterable[str]) -> None:
         for name in backends:

@@ -36,6 +36,8 @@ from pipeline.worker import Worker
 
 log = structlog.get_logger(__name__)
 
+RELEASED_AT = 0.9  # of the spool's limit: starting and stopping at the same mark would flutter
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -68,10 +70,8 @@ class Stages:
         self.worker = Worker(parts.ledger, parts.spool, patience, clock=parts.clock)
         self.runner = Runner(
             parts.ledger,
-            parts.spool,
             self.worker,
             lanes=parts.lanes,
-            brake=parts.brake,
             patience=patience,
             at_rest=self._pass_on,
         )
@@ -117,6 +117,7 @@ class Stages:
         swept = await self._spool.sweep(self._ledger.spool_files())
         if swept:
             log.info("spool_swept", files=len(swept))
+        self._weigh()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.storing.run)
             nursery.start_soon(self.filing.run)
@@ -199,9 +200,17 @@ class Stages:
 
     def _pass_on(self, image: Image) -> None:
         """Wake whoever is next to do something for an image."""
+        self._weigh()
         if image.state in TO_STORE:
             self.storing.bell.ring()
         elif image.state in ENDS:
             self.ended[image.state] += 1
-            self.runner.weigh()
             self.filing.bell.ring()
+
+    def _weigh(self) -> None:
+        """Start nothing while the spool is full, until it has emptied a little."""
+        total, limit = self._spool.total, self._spool.limit
+        if self._spool.full:
+            self.brake.put("spool", f"{limit / 1e9:.3g} GB wait for the store (spool_limit)")
+        elif total <= RELEASED_AT * limit:
+            self.brake.put("spool", None)

@@ -12,17 +12,15 @@ import structlog
 import trio
 from structlog.contextvars import bound_contextvars
 
-from pipeline import picture, room, spacing
+from pipeline import asking, picture, room, spacing
 from pipeline.clock import Clock, now
 from pipeline.errors import (
     AttemptFailed,
-    BackendError,
     InvalidRequest,
-    NotAccepted,
     NotWorthRepeating,
+    OutOfTime,
     RepeatedOutput,
     StaleImage,
-    Unavailable,
 )
 from pipeline.lane import Lane, Slot
 from pipeline.ledger import Ledger
@@ -31,28 +29,21 @@ from pipeline.lifecycle import (
     Absent,
     Accepted,
     AttemptLost,
-    Cancelled,
     Doubtful,
     Event,
     Fetched,
     GaveUp,
     Submitting,
 )
-from pipeline.model import Artifact, Fault, Image, Picture, Request, State, Submission
+from pipeline.model import Artifact, Fault, Image, Picture, State, Submission
 from pipeline.outcomes import defect, lost, names_of, request_for, unsent
 from pipeline.patience import Patience
-from pipeline.pauses import Pauses
 from pipeline.ports import CannotTell, NotThere
 from pipeline.spool import Spool
 
 log = structlog.get_logger(__name__)
 
-LAST_LOOK = 30.0  # seconds that the look after a time-out may take, its download included
-ASIDE = 30.0  # seconds that finding out what became of a submission may take besides waiting for its end
-IN_VAIN = 5  # times that it is asked at least before it counts as not to be found out
 FORSAKEN = 3  # failures allowed where no lane says how many
-PARTING = 10.0  # seconds that cancelling at the back end may take
-SEARCH = 0.75  # seconds that looking for what is to be cancelled may take
 
 
 class Worker:
@@ -122,29 +113,12 @@ class Worker:
             if job_id in {None, of_job}:
                 scope.deadline = min(scope.deadline, trio.current_time() + seconds)
 
-    async def withdraw(self, image: Image, lane: Lane | None) -> tuple[Image, bool]:
-        """Cancel an image, at its back end first where it is at one; one that cannot be reached is let go.
-
-        Returns:
-            The image, and whether nothing of it goes on at a back end, as far as that can be known.
-        """
-        if lane is None:
-            return await self._close(image, Cancelled()), image.state not in AT_BACKEND
-        submission, told = image.submission, True
-        if image.state in {State.SUBMITTING, State.UNCLEAR}:
-            told = False
-            with trio.move_on_after(SEARCH):
-                found = await self._ask(image, lane)
-                submission = found if isinstance(found, Submission) else None
-                told = isinstance(found, NotThere)
-        if submission is not None:
-            with bound_contextvars(**names_of(image)):
-                told = await self._part(submission, lane)
-        return await self._close(image, Cancelled()), told
-
-    async def give_up(self, image: Image, fault: Fault) -> Image:
-        """End an image that no back end of its job will ever make."""
-        return await self._close(image, GaveUp(fault))
+    async def end(self, image: Image, event: Event) -> Image:
+        """Record what ends an image; where somebody else's step came first, that one stands."""
+        try:
+            return await self.record(image, event)
+        except StaleImage:
+            return self._ledger.image(image.row)
 
     async def forsake(self, image: Image) -> Image:
         """End the waiting for an image whose back end the configuration no longer names.
@@ -153,16 +127,10 @@ class Worker:
         """
         fault = Fault("lost", f"back end {image.backend} is no longer configured")
         if image.submission is None:
-            return await self._close(image, Doubtful(fault, FORSAKEN))
+            return await self.end(image, Doubtful(fault, FORSAKEN))
         log.warning("backend_missing", **names_of(image))
         await trio.sleep(max(image.submission.deadline - self._clock(), 0) / 1000)
-        return await self._close(image, AttemptLost(fault, FORSAKEN))
-
-    async def _close(self, image: Image, event: Event) -> Image:
-        try:
-            return await self.record(image, event)
-        except StaleImage:
-            return self._ledger.image(image.row)
+        return await self.end(image, AttemptLost(fault, FORSAKEN))
 
     async def _send(self, image: Image, lane: Lane, slot: Slot) -> Image:
         ticket = str(uuid.uuid4())
@@ -192,7 +160,7 @@ class Worker:
 
     async def _settle(self, image: Image, lane: Lane, slot: Slot) -> Event:
         try:
-            found = await self._ask(image, lane)
+            found = await asking.find(request_for(image, lane), lane)
         except Exception as error:  # noqa: BLE001 - as above; what cannot be found out is made again
             found = CannotTell(defect(error, image).message)
         match found:
@@ -208,95 +176,18 @@ class Worker:
                     lane.doubted(unknown.message)
                 return Doubtful(unknown, lane.attempts if there else None)
 
-    async def _ask(self, image: Image, lane: Lane) -> Submission | NotThere | CannotTell:
-        """Ask until there is an answer: while the back end is down, the image waits.
-
-        Where it is up and this question alone has failed for as long as an image may take, nobody can tell.
-        """
-        pauses = Pauses()
-        began, failures = trio.current_time(), 0
-        while True:
-            trouble: NotAccepted
-            try:
-                with trio.fail_after(1.1 * lane.timeout + ASIDE):
-                    return await lane.backend.find(request_for(image, lane))
-            except NotAccepted as error:
-                trouble = error
-            except trio.TooSlowError:
-                trouble = Unavailable("it has not answered", code="timed_out")
-            failures += 1
-            if isinstance(trouble, Unavailable) and not await lane.answers():
-                began, failures = trio.current_time(), 0
-            elif failures >= IN_VAIN and trio.current_time() - began >= lane.timeout:
-                return CannotTell(str(trouble))
-            await trio.sleep(pauses.next(trouble.retry_after))
-            await lane.up()
-
     async def _collect(self, image: Image, lane: Lane, slot: Slot) -> Event:
         assert image.submission is not None
         try:
-            made = await self._fetch(image, image.submission, lane)
+            made = await asking.collect(request_for(image, lane), image.submission, lane, self._clock)
+        except OutOfTime as error:
+            await asking.cancel(image.submission, lane)
+            return lost(error, lane)
         except (AttemptFailed, NotWorthRepeating, InvalidRequest) as error:
             return lost(error, lane)
         except Exception as error:  # noqa: BLE001 - as above; charged as an attempt, so that it ends
             return AttemptLost(defect(error, image), lane.attempts)
-        if made is not None:
-            return await self._keep(image, made, lane, slot)
-        await self._part(image.submission, lane)
-        if lane.moved(image.submission):
-            fault = Fault("lost", f"{lane.name} has a new address, and the old one was silent for {lane.timeout:g} s")
-        else:
-            fault = Fault("timed_out", f"no picture from {lane.name} within {lane.timeout:g} s")
-        return AttemptLost(fault, lane.attempts)
-
-    async def _fetch(self, image: Image, submission: Submission, lane: Lane) -> Picture | None:
-        """Wait for the picture until the deadline, then look once more; None: the time is really over.
-
-        While the back end is down as a whole nothing can be learnt about the image, so the last look waits for it.
-        """
-        request = request_for(image, lane)
-        given = submission.deadline - submission.accepted_at  # a clock that was put back leaves no more than that
-        left = min(submission.deadline - self._clock(), given) / 1000
-        if lane.moved(submission):
-            return await self._within(max(left, lane.timeout), request, submission, lane)
-        made = await self._within(left, request, submission, lane) if left > 0 else None
-        while made is None:
-            await lane.up()
-            made = await self._within(LAST_LOOK, request, submission, lane)
-            if made is None and await lane.answers():
-                break
-        return made
-
-    async def _within(self, seconds: float, request: Request, submission: Submission, lane: Lane) -> Picture | None:
-        pauses = Pauses()
-        with room.move_on_after(seconds):
-            while True:
-                try:
-                    return await lane.backend.collect(request, submission)
-                except NotAccepted as error:
-                    room.let_go()
-                    if not lane.moved(submission):
-                        lane.troubled(error)
-                    await trio.sleep(pauses.next(error.retry_after))
-                await lane.up()
-        return None
-
-    async def _part(self, submission: Submission, lane: Lane) -> bool:
-        """Stop a submission at the back end as far as it can be: it costs money as long as it runs.
-
-        Returns:
-            Whether the back end heard it.
-        """
-        with trio.move_on_after(PARTING):
-            try:
-                await lane.backend.cancel(submission)
-            except BackendError as error:
-                log.info("cancel_failed", backend=lane.name, remote=submission.remote_id, reason=str(error))
-            except Exception:  # a defect of one adapter must not keep the image from going on
-                log.exception("cancel_broke", backend=lane.name, remote=submission.remote_id)
-            else:
-                return True
-        return False
+        return await self._keep(image, made, lane, slot)
 
     async def _keep(self, image: Image, made: Picture, lane: Lane, slot: Slot) -> Event:
         gpu_seconds = made.gpu_seconds or 0.0

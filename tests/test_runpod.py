@@ -10,9 +10,10 @@ import structlog
 import trio
 
 from pipeline.backends.connecting import open_transport
+from pipeline.backends.endurance import ENDURED
 from pipeline.backends.fetch import Fetcher
 from pipeline.backends.pace import Pace
-from pipeline.backends.runpod import ENDURED, LARGEST_REQUEST, Runpod
+from pipeline.backends.runpod import LARGEST_REQUEST, Runpod
 from pipeline.backends.runpod_inputs import input_builder, sdxl_input
 from pipeline.errors import (
     AcceptanceUnknown,
@@ -22,6 +23,7 @@ from pipeline.errors import (
     InvalidRequest,
     NotAccepted,
     NotWorthRepeating,
+    OutOfTime,
     Unavailable,
 )
 from pipeline.model import Lora, Recipe
@@ -162,29 +164,17 @@ async def test_errors_besides_an_image_do_not_spoil_it(cloud, autojump_clock):
     assert (await made(adapter(cloud), asked())).data == PICTURE
 
 
-async def test_a_job_that_never_ends_is_looked_at_once_more_cancelled_and_says_what_it_may_be(cloud, autojump_clock):
+async def test_a_job_that_never_ends_is_looked_at_until_its_time_is_over_and_says_what_it_may_be(cloud, autojump_clock):
     """A result too large for the worker to deliver looks just so."""
     cloud.plans.append(Plan(ends="IN_PROGRESS"))
     backend = adapter(cloud)
     request = asked(timeout=60)
     submission = await backend.submit(request)
     cloud.jobs[submission.remote_id].limit = 3600
-    with pytest.raises(AttemptFailed, match=r"still IN_PROGRESS after 60 s.*10 MB") as caught:
+    with pytest.raises(OutOfTime, match=r"still IN_PROGRESS after 60 s.*10 MB") as caught:
         await backend.collect(request, submission)
     assert caught.value.code == "timed_out"
     assert 60 <= trio.current_time() <= 63
-    assert cloud.cancelled == [submission.remote_id]
-
-
-async def test_a_cancel_that_fails_does_not_hide_the_time_out(cloud, autojump_clock):
-    cloud.plans.append(Plan(ends="IN_PROGRESS"))
-    cloud.weather.append(Weather("reset", path="/cancel/"))
-    backend = adapter(cloud)
-    submission = await backend.submit(asked(timeout=8))
-    cloud.jobs[submission.remote_id].limit = 3600
-    with structlog.testing.capture_logs() as logs, pytest.raises(AttemptFailed, match="still IN_PROGRESS"):
-        await backend.collect(asked(timeout=8), submission)
-    assert [log["event"] for log in logs] == ["cancel_failed"]
 
 
 @pytest.mark.parametrize(

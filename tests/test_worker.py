@@ -6,12 +6,14 @@ from collections import deque
 import pytest
 import trio
 
+from pipeline.asking import LAST_LOOK, PARTING
 from pipeline.brake import Brake
 from pipeline.crew import Crew
 from pipeline.errors import (
     BackendError,
     IndexTrouble,
     NotAccepted,
+    OutOfTime,
     SpoolTrouble,
     Unavailable,
 )
@@ -19,7 +21,6 @@ from pipeline.lifecycle import AcceptanceLost, Accepted, Cancelled, Submitting
 from pipeline.model import Fault, State, Submission
 from pipeline.patience import Patience
 from pipeline.runner import GRACE
-from pipeline.worker import LAST_LOOK
 from tests.support.pictures import request
 from tests.support.scripted import EPOCH, ScriptedBackend, house, job, no_jitter
 
@@ -192,6 +193,31 @@ async def test_looks_that_fail_for_ever_at_a_back_end_that_is_up_end_with_its_ti
         (image,) = home.ledger.images_of("j1")
     assert (image.state, image.fault.code, image.attempts) == (State.PLACEHOLDER, "timed_out", 2)
     assert len(pod.cancels) == 2
+
+
+async def test_what_still_goes_on_there_when_its_time_is_over_is_cancelled(tmp_path, autojump_clock):
+    pod = ScriptedBackend()
+    pod.on_collect = deque([OutOfTime("still IN_PROGRESS")])
+    async with house(tmp_path, {"pod": pod}, attempts=1) as home:
+        await home.accept(job())
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.fault) == (State.PLACEHOLDER, Fault("timed_out", "still IN_PROGRESS"))
+    assert [remote for _, remote in pod.cancels] == ["r1"]
+
+
+async def test_a_cancel_that_is_not_heard_holds_the_image_for_a_moment_only(tmp_path, autojump_clock):
+    class Deaf(ScriptedBackend):
+        async def cancel(self, submission):
+            await trio.sleep_forever()
+
+    pod = Deaf()
+    pod.on_collect = deque([OutOfTime("still IN_PROGRESS")])
+    async with house(tmp_path, {"pod": pod}, attempts=1) as home:
+        await home.accept(job())
+        await home.settled()
+        assert home.states() == ["placeholder"]
+        assert trio.current_time() == pytest.approx(PARTING, abs=0.5)
 
 
 async def test_a_collect_that_is_refused_waits_for_the_back_end(tmp_path, autojump_clock):

@@ -18,20 +18,19 @@ from pipeline.backends.answers import Answer, is_id
 from pipeline.backends.binding import Binding
 from pipeline.backends.comfy_names import Look, spelt
 from pipeline.backends.comfy_words import File, Finished
+from pipeline.backends.endurance import Endurance
 from pipeline.backends.filling import FOLDER, RawGraph, fill, prefix_of
 from pipeline.backends.installed import Installed
 from pipeline.backends.pace import Pace
 from pipeline.backends.transport import LARGE, Service
 from pipeline.clock import Clock, now
-from pipeline.errors import AcceptanceUnknown, AttemptFailed, InvalidRequest, NotAccepted, Unavailable
+from pipeline.errors import AcceptanceUnknown, AttemptFailed, InvalidRequest, NotAccepted, OutOfTime, Unavailable
 from pipeline.model import Picture, Recipe, Request, Submission
 from pipeline.ports import CannotTell, NotThere
 
 ORDER = 60.0  # seconds for POST /prompt: a cold disk is searched for models before it answers
 LISTING = 60.0  # seconds for /object_info, which asks every custom node
 SECOND_LOOK = 1.0  # seconds: a request held up in a proxy may arrive after the first look for it
-ENDURED = 5  # looks in succession that may fail before the server counts as down
-_FOR_GOOD = frozenset({"credentials", "payment"})  # waiting alone does not mend these
 _OVERTAKEN = 1.0  # seconds: a result that is found at once, but later than this, tells nothing of how long it took
 
 
@@ -89,7 +88,7 @@ class ComfyUI:
 
     async def collect(self, request: Request, submission: Submission) -> Picture:
         """Ask until the history tells the end of it, or its time is over; no trace of it in two looks in a row means a restart."""
-        failures = 0
+        endurance = Endurance()
         waited = False
         looks = self._pace.looks(submission.accepted_at)
         while True:
@@ -105,15 +104,11 @@ class ComfyUI:
                         self._pace.learned(took)
                     return picture
                 if self._clock() >= submission.deadline:
-                    await self._service.part(self.cancel, submission)
-                    said = f"{self._at} had not made it after {request.timeout:g} s, and was told to stop"
-                    raise AttemptFailed(said, code="timed_out")
-                failures, waited = 0, True
+                    raise OutOfTime(f"{self._at} had not made it after {request.timeout:g} s")
+                endurance.went_well()
+                waited = True
             except NotAccepted as error:
-                failures += 1
-                if failures >= ENDURED or error.code in _FOR_GOOD:
-                    raise
-                await trio.sleep(error.retry_after if error.retry_after is not None else 0.5 * 2 ** (failures - 1))
+                await endurance.failed(error)
                 looks = self._pace.looks(submission.accepted_at)  # what was not seen is looked at again at once
 
     async def cancel(self, submission: Submission) -> None:

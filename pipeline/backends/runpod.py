@@ -10,16 +10,24 @@ from urllib.parse import quote
 
 import httpx
 import structlog
-import trio
 
 from pipeline import clock as wall
 from pipeline.backends.answers import is_id, seconds
+from pipeline.backends.endurance import Endurance
 from pipeline.backends.fetch import Fetcher
 from pipeline.backends.outputs import Link, failure, images_in, trouble_in, used_embedding, words_of
 from pipeline.backends.pace import Looks, Pace
 from pipeline.backends.runpod_inputs import Build
 from pipeline.backends.transport import LARGE, LOOK, Service, encoded
-from pipeline.errors import AcceptanceUnknown, AttemptFailed, BackendError, InvalidRequest, NotAccepted, Unavailable
+from pipeline.errors import (
+    AcceptanceUnknown,
+    AttemptFailed,
+    BackendError,
+    InvalidRequest,
+    NotAccepted,
+    OutOfTime,
+    Unavailable,
+)
 from pipeline.model import Picture, Recipe, Request, Submission
 from pipeline.ports import CannotTell, NotThere
 
@@ -27,8 +35,6 @@ log = structlog.get_logger(__name__)
 
 KEPT = 30 * 60.0  # seconds that RunPod keeps a result after its job has ended
 LARGEST_REQUEST = 10 << 20  # bytes
-ENDURED = 5  # looks in succession that may fail before the back end counts as down
-CODES_FOR_GOOD = frozenset({"credentials", "payment"})  # waiting alone does not mend these
 _HOUR = 3600.0
 _SHORTEST_RUN = 5.0  # seconds: RunPod takes no smaller executionTimeout
 _STILL_GOING = frozenset({"IN_QUEUE", "IN_PROGRESS", "RUNNING"})
@@ -94,19 +100,17 @@ class Runpod:
         return CannotTell("RunPod chooses a job's id itself and cannot be asked by ours")
 
     async def collect(self, request: Request, submission: Submission) -> Picture:
-        failures = gone = 0
+        endurance = Endurance()
+        gone = 0
         looks = self._pace.looks(submission.accepted_at)
         async for _ in looks:
             try:
                 job = await self._look(submission)
                 picture = None if job is None else await self._judged(job, request, submission)
             except NotAccepted as error:
-                failures += 1
-                if failures >= ENDURED or error.code in CODES_FOR_GOOD:
-                    raise
-                await trio.sleep(error.retry_after if error.retry_after is not None else 0.5 * 2 ** (failures - 1))
+                await endurance.failed(error)
                 continue
-            failures = 0
+            endurance.went_well()
             if picture is not None:
                 return picture
             if job is None:
@@ -117,11 +121,9 @@ class Runpod:
             gone = 0
             _note_wait(job, looks)
             if self._clock() >= submission.deadline:
-                await self._service.part(self.cancel, submission)
                 status = self._service.scrub(_status_of(job))
-                raise AttemptFailed(
-                    f"RunPod job {submission.remote_id} is still {status} after {request.timeout:g} s; {_OVER_SIZE_HINT}",
-                    code="timed_out",
+                raise OutOfTime(
+                    f"RunPod job {submission.remote_id} is still {status} after {request.timeout:g} s; {_OVER_SIZE_HINT}"
                 )
         raise AssertionError("looks never end by themselves")
 

@@ -15,27 +15,22 @@ import base64
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import httpx
-import structlog
 import trio
 
 from pipeline import clock as wall
 from pipeline import room, spacing
 from pipeline.backends.answers import Answer, declared_size, read_at_most
 from pipeline.errors import AcceptanceUnknown, BackendError, ConfigError, InvalidRequest, NotAccepted, Unavailable
-from pipeline.model import Submission
 from pipeline.scrub import scrub
-
-log = structlog.get_logger(__name__)
 
 CONNECT = 10.0  # seconds for DNS, TCP and TLS together
 LOOK = 30.0  # seconds for a whole request that only looks
-PARTING = 10.0  # seconds for a cancel
 SMALL = 4 << 20  # bytes of an answer that holds no picture
 LARGE = 96 << 20  # bytes of an answer that may hold one
 
@@ -193,14 +188,6 @@ class Service:
             yield
         except InvalidRequest as error:
             raise InvalidRequest(f"{self.called} at {self.url}: {self.scrub(str(error))}", code=error.code) from None
-
-    async def part(self, cancel: Callable[[Submission], Awaitable[None]], submission: Submission) -> None:
-        """Have what has taken too long cancelled, as far as that can be told within `PARTING` seconds."""
-        with trio.move_on_after(PARTING):
-            try:
-                await cancel(submission)
-            except BackendError as error:
-                log.info("cancel_failed", remote=submission.remote_id, reason=str(error))
 
     async def _exchange(
         self,

@@ -7,8 +7,8 @@ from pipeline.ledger import Ledger
 from pipeline.ledger import Pause as Held
 from pipeline.lifecycle import TO_STORE
 from pipeline.orders.kinds import Cancel, Reply
-from pipeline.runner import Withdrawn
 from pipeline.stages import Parts, Stages
+from pipeline.withdrawing import Withdrawn
 
 AT_ONCE = 50  # jobs cancelled at the same time
 
