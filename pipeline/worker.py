@@ -133,11 +133,11 @@ class Worker:
         return await self.end(image, AttemptLost(fault, FORSAKEN))
 
     async def _send(self, image: Image, lane: Lane, slot: Slot) -> Image:
-        ticket = str(uuid.uuid4())
-        image = await self.record(image, Submitting(lane.name, ticket))
-        with trio.CancelScope(shield=True) as scope:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with trio.CancelScope(shield=True) as scope:  # from before the record, so that `hurry` misses none
             self._going_out[scope] = image.job_id
             try:
+                image = await self.record(image, Submitting(lane.name, str(uuid.uuid4())))
                 image = await self.record(image, await self._submit(image, lane, slot))
             finally:
                 del self._going_out[scope]

@@ -20,7 +20,7 @@ from pipeline.errors import (
 from pipeline.lifecycle import AcceptanceLost, Accepted, Cancelled, Submitting
 from pipeline.model import Fault, State, Submission
 from pipeline.patience import Patience
-from pipeline.runner import GRACE
+from pipeline.runner import GRACE, SHUTDOWN
 from tests.support.pictures import request
 from tests.support.scripted import EPOCH, ScriptedBackend, house, job, no_jitter
 
@@ -260,6 +260,27 @@ async def test_cancelling_looks_for_what_may_have_been_accepted(tmp_path, autoju
         assert home.states() == ["cancelled"]
         assert trio.current_time() == pytest.approx(3 + GRACE)
     assert [remote for _, remote in pod.cancels] == ["r1"]
+
+
+async def slowly(function, *args):
+    """A commit on a slow disk: carried to its end whatever becomes of who waits for it, as in a thread."""
+    with trio.CancelScope(shield=True):
+        await trio.sleep(0.5)
+    return function(*args)
+
+
+async def test_a_stop_that_meets_the_record_of_a_submission_need_not_wait_for_the_answer(tmp_path, autojump_clock):
+    pod = ScriptedBackend(answers_in=300.0)
+    async with house(tmp_path, {"pod": pod}, commits=slowly, timeout=600.0) as home:
+        await home.accept(job())
+        while not home.stages.runner.under_way:  # noqa: ASYNC110 - nothing tells of it
+            await trio.sleep(0.1)
+        await trio.sleep(0.8)
+        assert home.states() == ["planned"], "its submission is being written down"
+        stopped = trio.current_time()
+        home.stop.set()
+        await home.gone.wait()
+        assert trio.current_time() - stopped < 2 * SHUTDOWN
 
 
 async def test_what_somebody_else_has_cancelled_is_left_alone(tmp_path, autojump_clock):

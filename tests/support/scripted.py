@@ -311,11 +311,20 @@ def lane(name, backend, brake, **settings):
 
 @contextlib.asynccontextmanager
 async def house(
-    folder, backends, store=None, *, settings=None, limit=10**9, crash_after=None, uploads=8, **lane_settings
+    folder,
+    backends,
+    store=None,
+    *,
+    settings=None,
+    limit=10**9,
+    crash_after=None,
+    uploads=8,
+    commits=inline,
+    **lane_settings,
 ):
     """Open a house on `folder`, its stages running; leaving the block is a crash, unless `gone` is awaited after `stop`.
 
-    `settings` holds lane settings by back end, further keywords are for all of them.
+    `settings` holds lane settings by back end, further keywords are for all of them. `commits` is the ledger's `run_sync`.
     """
     jobs = folder / "jobs"
     for name in ("active", "done"):
@@ -325,7 +334,7 @@ async def house(
         name: lane(name, backend, brake, **lane_settings, **(settings or {}).get(name, {}))
         for name, backend in backends.items()
     }
-    index = open_ledger(folder / "index.db", clock=wall, run_sync=inline)
+    index = open_ledger(folder / "index.db", clock=wall, run_sync=commits)
     async with index as opened, trio.open_nursery() as nursery:
         ledger = opened if crash_after is None else Crashing(opened, crash_after, nursery.cancel_scope.cancel)
         spool = Spool(folder / "spool", folder / "kept", limit=limit, run_sync=inline)
