@@ -158,7 +158,7 @@ class ComfyUI:
 
     @property
     def _at(self) -> str:
-        return f"{self._service.called} at {self._service.url}"
+        return self._service.at
 
     def _scrub(self, said: str) -> str:
         return self._service.scrub(said)

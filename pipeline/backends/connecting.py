@@ -13,6 +13,8 @@ import trio
 
 from pipeline.backends.wire import Wire
 
+CONNECT = 10.0  # seconds for DNS, TCP and TLS together
+
 
 @cache
 def tls() -> ssl.SSLContext:

@@ -12,8 +12,8 @@ import trio
 
 from pipeline import room
 from pipeline.backends.answers import declared_size, read_at_most
-from pipeline.backends.connecting import quieten, tls
-from pipeline.backends.transport import CONNECT, LARGE
+from pipeline.backends.connecting import CONNECT, quieten, tls
+from pipeline.backends.transport import LARGE
 from pipeline.errors import AttemptFailed, NotWorthRepeating, Unavailable
 from pipeline.guard import FAILURES, Guard, PrivateAddress, Resolve, resolve
 

@@ -1,6 +1,6 @@
-"""The wall between our adapters and HTTP: one service, its credentials, and what its failures mean.
+"""The wall between our adapters and HTTP: one service and its credentials.
 
-What a failure means depends on what the request could have bought:
+What a failure means (`failures` puts it into words) depends on what the request could have bought:
 
 - `ask`: costs nothing and may be repeated. Whatever keeps us from an answer is `Unavailable` or, for a 429,
   `NotAccepted`; 2xx and plain 4xx come back as an `Answer`.
@@ -13,10 +13,7 @@ Credentials go to the origin they were configured for and nowhere else. What an 
 
 import base64
 import json
-import socket
-import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -26,24 +23,20 @@ import trio
 from pipeline import clock as wall
 from pipeline import room, spacing
 from pipeline.backends.answers import Answer, declared_size, read_at_most
-from pipeline.errors import AcceptanceUnknown, BackendError, ConfigError, InvalidRequest, NotAccepted, Unavailable
-from pipeline.scrub import scrub
+from pipeline.backends.connecting import CONNECT
+from pipeline.backends.failures import OURS_TO_MEND, Failures
+from pipeline.errors import AcceptanceUnknown, ConfigError, InvalidRequest, Unavailable
 
-CONNECT = 10.0  # seconds for DNS, TCP and TLS together
 LOOK = 30.0  # seconds for a whole request that only looks
 SMALL = 4 << 20  # bytes of an answer that holds no picture
 LARGE = 96 << 20  # bytes of an answer that may hold one
 
 # Nothing of these requests reached the service.
 _BEFORE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
-# Cloudflare's own words for an origin that its request never reached: down, unreachable, no TLS, no DNS.
-_EDGE_DID_NOT_REACH = frozenset({521, 523, 525, 526, 530})
 # The whole exchange has the caller's limit.
 _PATIENCE = {"timeout": httpx.Timeout(None, connect=CONNECT, pool=CONNECT).as_dict()}
 _PLAIN_HEADERS = httpx.Headers({"Accept-Encoding": "identity", "User-Agent": "pipeline"})
-_OURS_TO_MEND = frozenset({401, 402, 403})
-_ITS_OWN_NO = frozenset(range(400, 500)) - _OURS_TO_MEND - {408, 429}
-_POD_PROXY = ".proxy.runpod.net"
+_ITS_OWN_NO = frozenset(range(400, 500)) - OURS_TO_MEND - {408, 429}
 
 _Origin = tuple[str, str, int | None]
 
@@ -72,10 +65,8 @@ class Service:
         if login is None and parsed.username:
             login = (parsed.username, parsed.password)
         self.url = str(parsed.copy_with(username=None, password=None, query=None, fragment=None)).rstrip("/")
-        self.called = called
-        self.clock = clock
         self.secrets: tuple[str, ...] = ()
-        self._remedy = remedy
+        self._called = called
         self._always_there = always_there
         self._origin = _origin(parsed)
         self._transport = transport
@@ -87,6 +78,12 @@ class Service:
             pair = base64.b64encode(":".join(login).encode()).decode()
             self._headers["Authorization"] = f"Basic {pair}"
             self.secrets = (login[1], pair)
+        self._failures = Failures(called, self.url, remedy, self.secrets, clock)
+        self.at = self._failures.at
+        # Adapters put what they find themselves into the same words.
+        self.refusal = self._failures.refusal
+        self.scrub = self._failures.scrub
+        self.objecting = self._failures.objecting
 
     async def ask(
         self,
@@ -113,18 +110,20 @@ class Service:
         try:
             answer = await self._exchange(method, url, content, timeout=timeout, limit=limit, params=params)
         except _TooLargeError as error:
-            raise Unavailable(f"{self.called} at {base} {error}", code="too_large") from None
+            raise Unavailable(f"{self._called} at {base} {error}", code="too_large") from None
         except httpx.PoolTimeout as error:
-            raise self._crowded() from error
+            raise self._failures.crowded() from error
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise self._unreached(error, base) from error
+            raise self._failures.unreached(error, base) from error
         except trio.TooSlowError:
-            raise Unavailable(f"{self.called} at {base} gave no whole answer in {timeout:g} s", code="silent") from None
+            raise Unavailable(
+                f"{self._called} at {base} gave no whole answer in {timeout:g} s", code="silent"
+            ) from None
         if answer.status == 429:
             raise self.refusal(answer)
         if answer.is_success or (answer.status in _ITS_OWN_NO and await self._is_its_own(answer, path, base)):
             return answer
-        raise self._down(answer, base)
+        raise self._failures.down(answer, base)
 
     async def order(self, path: str, body: Mapping[str, Any] | bytes, *, timeout: float, limit: int = SMALL) -> Answer:
         """Make a POST that may be charged for, once; whatever is answered comes back, to be read by `taken`.
@@ -136,18 +135,18 @@ class Service:
             InvalidRequest: the body cannot be written as JSON.
         """
         content = body if isinstance(body, bytes) else encoded(body)
-        at = f"{self.called} at {self.url}"
+        at = self.at
         await spacing.departure()
         try:
             return await self._exchange("POST", f"{self.url}/{path}", content, timeout=timeout, limit=limit)
         except _TooLargeError as error:
             raise AcceptanceUnknown(f"{at} {error}", code="too_large") from None
         except httpx.PoolTimeout as error:
-            raise self._crowded() from error
+            raise self._failures.crowded() from error
         except _BEFORE as error:
-            raise self._unreached(error, self.url) from error
+            raise self._failures.unreached(error, self.url) from error
         except (httpx.TransportError, httpx.DecodingError) as error:
-            why = self._why(error)
+            why = self._failures.why(error)
             raise AcceptanceUnknown(f"{at} broke off after the request went out: {why}", code="no_answer") from error
         except trio.TooSlowError:
             raise AcceptanceUnknown(f"{at} gave no whole answer in {timeout:g} s", code="timed_out") from None
@@ -160,34 +159,9 @@ class Service:
             return answer.json()
         except ValueError as error:
             raise AcceptanceUnknown(
-                f"{self.called} at {self.url} answered {answer.status} with no JSON: {answer.words(self.secrets)}",
+                f"{self.at} answered {answer.status} with no JSON: {answer.words(self.secrets)}",
                 code="no_answer",
             ) from error
-
-    def refusal(self, answer: Answer) -> BackendError:
-        """Say what an answer to an order means that is not the one hoped for."""
-        status, words = answer.status, answer.words(self.secrets)
-        at = f"{self.called} at {self.url}"
-        if status == 429:
-            pause = answer.pause(self.clock())
-            return NotAccepted(f"{at} has enough for now (429)", code="rate_limited", retry_after=pause)
-        if status in _OURS_TO_MEND | _EDGE_DID_NOT_REACH | {404, 503} or 300 <= status < 400:
-            return self._down(answer, self.url)
-        if 400 <= status < 500 and status != 408 and not answer.is_page:
-            return InvalidRequest(f"{at} refuses the request ({status}): {words}", code="invalid_request")
-        return AcceptanceUnknown(f"{at} answered {status} with {words}: it may have been accepted", code="no_answer")
-
-    def scrub(self, text: str) -> str:
-        """Make the service's words fit for a message."""
-        return scrub(text, self.secrets)
-
-    @contextmanager
-    def objecting(self) -> Iterator[None]:
-        """Say of an objection raised within to whom the request was to go; names listed there are its own words."""
-        try:
-            yield
-        except InvalidRequest as error:
-            raise InvalidRequest(f"{self.called} at {self.url}: {self.scrub(str(error))}", code=error.code) from None
 
     async def _exchange(
         self,
@@ -231,57 +205,10 @@ class Service:
             return False
         return (await self.ask(self._always_there, base_url=base)).is_success
 
-    def _crowded(self) -> NotAccepted:
-        return NotAccepted(f"no connection to {self.called} at {self.url} was free", code="busy")
-
-    def _unreached(self, error: Exception, base: str) -> Unavailable:
-        return Unavailable(f"{self.called} at {base} cannot be reached: {self._why(error)}", code="unreachable")
-
-    def _why(self, error: BaseException) -> str:
-        """Name the cause that lies deepest: DNS, TLS and refused connections all arrive as ConnectError."""
-        link: BaseException | None = error
-        while link is not None:
-            if (known := _KNOWN_CAUSES.get(type(link))) is not None:
-                return known
-            if isinstance(link, ssl.SSLCertVerificationError):
-                return f"its TLS certificate is not accepted: {link.verify_message}"
-            if isinstance(link, ssl.SSLError):
-                return f"TLS failed: {link.reason or 'no common protocol'}"
-            deeper = link.exceptions[0] if isinstance(link, BaseExceptionGroup) else link.__cause__
-            link = deeper or link.__context__
-        return self.scrub(str(error)) or type(error).__name__
-
-    def _down(self, answer: Answer, base: str) -> Unavailable:
-        status, pause = answer.status, answer.pause(self.clock())
-        at = f"{self.called} at {base}"
-        if 300 <= status < 400:
-            aim = _host_of(answer.headers.get("location", "")) or "somewhere else"
-            return Unavailable(f"{at} redirects to {aim} ({status}): put the right address in url", code="redirected")
-        if status in (401, 403):
-            return Unavailable(f"{at} refuses our credentials ({status}): {self._remedy}", code="credentials")
-        if status == 402:
-            return Unavailable(f"{at} wants payment (402): the account's balance is used up", code="payment")
-        if httpx.URL(base).host.endswith(_POD_PROXY) and (answer.is_page or status == 404):
-            return Unavailable(f"proxy {status}: pod stopped, or the port of {base} is not open", code="pod_stopped")
-        if status == 404:
-            return Unavailable(f"{at} is not there (404): is the address right, and is it running?", code="not_found")
-        words = answer.words(self.secrets)
-        return Unavailable(f"{at} answered {status} with {words}", code="unavailable", retry_after=pause)
-
 
 class _TooLargeError(Exception):
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(f"answered with {size / 1e6:.0f} MB or more; at most {limit / 1e6:.0f} MB are taken")
-
-
-_KNOWN_CAUSES: Mapping[type[BaseException], str] = {
-    socket.gaierror: "its name is not known (DNS)",
-    ConnectionRefusedError: "connection refused",
-    ConnectionResetError: "connection reset",
-    httpx.ConnectTimeout: f"no connection within {CONNECT:g} s",
-    httpx.ReadTimeout: "it fell silent",
-    httpx.WriteTimeout: "it stopped reading",
-}
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
@@ -311,13 +238,6 @@ def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     assert isinstance(response.stream, httpx.AsyncByteStream)
     compressed = response.headers.get("content-encoding", "identity") != "identity"
     return response.aiter_bytes() if compressed else aiter(response.stream)
-
-
-def _host_of(location: str) -> str:
-    try:
-        return httpx.URL(location).host
-    except httpx.InvalidURL:
-        return ""
 
 
 @lru_cache(maxsize=1_000)  # an image is asked after at the same address until it is done
