@@ -1,21 +1,19 @@
 """The reading room's one door: whoever wants to see the index comes here, also from another process."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline import clock
-from pipeline.catalogue import cursor, figures, gallery, images, jobs, verify
+from pipeline.catalogue import characters, figures, gallery, images, jobs, verify
 from pipeline.catalogue.connection import Reading
 from pipeline.catalogue.gallery import Filter
 from pipeline.catalogue.images import GalleryRow
 from pipeline.catalogue.outlook import outlook
 from pipeline.catalogue.values import (
     CharacterRow,
-    Day,
     Figures,
     JobRow,
     Lane,
@@ -29,17 +27,8 @@ from pipeline.catalogue.values import (
     Whose,
 )
 from pipeline.errors import IndexTrouble
-from pipeline.model import Job, Stored
+from pipeline.model import Job
 
-_SELECT_CHARACTER = """
-SELECT characters.row, characters.id, characters.name, owners.id, characters.slug, characters.embedding,
-    characters.revision, characters.created_at, nullif(characters.newest_at, 0)
-FROM characters JOIN owners ON owners.row = characters.owner
-"""
-_WHOSE = """
-SELECT owners.id, characters.revision FROM characters JOIN owners ON owners.row = characters.owner
-WHERE characters.id = ?
-"""
 _ALL_SHOWN = Filter()
 
 
@@ -62,8 +51,7 @@ class Catalogue:
     def character(self, character_id: str) -> CharacterRow | None:
         """Read one character."""
         with self._reading.snapshot() as connection:
-            row = connection.execute(f"{_SELECT_CHARACTER} WHERE characters.id = ?", (character_id,)).fetchone()
-            return None if row is None else _character_row(connection, row)
+            return characters.by_id(connection, character_id)
 
     def outlook(self, job: Job) -> tuple[str, int]:
         """Tell the slug and the first number that a job's images would get if it were taken now."""
@@ -77,17 +65,7 @@ class Catalogue:
             BadCursor: `after` is no `next` of this list.
         """
         with self._reading.snapshot() as connection:
-            matching, values = "1", []
-            if owner is not None:
-                matching, values = "characters.owner = (SELECT row FROM owners WHERE id = ?)", [owner]
-            (total,) = connection.execute(f"SELECT count(*) FROM characters WHERE {matching}", values).fetchone()
-            before = cursor.LARGEST if after is None else cursor.decode(after, 1)[0]
-            found = connection.execute(
-                f"{_SELECT_CHARACTER} WHERE {matching} AND characters.row < ? ORDER BY characters.row DESC LIMIT ?",
-                (*values, before, limit + 1),
-            ).fetchall()
-            rows = tuple(_character_row(connection, row) for row in found[:limit])
-            return Page(rows, total, cursor.encode(rows[-1].row) if len(found) > limit else None)
+            return characters.page(connection, owner=owner, limit=limit, after=after)
 
     def page(
         self, character_id: str, wanted: Filter = _ALL_SHOWN, *, limit: int = 1_000, after: str | None = None
@@ -104,11 +82,7 @@ class Catalogue:
     def image(self, character_id: str, number: int) -> GalleryRow | None:
         """Read one image by what people call it."""
         with self._reading.snapshot() as connection:
-            row = connection.execute(
-                f"{images.SELECT} WHERE images.character = (SELECT row FROM characters WHERE id = ?) AND images.number = ?",
-                (character_id, number),
-            ).fetchone()
-            return None if row is None else GalleryRow._make(row)
+            return images.by_number(connection, character_id, number)
 
     def history(self, row: int) -> list[Step]:
         """Return the recorded steps of an image, oldest first."""
@@ -125,18 +99,7 @@ class Catalogue:
     def media(self, public_id: str) -> Media | None:
         """Find a stored file by its public id; None where there is none, or none any more."""
         with self._reading.snapshot() as connection:
-            row = connection.execute(
-                "SELECT owners.id, characters.id, images.status, images.updated_at, images.url, images.version, "
-                "images.md5, images.bytes, images.width, images.height, images.format, images.path, "
-                "images.store_date, images.delivery FROM images "
-                "JOIN characters ON characters.row = images.character JOIN owners ON owners.row = characters.owner "
-                "WHERE images.public_id = ? AND images.path IS NOT NULL",
-                (public_id,),
-            ).fetchone()
-            if row is None:
-                return None
-            owner, character_id, status, updated_at = row[:4]
-            return Media(owner, character_id, status, Stored(public_id, *row[4:]), updated_at)
+            return images.media(connection, public_id)
 
     def stored_images(self, *, batch: int = 1_000) -> Iterator[GalleryRow]:
         """Go through all that a store should hold, in row order, without one long snapshot."""
@@ -231,8 +194,7 @@ class Catalogue:
     def whose(self, character_id: str) -> Whose | None:
         """Tell who may see a character's gallery, and which state of it is the present one."""
         with self._reading.snapshot() as connection:
-            row = connection.execute(_WHOSE, (character_id,)).fetchone()
-            return None if row is None else Whose._make(row)
+            return characters.whose(connection, character_id)
 
     def owner_revision(self, owner: str | None) -> int:
         """A number that grows with anything shown of an owner's characters and jobs; None: of anybody's."""
@@ -245,10 +207,7 @@ class Catalogue:
     def lanes(self) -> list[Lane]:
         """Return the back ends as they were last noted, by name."""
         with self._reading.snapshot() as connection:
-            found = connection.execute(
-                "SELECT name, state, slots, busy, waiting, typical, reason, next_try, noted_at FROM lanes ORDER BY name"
-            )
-            return [Lane(*row) for row in found]
+            return figures.lanes(connection)
 
     def troubles(self) -> list[TroubleRow]:
         """Return what was last noted to keep work from going on, beside the back ends."""
@@ -269,30 +228,7 @@ class Catalogue:
         """Return the whole index in a few numbers; "today" is the UTC day of `now` (by default: the present)."""
         day = datetime.fromtimestamp((clock.now() if now is None else now) / 1000, UTC).date().isoformat()
         with self._reading.snapshot() as connection:
-            statuses = jobs.unfinished_counts(connection, None)
-            to_store = connection.execute(
-                "SELECT count(*), coalesce(sum(spool_bytes), 0) FROM images "
-                "WHERE state IN ('fetched', 'given_up', 'drawn')"
-            ).fetchone()
-            return Summary(
-                jobs_running=statuses.get("running", 0),
-                jobs_queued=statuses.get("queued", 0),
-                images=dict(connection.execute("SELECT status, sum(n) FROM tallies GROUP BY status").fetchall()),
-                retrying=_one(connection, "SELECT coalesce(sum(planned - queued), 0) FROM jobs WHERE planned > 0"),
-                to_store=to_store[0],
-                spool_bytes=to_store[1],
-                today=tuple(
-                    Day(*row)
-                    for row in connection.execute(
-                        "SELECT day, backend, done, placeholder, failed, gpu_seconds FROM days "
-                        "WHERE day = ? ORDER BY backend",
-                        (day,),
-                    )
-                ),
-                oldest_waiting=_one(
-                    connection, "SELECT min(created_at) FROM jobs WHERE status IN ('queued', 'running')"
-                ),
-            )
+            return figures.summary(connection, day)
 
     def spool_files(self) -> dict[str, int]:
         """Return the spool files that rows still need, with their sizes in bytes."""
@@ -324,12 +260,3 @@ class Catalogue:
 def success(result: dict[str, Any]) -> bool:
     """Tell what stands beside `data`: false where the job has ended without one real image."""
     return result["generatedCount"] > 0 or result["status"] not in {"done", "cancelled"}
-
-
-def _one(connection: sqlite3.Connection, sql: str) -> Any:  # noqa: ANN401  # as the column is
-    return connection.execute(sql).fetchone()[0]
-
-
-def _character_row(connection: sqlite3.Connection, row: tuple[Any, ...]) -> CharacterRow:
-    counts = connection.execute("SELECT status, n FROM tallies WHERE character = ? AND n > 0", (row[0],)).fetchall()
-    return CharacterRow(*(*row, dict(counts)))

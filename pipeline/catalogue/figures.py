@@ -1,9 +1,11 @@
-"""Figures that only grow, and what is under way, for `/metrics`; what keeps work from going on, for `status`."""
+"""The whole in a few figures: what only grows and what is under way, for `/metrics`; what goes on now, for `status`."""
 
 import sqlite3
 from itertools import groupby
+from typing import Any
 
-from pipeline.catalogue.values import Durations, Figures, TroubleRow, Work
+from pipeline.catalogue import jobs
+from pipeline.catalogue.values import Day, Durations, Figures, Lane, Summary, TroubleRow, Work
 from pipeline.model import DURATION_BOUNDS
 
 _UNDER_WAY = """
@@ -34,6 +36,35 @@ def read(connection: sqlite3.Connection) -> Figures:
     return Figures(tuple(Work(*row) for row in work), tuple(durations), tuple(under_way), oldest)
 
 
+def summary(connection: sqlite3.Connection, day: str) -> Summary:
+    """Read the whole index in a few numbers; `day` is a UTC date."""
+    statuses = jobs.unfinished_counts(connection, None)
+    to_store, spool_bytes = connection.execute(
+        "SELECT count(*), coalesce(sum(spool_bytes), 0) FROM images WHERE state IN ('fetched', 'given_up', 'drawn')"
+    ).fetchone()
+    today = connection.execute(
+        "SELECT day, backend, done, placeholder, failed, gpu_seconds FROM days WHERE day = ? ORDER BY backend", (day,)
+    )
+    return Summary(
+        jobs_running=statuses.get("running", 0),
+        jobs_queued=statuses.get("queued", 0),
+        images=dict(connection.execute("SELECT status, sum(n) FROM tallies GROUP BY status").fetchall()),
+        retrying=_one(connection, "SELECT coalesce(sum(planned - queued), 0) FROM jobs WHERE planned > 0"),
+        to_store=to_store,
+        spool_bytes=spool_bytes,
+        today=tuple(Day(*row) for row in today),
+        oldest_waiting=_one(connection, "SELECT min(created_at) FROM jobs WHERE status IN ('queued', 'running')"),
+    )
+
+
+def lanes(connection: sqlite3.Connection) -> list[Lane]:
+    """Read the back ends as they were last noted, by name."""
+    found = connection.execute(
+        "SELECT name, state, slots, busy, waiting, typical, reason, next_try, noted_at FROM lanes ORDER BY name"
+    )
+    return [Lane(*row) for row in found]
+
+
 def troubles(connection: sqlite3.Connection) -> list[TroubleRow]:
     """Read what a daemon last noted to be in trouble, the longest first."""
     if not _current(connection):
@@ -47,6 +78,10 @@ def pauses(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'pauses'").fetchall():
         return []
     return connection.execute("SELECT kind, name FROM pauses ORDER BY kind, name").fetchall()
+
+
+def _one(connection: sqlite3.Connection, sql: str) -> Any:  # noqa: ANN401  # as the column is
+    return connection.execute(sql).fetchone()[0]
 
 
 def _current(connection: sqlite3.Connection) -> bool:

@@ -1,11 +1,13 @@
 """One image as the index holds it: the columns that are read, and what follows from them."""
 
 import json
+import sqlite3
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from pipeline import naming
+from pipeline.catalogue.values import Media
 from pipeline.model import Fault, Stored
 
 COLUMNS: Final = """
@@ -19,6 +21,13 @@ JOINED: Final = """
     LEFT JOIN jobs ON jobs.seq = images.job
     LEFT JOIN prompts ON prompts.id = images.prompt"""
 SELECT: Final = f"SELECT {COLUMNS} FROM images {JOINED}"
+_MEDIA: Final = """
+SELECT owners.id, characters.id, images.status, images.updated_at, images.url, images.version, images.md5, images.bytes,
+    images.width, images.height, images.format, images.path, images.store_date, images.delivery
+FROM images
+JOIN characters ON characters.row = images.character
+JOIN owners ON owners.row = characters.owner
+WHERE images.public_id = ? AND images.path IS NOT NULL"""
 
 
 @lru_cache(maxsize=4_096)
@@ -128,3 +137,21 @@ class GalleryRow(NamedTuple):
 
 
 _URL, _COLOR = (GalleryRow._fields.index(name) for name in ("url", "color"))
+
+
+def by_number(connection: sqlite3.Connection, character_id: str, number: int) -> GalleryRow | None:
+    """Read one image by what people call it."""
+    row = connection.execute(
+        f"{SELECT} WHERE images.character = (SELECT row FROM characters WHERE id = ?) AND images.number = ?",
+        (character_id, number),
+    ).fetchone()
+    return None if row is None else GalleryRow._make(row)
+
+
+def media(connection: sqlite3.Connection, public_id: str) -> Media | None:
+    """Find a stored file by its public id; None where there is none, or none any more."""
+    row = connection.execute(_MEDIA, (public_id,)).fetchone()
+    if row is None:
+        return None
+    owner, character_id, status, updated_at = row[:4]
+    return Media(owner, character_id, status, Stored(public_id, *row[4:]), updated_at)
