@@ -30,7 +30,7 @@ from pipeline.gallery.addresses import listening_at
 from pipeline.gallery.tokens import Tokens
 from pipeline.inbox.counts import Pass
 from pipeline.inbox.door import Inbox
-from pipeline.lane import Lane
+from pipeline.lane import Lane, Limits
 from pipeline.ledger import Ledger, open_ledger
 from pipeline.locks import Plate, hold, prepare_state
 from pipeline.log import tell_what_was_held_back
@@ -275,13 +275,10 @@ async def opened(config: Config, openers: Openers) -> AsyncIterator[tuple[Parts,
             lanes[name] = Lane(
                 name,
                 backend,
-                concurrency=settings.concurrency,
-                stagger=settings.stagger,
-                timeout=settings.timeout,
-                attempts=settings.attempts,
+                Limits(settings.concurrency, settings.timeout, settings.stagger, settings.attempts),
+                brake=brake,
                 base_url=settings.base_url,
                 pace=pace,
-                brake=brake,
             )
         yield (
             Parts(

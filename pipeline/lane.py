@@ -5,6 +5,7 @@ All state is in memory: after a restart a lane learns again within seconds what 
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +25,16 @@ log = structlog.get_logger(__name__)
 
 PROBE_SECONDS = 30.0  # an answer that takes longer is none
 DOUBTED = 5.0  # seconds of the first pause after a submission that may have been bought and is lost
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one back end may be asked for, as the configuration says."""
+
+    concurrency: int  # images in progress there at once
+    timeout: float  # seconds one image may take there, queueing included
+    stagger: float = 0.0  # least seconds between two starts, over all jobs
+    attempts: int = 3  # accepted submissions that may fail before an image is given up
 
 
 class Slot:
@@ -57,13 +68,10 @@ class Lane:
     Args:
         name: as the configuration calls it.
         backend: the service behind it.
-        concurrency: images in progress there at once.
-        stagger: least seconds between two starts, over all jobs.
-        timeout: seconds one image may take there, queueing included.
-        attempts: accepted submissions that may fail before an image is given up.
+        limits: of what it is asked for.
+        brake: what holds all lanes at once.
         base_url: where it is now; None where the question does not arise.
         pace: knows its usual duration; shared with an adapter that polls.
-        brake: what holds all lanes at once.
         clock: wall-clock milliseconds, for what people are shown.
         draw: a random number in [0, 1), for jitter.
     """
@@ -72,12 +80,9 @@ class Lane:
         self,
         name: str,
         backend: Backend,
+        limits: Limits,
         *,
-        concurrency: int,
-        timeout: float,
         brake: Brake,
-        stagger: float = 0.0,
-        attempts: int = 3,
         base_url: str | None = None,
         pace: Pace | None = None,
         clock: Clock = now,
@@ -85,10 +90,8 @@ class Lane:
     ) -> None:
         self.name = name
         self.backend = backend
-        self.concurrency = concurrency
-        self.stagger = stagger
-        self.timeout = timeout
-        self.attempts = attempts
+        self.timeout = limits.timeout
+        self.attempts = limits.attempts
         self.base_url = base_url
         self.pace = pace or Pace(rate=20)
         self.bell = Bell()  # rung when an image might start: the lane's loop listens
@@ -98,8 +101,10 @@ class Lane:
         self._brake = brake
         brake.listen(self.bell.ring)
         self._next_start = -FOREVER
-        self._spacing = Spacing(stagger)
-        self._width = float(concurrency)  # what it seems to take at once: lowered by a refusal, raised by success
+        self._stagger = limits.stagger
+        self._spacing = Spacing(limits.stagger)
+        self._most = float(limits.concurrency)
+        self._width = self._most  # what it seems to take at once: lowered by a refusal, raised by success
         self._held_until = -FOREVER
         self._refusal: str | None = None  # what it said to the last submission, if that was not accepted
         self._refusals = Pauses(draw=draw)
@@ -166,9 +171,9 @@ class Lane:
 
     def start(self, *spacings: Spacing) -> Slot:
         """Take a place for a new image; the next start keeps its distance from this one, and so does its order."""
-        self._next_start = trio.current_time() + self.stagger
+        self._next_start = trio.current_time() + self._stagger
         self.occupied += 1
-        return Slot(self, (*spacings, self._spacing) if self.stagger else spacings)
+        return Slot(self, (*spacings, self._spacing) if self._stagger else spacings)
 
     def resume(self) -> Slot:
         """Take a place for an image that is at the back end already, whether or not one is free."""
@@ -191,7 +196,7 @@ class Lane:
         self._outages.reset()
         self._refusals.reset()
         self._doubts.reset()
-        self._width = min(self._width + 1 / self._width, float(self.concurrency))
+        self._width = min(self._width + 1 / self._width, self._most)
         if self._refusal is not None:
             self._refusal = None
             self.changed()

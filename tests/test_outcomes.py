@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.errors import AttemptFailed, InvalidRequest, NotWorthRepeating
-from pipeline.lane import Brake, Lane
+from pipeline.lane import Brake, Lane, Limits
 from pipeline.lifecycle import AttemptLost, GaveUp
 from pipeline.model import Fault
 from pipeline.outcomes import lost
@@ -12,7 +12,7 @@ from tests.support.scripted import ScriptedBackend
 
 @pytest.fixture
 def lane():
-    return Lane("pod", ScriptedBackend(takes=0.0), concurrency=1, timeout=60, attempts=3, brake=Brake())
+    return Lane("pod", ScriptedBackend(takes=0.0), Limits(concurrency=1, timeout=60), brake=Brake())
 
 
 @pytest.mark.parametrize(("known", "told", "recorded"), [(0.0, 4.0, 4.0), (2.5, 0.0, 2.5), (0.0, 0.0, 0.0)])

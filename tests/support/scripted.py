@@ -13,7 +13,7 @@ import trio
 from pipeline import spacing
 from pipeline.brake import Brake
 from pipeline.errors import StoreConflict, Unavailable
-from pipeline.lane import Lane
+from pipeline.lane import Lane, Limits
 from pipeline.ledger import open_ledger
 from pipeline.model import CharacterRef, Job, Picture, PlannedImage, Recipe, Stored, Submission
 from pipeline.orders.steward import Steward
@@ -305,8 +305,8 @@ class House:
 
 
 def lane(name, backend, brake, **settings):
-    settings = {"concurrency": 2, "timeout": 60.0, "clock": wall, "draw": no_jitter} | settings
-    return Lane(name, backend, brake=brake, base_url=backend.base_url, **settings)
+    limits = Limits(**{"concurrency": 2, "timeout": 60.0} | settings)
+    return Lane(name, backend, limits, brake=brake, base_url=backend.base_url, clock=wall, draw=no_jitter)
 
 
 @contextlib.asynccontextmanager
