@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.catalogue import Catalogue, GalleryRow, Problem
 from pipeline.model import Asset
 from pipeline.ports import Store
-from pipeline.stores.shelf import BESIDE, FORMAT_OF, content, said_of
+from pipeline.stores.layout import BESIDE, FORMAT_OF, content, said_of
 
 
 def audit_files(catalogue: Catalogue, *, images: Path | None, spool: Path, kept: Path, idle: bool) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ import random
 import jsonschema
 import pytest
 
-from pipeline.gallery.ready import Ready, Shelf
+from pipeline.gallery.ready import AnswerCache, Ready
 from pipeline.gallery.settings import JwtSettings
 from pipeline.model import LaneState
 from tests.support.windows import house
@@ -91,36 +91,36 @@ async def test_the_page_and_its_files_hold_no_data_and_allow_nothing_from_elsewh
         assert (await home.client.get("/assets/" + missing)).status_code == 404
 
 
-def test_the_shelf_keeps_what_was_asked_for_last_within_its_bound():
-    shelf = Shelf(10_000)
+def test_the_cache_keeps_what_was_asked_for_last_within_its_bound():
+    cache = AnswerCache(10_000)
     for key in range(20):
-        shelf.put(key, 1, Ready(random.Random(key).randbytes(1000)))
-        assert shelf.held <= 10_000
-        assert shelf.get(0, 1) is not None
-    kept = [key for key in range(20) if shelf.get(key, 1) is not None]
+        cache.put(key, 1, Ready(random.Random(key).randbytes(1000)))
+        assert cache.held <= 10_000
+        assert cache.get(0, 1) is not None
+    kept = [key for key in range(20) if cache.get(key, 1) is not None]
     assert kept == [0, *range(20 - len(kept) + 1, 20)]
     assert 5 <= len(kept) <= 8
-    assert shelf.get(19, 2) is None
-    held = shelf.held
-    shelf.put(19, 2, Ready(b"x" * 1000))
-    assert shelf.held == held
-    shelf.put("large", 1, Ready(b"x" * 5000))
-    assert shelf.get("large", 1) is None
+    assert cache.get(19, 2) is None
+    held = cache.held
+    cache.put(19, 2, Ready(b"x" * 1000))
+    assert cache.held == held
+    cache.put("large", 1, Ready(b"x" * 5000))
+    assert cache.get("large", 1) is None
 
 
-def test_what_leaves_the_front_of_the_shelf_goes_on_folded_and_is_the_same_still():
-    shelf = Shelf(20_000)
+def test_what_leaves_the_front_of_the_cache_goes_on_folded_and_is_the_same_still():
+    cache = AnswerCache(20_000)
     bodies = {key: f'{{"image": {key}}}'.encode() * 200 for key in range(15)}
     made = {key: Ready(body, following="on") for key, body in bodies.items()}
     tags = {key: (ready.tag, ready.packed_tag, ready.packed()) for key, ready in made.items()}
     for key, ready in made.items():
-        shelf.put(key, 1, ready)
-    assert sum(len(body) for body in bodies.values()) > 2 * shelf.held
+        cache.put(key, 1, ready)
+    assert sum(len(body) for body in bodies.values()) > 2 * cache.held
     for key, body in bodies.items():
-        found = shelf.get(key, 1)
+        found = cache.get(key, 1)
         assert found is not None, key
         assert (found.body, found.next) == (body, "on")
         assert (found.tag, found.packed_tag, found.packed()) == tags[key]
-    shelf.put(0, 2, Ready(b"another"))
-    assert shelf.get(0, 1) is None
-    assert shelf.get(0, 2).body == b"another"
+    cache.put(0, 2, Ready(b"another"))
+    assert cache.get(0, 1) is None
+    assert cache.get(0, 2).body == b"another"

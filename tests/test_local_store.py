@@ -13,7 +13,7 @@ import trio
 from pipeline import picture, pngtext
 from pipeline.errors import StoreConflict
 from pipeline.model import Status
-from pipeline.stores import shelf
+from pipeline.stores import layout
 from pipeline.stores.local import LocalStore
 from tests.support.pictures import EARLIER, item, plain
 from tests.support.stands import inline
@@ -200,7 +200,7 @@ async def test_images_are_listed_in_number_order(store):
 
 
 async def test_thumbnails_are_small_and_follow_a_replacement(store, tmp_path):
-    small = shelf.thumbnail_file(tmp_path / "images", PLACE)
+    small = layout.thumbnail_file(tmp_path / "images", PLACE)
     await store.put(item(plain(1000, 1500), status=Status.PLACEHOLDER))
     before = small.read_bytes()
     assert picture.size_of(before) == (427, 640)

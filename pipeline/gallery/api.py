@@ -18,7 +18,7 @@ from pipeline.gallery import answers, views
 from pipeline.gallery.auth import Caller, Doorkeeper
 from pipeline.gallery.changes import Changes
 from pipeline.gallery.query import Asked
-from pipeline.gallery.ready import Ready, Shelf
+from pipeline.gallery.ready import AnswerCache, Ready
 from pipeline.gallery.refusals import bad_request, no_job_file, not_found
 from pipeline.gallery.settings import GallerySettings
 from pipeline.ports import Delivery
@@ -39,7 +39,7 @@ class Api:
         delivery: Delivery,
         doorkeeper: Doorkeeper,
         changes: Changes,
-        shelf: Shelf,
+        cache: AnswerCache,
         settings: GallerySettings,
         now: clock.Clock,
     ) -> None:
@@ -47,7 +47,7 @@ class Api:
         self._delivery = delivery
         self._doorkeeper = doorkeeper
         self._changes = changes
-        self._shelf = shelf
+        self._cache = cache
         self._settings = settings
         self._now = now
         vary = "Authorization, Accept-Encoding"
@@ -204,10 +204,10 @@ class Api:
 
     def _kept(self, key: Hashable, revision: Hashable, make: Callable[[], Ready]) -> Ready:
         version = (revision, self._now() // 1000 // WINDOW)  # addresses change with the window
-        ready = self._shelf.get(key, version)
+        ready = self._cache.get(key, version)
         if ready is None:
             ready = make()
-            self._shelf.put(key, version, ready)
+            self._cache.put(key, version, ready)
         return ready
 
     def _own_character(self, request: Request, caller: Caller) -> tuple[str, Whose]:

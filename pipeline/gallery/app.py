@@ -1,6 +1,6 @@
 """The windows: an ASGI app over the catalogue that answers GET and HEAD, each owner what is theirs, and nothing else."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import structlog
 from starlette.applications import Starlette
@@ -22,7 +22,7 @@ from pipeline.gallery.changes import Changes
 from pipeline.gallery.logins import Logins
 from pipeline.gallery.media import Media
 from pipeline.gallery.pages import Pages
-from pipeline.gallery.ready import Shelf
+from pipeline.gallery.ready import AnswerCache
 from pipeline.gallery.refusals import Refusal, method_not_allowed, not_found
 from pipeline.gallery.requests import Answered, Requests
 from pipeline.gallery.service import Service
@@ -32,7 +32,6 @@ from pipeline.model import Pulse
 from pipeline.ports import Delivery
 
 _log = structlog.get_logger("pipeline.gallery")
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Gallery:
@@ -87,7 +86,7 @@ def make_app(
         delivery=delivery,
         doorkeeper=doorkeeper,
         changes=changes,
-        shelf=Shelf(settings.cache_bytes),
+        cache=AnswerCache(settings.cache_bytes),
         settings=settings,
         now=now,
     )
@@ -103,6 +102,10 @@ def make_app(
         now=now,
     )
     routes = _routes(api, media, service, pages)
+    return Gallery(Requests(_answering(routes, settings), routes, answered), changes)
+
+
+def _answering(routes: list[Route], settings: GallerySettings) -> Starlette:
     app = Starlette(
         routes=routes,
         middleware=_middleware(settings),
@@ -114,7 +117,7 @@ def make_app(
         },
     )
     app.router.redirect_slashes = False
-    return Gallery(Requests(app, routes, answered), changes)
+    return app
 
 
 def _routes(api: Api, media: Media, service: Service, pages: Pages) -> list[Route]:

@@ -11,8 +11,8 @@ from pipeline.gallery.settings import GallerySettings, JwtSettings, LocalFiles
 from pipeline.gallery.tokens import Tokens
 from pipeline.model import Pulse
 from pipeline.stores.delivery import load_key
+from pipeline.stores.layout import thumbnail_file
 from pipeline.stores.opening import KEY_FILE, open_delivery
-from pipeline.stores.shelf import thumbnail_file
 
 CLOUDINARY = "https://res.cloudinary.com"  # where its pictures are delivered from
 

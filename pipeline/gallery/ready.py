@@ -96,7 +96,7 @@ def takes_gzip(headers: Headers) -> bool:
     return weights.get("gzip", weights.get("*", 0.0)) > 0
 
 
-class Shelf:
+class AnswerCache:
     """Answers kept under what they were made from, within a bound in bytes.
 
     Half of the bound is for answers as they are sent. What was longest not asked for there goes on folded, in a tenth
@@ -105,8 +105,8 @@ class Shelf:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._open = _Board()
-        self._folded = _Board()
+        self._open = _ByUse()
+        self._folded = _ByUse()
 
     @property
     def held(self) -> int:
@@ -132,7 +132,7 @@ class Shelf:
             self._folded.oldest()
 
 
-class _Board:
+class _ByUse:
     """Answers in the order in which they were last asked for, and their size."""
 
     def __init__(self) -> None:

@@ -13,7 +13,6 @@ import os
 import re
 import secrets
 import string
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ import orjson
 
 from pipeline import clock
 from pipeline.errors import ConfigError, UserError
+from pipeline.files import make_folder, write_durably
 
 _TOKEN = re.compile(r"pl_([a-z0-9]{8})_([A-Za-z0-9_-]{43})")
 _LETTERS = string.ascii_lowercase + string.digits
@@ -132,7 +132,8 @@ class Tokens:
                 records = dict(_load(self._file)) if self._file.exists() else {}
                 how(records)
                 moment = self._now()
-                _replace(self._file, [asdict(r) for r in records.values() if r.usable(moment)])
+                kept = {"tokens": [asdict(r) for r in records.values() if r.usable(moment)]}
+                write_durably(self._file, orjson.dumps(kept, option=orjson.OPT_INDENT_2), replace=True, mode=0o600)
         except OSError as error:
             raise ConfigError(
                 f"{self._file}: the tokens cannot be written ({error.strerror}); mend the folder"
@@ -161,27 +162,9 @@ def _load(file: Path) -> dict[str, TokenRecord]:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); it must belong to whoever runs this") from error
 
 
-def _replace(file: Path, records: list[dict[str, object]]) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".tokens-", dir=file.parent)  # created with mode 0600
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(orjson.dumps({"tokens": records}, option=orjson.OPT_INDENT_2))
-            out.flush()
-            os.fsync(out.fileno())
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(file.parent, mode=0o700)
     handle = os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -25,7 +25,7 @@ from pipeline.errors import AttemptFailed, StoreConflict, StoreRefused, StoreUna
 from pipeline.files import fsync_folder, make_folder, sweep_drafts, write_durably
 from pipeline.model import Asset, Item, Stored
 from pipeline.naming import extension
-from pipeline.stores import label, shelf
+from pipeline.stores import label, layout
 
 RunSync = Callable[..., Awaitable[Any]]
 _PUBLIC_ID: Final = re.compile(r"[a-z0-9-]+/characters/[a-z0-9-]+/images/[a-z0-9_-]+")
@@ -60,21 +60,21 @@ class LocalStore:
 
     async def listing(self, owner_slug: str) -> AsyncIterator[Asset]:
         with self._telling():
-            folders: list[Path] = await self._run_sync(shelf.character_folders, self.folder, owner_slug)
+            folders: list[Path] = await self._run_sync(layout.character_folders, self.folder, owner_slug)
         for folder in folders:
             with self._telling():
-                assets: list[Asset] = await self._run_sync(shelf.assets, self.folder, folder, self._public_url)
+                assets: list[Asset] = await self._run_sync(layout.assets, self.folder, folder, self._public_url)
             for asset in assets:
                 yield asset
 
     async def everything(self, after: str | None = None) -> AsyncIterator[tuple[Sequence[Asset], str]]:
         """Go through the whole folder, a character at a time; the bookmark is the character's folder."""
         with self._telling():
-            folders: list[Path] = await self._run_sync(shelf.all_character_folders, self.folder)
+            folders: list[Path] = await self._run_sync(layout.all_character_folders, self.folder)
         for folder in folders:
             if after is None or folder > self.folder / after:
                 with self._telling():
-                    assets: list[Asset] = await self._run_sync(shelf.assets, self.folder, folder, self._public_url)
+                    assets: list[Asset] = await self._run_sync(layout.assets, self.folder, folder, self._public_url)
                 yield assets, folder.relative_to(self.folder).as_posix()
 
     async def probe(self) -> None:
@@ -92,7 +92,7 @@ class LocalStore:
         standing = self._standing(item.public_id)
         same = next((file for file in standing if self._is_same(file, item)), None)
         if same is not None:
-            path, data = same, shelf.content(same) or b""
+            path, data = same, layout.content(same) or b""
         else:
             data = label.labelled(item.data, said)
             if standing and not (replace and all(self._is_ours(file, item.public_id) for file in standing)):
@@ -120,21 +120,24 @@ class LocalStore:
 
     def _standing(self, public_id: str) -> list[Path]:
         """Return all that has this name under any extension, dangling links included."""
-        files = [self.folder / f"{public_id}.{ending}" for ending in shelf.FORMAT_OF]
+        files = [self.folder / f"{public_id}.{ending}" for ending in layout.FORMAT_OF]
         return [file for file in files if os.path.lexists(file)]
 
     def _is_same(self, file: Path, item: Item) -> bool:
         """Compare apart from the labels."""
-        data = shelf.content(file)
+        data = layout.content(file)
         return data is not None and label.bare(data) == label.bare(item.data)
 
     def _is_ours(self, file: Path, public_id: str) -> bool:
-        data = shelf.content(file)
-        return data is not None and shelf.said_of(self.folder, public_id, data).get("publicId") == public_id
+        data = layout.content(file)
+        return data is not None and layout.said_of(self.folder, public_id, data).get("publicId") == public_id
 
     def _accompany(self, path: Path, item: Item, said: str) -> None:
         """Write what stands beside the image; a repeat mends what a crash left out."""
-        beside, small = shelf.label_file(self.folder, item.public_id), shelf.thumbnail_file(self.folder, item.public_id)
+        beside, small = (
+            layout.label_file(self.folder, item.public_id),
+            layout.thumbnail_file(self.folder, item.public_id),
+        )
         if label.takes_label(item.data):
             beside.unlink(missing_ok=True)
         elif label.parsed(_text(beside)).get("pixels") != item.artifact.pixels:
@@ -152,8 +155,8 @@ class LocalStore:
         write_durably(path, data, replace=replace)
 
     def _stored(self, item: Item, path: Path, data: bytes) -> Stored:
-        made = label.created_at(shelf.said_of(self.folder, item.public_id, data))
-        return shelf.stored_at(
+        made = label.created_at(layout.said_of(self.folder, item.public_id, data))
+        return layout.stored_at(
             path,
             data,
             public_id=item.public_id,
@@ -168,7 +171,7 @@ class LocalStore:
         for file in self._standing(public_id):
             file.unlink(missing_ok=True)
             fsync_folder(file.parent)
-        for beside in (shelf.thumbnail_file(self.folder, public_id), shelf.label_file(self.folder, public_id)):
+        for beside in (layout.thumbnail_file(self.folder, public_id), layout.label_file(self.folder, public_id)):
             beside.unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -194,5 +197,5 @@ def _conflict(file: Path) -> StoreConflict:
 
 
 def _text(file: Path) -> str | None:
-    data = shelf.content(file)
+    data = layout.content(file)
     return None if data is None else data.decode("utf-8", "replace")

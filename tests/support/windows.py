@@ -16,7 +16,7 @@ from pipeline.gallery.tokens import Tokens
 from pipeline.ledger import open_ledger
 from pipeline.lifecycle import Accepted, Cancelled, Drawn, Fetched, GaveUp, StoredAt, Submitting
 from pipeline.model import CharacterRef, Fault, Item, Job, PlannedImage, Recipe, Request, Status, Submission
-from pipeline.stores import shelf
+from pipeline.stores import layout
 from pipeline.stores.delivery import LocalDelivery
 from pipeline.stores.local import LocalStore
 from tests.support.pictures import artifact, plain
@@ -146,7 +146,7 @@ class House:
         self.catalogue = Catalogue(made.folder / ".pipeline" / "index.db")
         self.tokens = Tokens(made.folder / ".pipeline" / "tokens", now=made.now)
         self.settings = replace(GallerySettings(public_url=BASE), **changes.pop("settings", {}))
-        self.files = LocalFiles(KEY, partial(shelf.thumbnail_file, made.store.folder))
+        self.files = LocalFiles(KEY, partial(layout.thumbnail_file, made.store.folder))
         self.app = make_app(
             self.catalogue, self.tokens, changes.pop("delivery", None) or LocalDelivery(self.settings.public_url, KEY),
             settings=self.settings, files=self.files, now=made.now, **changes,
