@@ -94,7 +94,8 @@ def test_only_addresses_of_the_internet_are_public(address, public):
 
 async def test_a_picture_is_fetched_from_an_allowed_host_without_credentials(bucket, origin):
     assert await Fetcher(["127.0.0.1"]).fetch(f"{origin}/{SIGNED}") == PICTURE
-    assert set(bucket.headers[0]) == {"host", "user-agent", "accept"}
+    assert set(bucket.headers[0]) == {"host", "user-agent", "accept", "accept-encoding"}
+    assert bucket.headers[0]["accept-encoding"] == "identity"
 
 
 @pytest.mark.parametrize("with_port", [False, True])

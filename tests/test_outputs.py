@@ -62,13 +62,15 @@ def test_a_link_does_not_show_its_url():
 ERRORS = [
     ("it broke", "it broke"),
     (json.dumps({"error_type": "<class 'ValueError'>", "error_message": "no", "error_traceback": "Trace…", "hostname": "h"}),
-     "<class 'ValueError'>: no"),
+     "ValueError: no"),
+    ({"output": "Traceback (most recent call last):\n  File \"/handler.py\", line 3, in run\nKeyError: 'ckpt'\n", "refresh_worker": True},
+     "KeyError: 'ckpt'"),
     (["Unexpected input. cfg is not a valid input option.", "prompt is a required input."],
      "Unexpected input. cfg is not a valid input option.; prompt is a required input."),
     ({"error": "OutOfMemoryError", "detail": "", "body": "", "errors": "CUDA out of memory"},
      "OutOfMemoryError: CUDA out of memory"),
     ([{"loc": ["body", "steps"], "msg": "value is not a valid integer", "type": "type_error"}],
-     "type_error: ['body', 'steps']: value is not a valid integer"),
+     "type_error: steps: value is not a valid integer"),
     ('{"half', '{"half'),
     (None, ""),
     (7, "7"),
@@ -86,7 +88,7 @@ def test_errors_become_sentences(error, words):
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ({"detail": [{"loc": ["body"], "msg": "field required"}]}, "['body']: field required"),
+        ({"detail": [{"loc": ["body"], "msg": "field required"}]}, "field required"),
         ({"errors": ["node 7 failed"], "images": []}, "node 7 failed"),
         ({"error": "boom", "details": ["more"]}, "boom; more"),
         ({"status": "error", "message": "no such model"}, "no such model"),

@@ -144,8 +144,8 @@ ENDS = [
     (Plan(output={"status": "success_no_images", "images": []}), AttemptFailed, "empty_output", "no image"),
     (Plan(), AttemptFailed, "empty_output", "no image"),
     (Plan(output={"images": [], "errors": ["node 9: boom"]}), AttemptFailed, "failed", "node 9: boom"),
-    (Plan(output={"detail": [{"loc": ["body", "steps"], "msg": "validation error"}]}),
-     InvalidRequest, "invalid_request", "validation error"),
+    (Plan(output={"detail": [{"loc": ["body", "steps"], "msg": "value is not a valid integer", "type": "type_error.integer"}]}),
+     InvalidRequest, "invalid_request", "steps: value is not a valid integer"),
     (Plan(error={"error": "dict"}), AttemptFailed, "failed", "dict"),
 ]  # fmt: skip
 

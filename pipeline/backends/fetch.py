@@ -19,6 +19,7 @@ from pipeline.guard import FAILURES, Guard, PrivateAddress, Resolve, resolve
 
 DOWNLOAD = 120.0  # seconds for one image, redirects included
 _REDIRECTS = 5
+_HEADERS = ((b"User-Agent", b"pipeline"), (b"Accept", b"image/*"), (b"Accept-Encoding", b"identity"))
 
 
 class Fetcher:
@@ -57,7 +58,7 @@ class Fetcher:
                 pool.stream(
                     "GET",
                     place.target,
-                    headers=[(b"Host", place.url.netloc), (b"User-Agent", b"pipeline"), (b"Accept", b"image/*")],
+                    headers=[(b"Host", place.url.netloc), *_HEADERS],
                     extensions={"timeout": seconds},
                 ) as response,
             ):

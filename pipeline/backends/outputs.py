@@ -40,6 +40,8 @@ _NEVER = re.compile(
     r"|not a valid input option|is a required input|does not meet the constraints|should be \S+ type|'loc'|validation error",
     re.IGNORECASE,
 )
+_TRACEBACK = "Traceback (most recent call last)"
+_CLASS = re.compile(r"<class '([\w.]+)'>")
 _MEMORY = re.compile(r"out.?of.?memory|cuda error: out", re.IGNORECASE)
 
 
@@ -136,7 +138,9 @@ def words_of(error: object, depth: int = _DEEPEST) -> str:
     """Put an error into words: a sentence, JSON inside a string, a list, or a mapping; tracebacks are left out."""
     if isinstance(error, str):
         parsed = _as_json(error)
-        return words_of(parsed, depth - 1) if isinstance(parsed, dict | list) and depth else error.strip()
+        if isinstance(parsed, dict | list) and depth:
+            return words_of(parsed, depth - 1)
+        return error.strip().rpartition("\n")[2] if error.startswith(_TRACEBACK) else error.strip()
     if isinstance(error, list):
         return "; ".join(filter(None, (words_of(item, depth - 1) for item in error))) if depth else ""
     if isinstance(error, Mapping):
@@ -144,10 +148,20 @@ def words_of(error: object, depth: int = _DEEPEST) -> str:
             return ""
         said = [words_of(error[key], depth - 1) for key in _WORDS if error.get(key)]
         kind = error.get("error_type") or error.get("exception_type") or error.get("type")
-        place = error.get("loc")
-        named = [str(part) for part in (kind, place) if part]
+        named = [part for part in (_CLASS.sub(r"\1", str(kind or "")), _place(error.get("loc"))) if part]
         return ": ".join([*named, *dict.fromkeys(filter(None, said))])
     return "" if error is None else str(error)
+
+
+def _place(loc: object) -> str:
+    """Name what an objection of pydantic's is about; it is never more than a part of A1111's body."""
+    return ".".join(str(part) for part in loc if part != "body") if isinstance(loc, list) else ""
+
+
+def is_objection(output: object) -> bool:
+    """Tell whether an output is A1111's 422, which worker-a1111 hands on as if it had been made: it never will be."""
+    detail = output.get("detail") if isinstance(output, Mapping) else None
+    return isinstance(detail, list) and any(isinstance(one, Mapping) and "loc" in one for one in detail)
 
 
 def failure(said: str, *, where: str, secrets: tuple[str, ...] = ()) -> BackendError:

@@ -15,7 +15,7 @@ from pipeline import clock as wall
 from pipeline.backends.answers import is_id, seconds
 from pipeline.backends.endurance import Endurance
 from pipeline.backends.fetch import Fetcher
-from pipeline.backends.outputs import Link, failure, images_in, trouble_in, used_embedding, words_of
+from pipeline.backends.outputs import Link, failure, images_in, is_objection, trouble_in, used_embedding, words_of
 from pipeline.backends.pace import Looks, Pace
 from pipeline.backends.runpod_inputs import Build
 from pipeline.backends.transport import LARGE, LOOK, Service, encoded
@@ -206,6 +206,8 @@ class Runpod:
         found = images_in(output)
         if not found:
             said = "; ".join(filter(None, (words_of(job.get("error")), trouble_in(output))))
+            if is_objection(output):
+                raise InvalidRequest(f"{where} was refused: {self._service.scrub(said)}", code="invalid_request")
             if said:
                 raise failure(said, where=f"{where} made no image", secrets=self._service.secrets)
             raise AttemptFailed(f"{where} completed, but there is no image in its output", code="empty_output")
