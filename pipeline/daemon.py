@@ -1,4 +1,4 @@
-"""The roof: the one place that sees the whole configuration. Opens everything, nests it, and orders the end.
+"""The roof: the one place that sees the whole configuration. It opens everything and closes it in the right order.
 
 From the outside in: locks, index, gallery, stages, intake. At the end the intake stops first, then the starts, then the
 uploads; what is not finished by then is found again at the next start.
@@ -96,7 +96,7 @@ async def run(
     """Work until SIGTERM, Ctrl-C or `stop`; with `once` until what is there is worked off.
 
     Args:
-        config: the whole of it.
+        config: what `pipeline.yaml` and the environment say.
         once: end when nothing is left to do, or all that is left has waited `patience` seconds for something down.
         patience: seconds.
         started: told when everything is up.

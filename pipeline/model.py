@@ -1,4 +1,4 @@
-"""The frozen values that travel through the house. No I/O, no behaviour beyond reading themselves.
+"""The frozen values that all parts hand to each other. No I/O, no behaviour beyond reading themselves.
 
 Moments are wall-clock milliseconds since 1970 UTC; durations are seconds; sizes are bytes.
 """
@@ -30,7 +30,7 @@ class State(StrEnum):
 
 
 class Status(StrEnum):
-    """What the outside sees (CONTRACT section 6)."""
+    """What the outside is told of an image, in answers, results and commands."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -66,7 +66,7 @@ class Lora:
 
 @dataclass(frozen=True, slots=True)
 class CharacterRef:
-    """The character as a job names it: `id` means exactly that id, `name` alone is looked up (CONTRACT section 3)."""
+    """The character as a job names it: `id` means exactly that id, `name` alone is looked up among its owner's."""
 
     id: str | None
     name: str | None

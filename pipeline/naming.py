@@ -1,4 +1,4 @@
-"""The one slug function of the system, and the names that are built from slugs and numbers (CONTRACT section 5)."""
+"""The one slug function of the system, and the names that are built from slugs and numbers."""
 
 import re
 

@@ -108,7 +108,7 @@ def _opened(data: bytes, max_pixels: int, *, draft: int | None = None, load: boo
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > max_pixels:
             raise AttemptFailed(
-                f"the picture is said to have {picture.width} x {picture.height} pixels; at most {max_pixels} are decoded",
+                f"the picture claims to have {picture.width} x {picture.height} pixels; at most {max_pixels} are decoded",
                 code="not_an_image",
             )
         if not load:

@@ -1,4 +1,4 @@
-"""A parsed job and the rules of the house into the job that acceptance records. Pure."""
+"""Makes of a parsed job, under the rules of the configuration, the job that acceptance records. Pure."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Dropping a job file the way the front door likes it: whole at once, and with an id to ask for it by."""
+"""Dropping a job file into the folder for a program: whole at once, and with an id to ask for it by."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""What is known of the store as a whole; its outages are nobody's fault and stop the uploads together."""
+"""Whether the store as a whole is up: an outage stops all uploads together, and is no image's fault."""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Delivery addresses of Cloudinary, against an independent reading of the signing rule (PROTOCOLS C.7)."""
+"""Delivery addresses of Cloudinary, against an independent reading of the signing rule."""
 
 import hashlib
 from base64 import urlsafe_b64encode

@@ -398,7 +398,7 @@ def test_request_bodies_are_taken_out_of_their_wrapping(wrapped):
         (b"not json", "is not JSON"),
         (b"[]", "holds no graph"),
         (b"{}", "holds no graph"),
-        (b'{"1": {"inputs": {}}}', '"1" is no node'),
+        (b'{"1": {"inputs": {}}}', '"1" is not a node'),
         (b'{"1": {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}}}', "no input for the prompt"),
     ],
 )

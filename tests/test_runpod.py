@@ -140,7 +140,7 @@ ENDS = [
     (Plan(ends="FAILED", output={"output": "Traceback: no such node"}), AttemptFailed, "failed", "no such node"),
     (Plan(ends="FAILED"), AttemptFailed, "failed", "no reason given"),
     (Plan(ends="CANCELLED"), AttemptFailed, "cancelled", "cancelled there"),
-    (Plan(ends="TIMED_OUT"), AttemptFailed, "timed_out", "smaller images"),
+    (Plan(ends="TIMED_OUT"), AttemptFailed, "timed_out", "make images smaller"),
     (Plan(output={"status": "success_no_images", "images": []}), AttemptFailed, "empty_output", "no image"),
     (Plan(), AttemptFailed, "empty_output", "no image"),
     (Plan(output={"images": [], "errors": ["node 9: boom"]}), AttemptFailed, "failed", "node 9: boom"),
@@ -165,7 +165,7 @@ async def test_errors_besides_an_image_do_not_spoil_it(cloud, autojump_clock):
 
 
 async def test_a_job_that_never_ends_is_looked_at_until_its_time_is_over_and_says_what_it_may_be(cloud, autojump_clock):
-    """A result too large for the worker to deliver looks just so."""
+    """A result too large for the worker to deliver looks exactly like this."""
     cloud.plans.append(Plan(ends="IN_PROGRESS"))
     backend = adapter(cloud)
     request = asked(timeout=60)

@@ -64,7 +64,7 @@ def test_a_name_for_where_noise_is_drawn_is_dropped_for_a1111():
         (for_a1111, ("euler", "linear_quadratic"), "unknown_scheduler", ["A1111 has no scheduler"]),
         (for_a1111, ("Euler", "karas"), "unknown_scheduler", ['did you mean "Karras"?']),
         (for_a1111, ("zzzzzz", None), "unknown_sampler", ['no sampler "zzzzzz" (it has']),
-        (for_a1111, ("DPM++ 2M Karras", "simple"), "invalid_request", ["names a scheduler", "leave one away"]),
+        (for_a1111, ("DPM++ 2M Karras", "simple"), "invalid_request", ["names a scheduler", "leave one out"]),
     ],
 )
 def test_an_unknown_name_is_an_error_with_the_nearest(translate, asked, code, words):

@@ -102,13 +102,13 @@ class A1111:
                 case None:
                     return CannotTell("without its web interface (--nowebui) A1111 tells nothing of single requests")
                 case False:
-                    return CannotTell("A1111 keeps no picture that was not taken at once")
+                    return CannotTell("A1111 keeps no picture: one that did not arrive with its answer is gone")
             if self._clock() - asked_at >= request.timeout * 1000:
                 return CannotTell(f"A1111 says that it still runs, after a further {request.timeout:g} s")
         raise AssertionError("looks never end by themselves")
 
     async def collect(self, request: Request, submission: Submission) -> Picture:
-        raise AttemptFailed("A1111 keeps no picture that was not taken at once", code="lost")
+        raise AttemptFailed("A1111 keeps no picture: one that did not arrive with its answer is gone", code="lost")
 
     async def cancel(self, submission: Submission) -> None:
         await self._stopped(submission.remote_id, within=_PARTING)

@@ -175,7 +175,7 @@ class ComfyUI:
             if (said := comfy_words.complaints(told)) is not None:
                 kind = comfy_words.error_kind(told)
                 unknown_node = kind in ("missing_node_type", "invalid_prompt")
-                hint = "; is the custom node that brings it installed there?" if unknown_node else ""
+                hint = "; is the custom node that provides it installed there?" if unknown_node else ""
                 code = "missing_node" if unknown_node else "invalid_request"
                 raise InvalidRequest(f"{self._at} refuses the workflow: {self._scrub(said)}{hint}", code=code)
 

@@ -101,7 +101,9 @@ class _Place:
         except httpx.InvalidURL:
             parsed = httpx.URL("")
         if parsed.scheme not in ("http", "https") or not parsed.host or (parsed.port or 0) > 65535:
-            raise NotWorthRepeating("the back end names an image by what is no web address", code="forbidden_address")
+            raise NotWorthRepeating(
+                "the back end names an image by something that is not a web address", code="forbidden_address"
+            )
         return cls(parsed)
 
     def __str__(self) -> str:
@@ -116,7 +118,7 @@ class _Place:
         try:
             return _Place.of(str(self.url.join(location)))
         except httpx.InvalidURL:
-            raise AttemptFailed(f"{self} redirects to what is no address", code="bad_image_url") from None
+            raise AttemptFailed(f"{self} redirects to something that is not an address", code="bad_image_url") from None
 
 
 def _refusal(place: _Place, status: int) -> Exception:

@@ -59,7 +59,7 @@ def objections(binding: Binding, recipe: Recipe, images: int) -> Iterator[Invali
         if unset or role in binding.bound or (role in ("width", "height") and value == getattr(_USUAL, role)):
             continue
         why = binding.unclear.get(role) or (
-            f"{source} has no input for {role}, which the job or its style sets; leave it away, or give the node "
+            f"{source} has no input for {role}, which the job or its style sets; leave it out, or give the node "
             f'that takes it the title "{role}"'
         )
         yield InvalidRequest(why, code="no_input")

@@ -157,7 +157,7 @@ def _node(key: str, value: object, source: str) -> Node:
             return Node(key, kind, _title_in(value), inputs)
         case _:
             raise WorkflowError(
-                f'{source}: "{key}" is no node with class_type and inputs; export the workflow with "Export (API)"'
+                f'{source}: "{key}" is not a node with class_type and inputs; export the workflow with "Export (API)"'
             )
 
 

@@ -52,7 +52,7 @@ class Installed:
             if kind not in self._classes:
                 yield InvalidRequest(
                     f'the workflow\'s node {node_id} is a "{kind}", which is not installed there: install the custom '
-                    'node that brings it (ComfyUI Manager > "Install Missing Custom Nodes") and restart ComfyUI',
+                    'node that provides it (ComfyUI Manager > "Install Missing Custom Nodes") and restart ComfyUI',
                     code="missing_node",
                 )
         for node_id, node in graph.items():

@@ -1,4 +1,4 @@
-"""What workers hand back, in all the shapes that are about: where the images are, and what went wrong.
+"""What workers hand back, in all the shapes there are: where the images are, and what went wrong.
 
 Known are worker-comfyui 5 (`images` of `{type, data}`) and older (`message`), worker-a1111 and A1111 itself (raw base64
 and `info`), worker-sdxl (data URIs, URLs, `image_url`), ashleykleynhans' workers (raw base64, errors with `output`),

@@ -38,7 +38,7 @@ LARGEST_REQUEST = 10 << 20  # bytes
 _HOUR = 3600.0
 _SHORTEST_RUN = 5.0  # seconds: RunPod takes no smaller executionTimeout
 _STILL_GOING = frozenset({"IN_QUEUE", "IN_PROGRESS", "RUNNING"})
-_OVER_SIZE_HINT = "a result over RunPod's limit of some 10 MB never arrives and looks just so: smaller images, or a worker that uploads them, mend that"
+_OVER_SIZE_HINT = "a result over RunPod's limit of some 10 MB never arrives and looks exactly like this: make images smaller, or let the worker upload them"
 
 
 class Runpod:

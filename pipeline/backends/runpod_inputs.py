@@ -120,7 +120,7 @@ def _sdxl_scheduler(recipe: Recipe) -> str | None:
 
 
 class _Absent:
-    """Stands for a value that the job does not set: its key is left away, in a text it is nothing."""
+    """Stands for a value that the job does not set: its key is left out, in a text it is nothing."""
 
     def __str__(self) -> str:
         return ""

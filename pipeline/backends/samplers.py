@@ -161,7 +161,7 @@ def _looked_up(
             said = "Karras" if part == "ka" else part.title()
             if scheduler is not None and _plain(scheduler) not in (_plain(said), _AUTOMATIC):
                 raise InvalidRequest(
-                    f'sampler_name "{sampler}" names a scheduler, and scheduler says "{scheduler}": leave one away',
+                    f'sampler_name "{sampler}" names a scheduler, and scheduler says "{scheduler}": leave one out',
                     code="invalid_request",
                 )
             return known.a1111 or known.comfyui, known, said

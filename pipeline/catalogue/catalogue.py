@@ -1,4 +1,4 @@
-"""The reading room's one door: whoever wants to see the index comes here, also from another process."""
+"""The catalogue's one door: whoever wants to see the index asks this class, also from another process."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Serves the gallery beside the daemon in a thread of its own: a loop that is full of generating lets nobody wait.
+"""Serves the gallery beside the daemon in a thread of its own, so that no reader waits for a loop busy with images.
 
 In one loop an answer would wait, at each of its many steps, for whatever dozens of images have to do just then. Two
 loops are given turns by the interpreter instead, which is told here to hand them out more often.

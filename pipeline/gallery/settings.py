@@ -1,4 +1,4 @@
-"""What the windows are told when they are built; the roof makes these from its configuration."""
+"""What the gallery is told when it is built; `opening` makes these from the configuration."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

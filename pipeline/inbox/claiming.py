@@ -1,4 +1,4 @@
-"""Giving drafts their names and taking their files: the renames, and what stands still between them."""
+"""Giving drafts their names and moving their files: the renames, each of which a later pass can go on from."""
 
 import os
 from dataclasses import dataclass, field, replace

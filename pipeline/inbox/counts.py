@@ -1,4 +1,4 @@
-"""What the front door reports of itself."""
+"""What the inbox reports of itself: the result of each pass, and totals for the metrics."""
 
 from dataclasses import dataclass
 

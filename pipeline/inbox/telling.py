@@ -1,4 +1,4 @@
-"""What the front door says in the log: the first few of a kind by name, the rest as a count."""
+"""What the inbox says in the log: the first few of a kind by name, the rest as a count."""
 
 import structlog
 

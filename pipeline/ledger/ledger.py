@@ -1,4 +1,4 @@
-"""The strong-room's one door: whoever wants to know what is due, or to record what happened, comes here."""
+"""The ledger's one door: whoever wants to know what is due, or to record what happened, asks this class."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence

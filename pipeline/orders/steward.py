@@ -1,4 +1,4 @@
-"""The steward: carries an order out, in the daemon or in a command's own process, with the same hands.
+"""The steward: carries an order out, in the daemon or in a command's own process, by the same code.
 
 Every order may be carried out twice (a crash may come between the deed and the reply): what is done already is left as
 it is. Images change only by events of `lifecycle`, recorded in the ledger.

@@ -1,4 +1,4 @@
-"""Nodes into a model: keys to fields, scalars to the field's type, pydantic's errors to complaints at their place."""
+"""Reads nodes into a model: keys to fields, scalars to the field's type, pydantic's errors to complaints at their place."""
 
 from typing import Annotated, TypeVar
 

@@ -1,4 +1,4 @@
-"""JSON text into the same tree: the standard library decodes every scalar, this only walks brackets and keeps the places."""
+"""Reads JSON text into the same tree: the standard library decodes every scalar, this only walks brackets and keeps the places."""
 
 import bisect
 import json

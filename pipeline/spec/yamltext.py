@@ -1,4 +1,4 @@
-"""YAML text into a tree of nodes, from parser events: nothing is composed, resolved or constructed by the YAML library."""
+"""Reads YAML text into a tree of nodes, from parser events: nothing is composed, resolved or constructed by the YAML library."""
 
 import re
 from typing import Any

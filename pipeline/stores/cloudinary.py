@@ -167,7 +167,7 @@ class CloudinaryStore:
             raise StoreUnavailable("Cloudinary answered a listing without `resources`", code="bad_answer")
         if following and following == cursor:
             raise StoreUnavailable(
-                "Cloudinary's listing does not get on: it names the same page again", code="bad_answer"
+                "Cloudinary's listing makes no progress: it names the same page again", code="bad_answer"
             )
         return resources, following
 
