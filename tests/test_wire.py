@@ -69,7 +69,7 @@ class Peer:
 async def met(peer, *, idle=4, tls=None):
     async with trio.open_nursery() as nursery:
         await nursery.start(peer.serve)
-        wire = Wire(tls or ssl.create_default_context(), idle=idle)
+        wire = Wire(lambda: tls or ssl.create_default_context(), idle=idle)
         yield wire
         await wire.aclose()
         nursery.cancel_scope.cancel()
@@ -137,13 +137,49 @@ async def test_what_is_no_whole_answer_is_an_error_and_the_connection_is_not_use
         assert peer.connections == 2
 
 
-async def test_a_connection_that_the_peer_has_closed_meanwhile_is_replaced_before_anything_is_sent():
+@pytest.mark.parametrize(("method", "content"), [("GET", None), ("POST", b"{}")])
+async def test_a_connection_that_the_peer_has_closed_meanwhile_is_replaced(method, content):
     peer = Peer([b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nEND"], HELLO)
     async with met(peer) as wire:
         assert (await ask(wire, peer))[1] == b"END"
         await trio.sleep(0.05)  # until the peer's farewell has arrived
-        assert (await ask(wire, peer))[1] == b"hello"
+        assert (await ask(wire, peer, method=method, content=content))[1] == b"hello"
         assert (peer.connections, len(peer.requests)) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "content", "broken", "asked"),
+    [
+        ("GET", None, None, 2),  # where nothing has come of an answer, looking costs nothing
+        ("GET", None, [b"HTTP/1.1 200 OK\r\nContent-Le END"], 1),
+        ("POST", b"{}", None, 1),  # that it went unanswered does not say that it bought nothing
+    ],
+)
+async def test_only_what_costs_nothing_is_asked_again_and_once(method, content, broken, asked):
+    peer = Peer(HELLO, broken, broken, broken)
+    async with met(peer) as wire:
+        await ask(wire, peer)
+        with pytest.raises(httpx.TransportError):
+            await ask(wire, peer, method=method, content=content)
+        assert len(peer.requests) == 1 + asked
+
+
+async def test_certificates_are_asked_for_where_they_are_needed():
+    peer, asked = Peer(HELLO), []
+
+    def tls():
+        asked.append("tls")
+        raise OSError("no file descriptor is left")
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(peer.serve)
+        wire = Wire(tls, idle=1)
+        assert (await ask(wire, peer))[1] == b"hello"
+        assert asked == []
+        with pytest.raises(httpx.ConnectError, match="descriptor"):
+            await ask(wire, peer, scheme="https")
+        await wire.aclose()
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_cancelled_request_leaves_no_half_read_connection_behind():

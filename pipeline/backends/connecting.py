@@ -33,7 +33,9 @@ async def open_transport(url: str, *, slots: int) -> AsyncIterator[httpx.AsyncBa
     """Open what carries requests to a service where up to `slots` images are under way at once."""
     quieten()
     proxy = proxy_for(url)
-    transport = Wire(tls(), idle=2 * slots) if proxy is None else httpx.AsyncHTTPTransport(verify=tls(), proxy=proxy)
+    if url.startswith("https:"):
+        tls()  # now: when it is used first, no file descriptor may be left
+    transport = Wire(tls, idle=2 * slots) if proxy is None else httpx.AsyncHTTPTransport(verify=tls(), proxy=proxy)
     try:
         yield transport
     finally:

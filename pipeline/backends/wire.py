@@ -7,6 +7,7 @@ of any length, connections kept for a while. Whatever goes through a proxy is ht
 
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Self
 
 import httptools
@@ -23,9 +24,9 @@ _Origin = tuple[str, str, int]
 
 
 class Wire(httpx.AsyncBaseTransport):
-    """Carries requests to any origin; `idle` connections at most wait to be used again."""
+    """Carries requests to any origin; `idle` connections at most wait to be used again, `tls` is asked for where needed."""
 
-    def __init__(self, tls: ssl.SSLContext, *, idle: int) -> None:
+    def __init__(self, tls: Callable[[], ssl.SSLContext], *, idle: int) -> None:
         self._tls = tls
         self._most_idle = idle
         self._idle: deque[_Connection] = deque()  # the one used last stands last
@@ -39,15 +40,16 @@ class Wire(httpx.AsyncBaseTransport):
         """
         url = request.url
         origin = (url.scheme, url.host, url.port or _PORTS[url.scheme])
-        connection = self._waiting(origin) or await self._connected(origin, request.extensions["timeout"]["connect"])
-        try:
-            await connection.send(request)
-            await connection.read_head()
-        except BaseException:
-            connection.close()
-            raise
-        answer = connection.answer
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(self, connection), request=request)
+        make_sure = request.method != "GET"
+        while (connection := self._waiting(origin, make_sure=make_sure)) is not None:
+            try:
+                return await self._answered(connection, request)
+            except (httpx.NetworkError, httpx.RemoteProtocolError):
+                if make_sure or connection.has_heard:
+                    raise
+                make_sure = True
+        connection = await self._connected(origin, request.extensions["timeout"]["connect"])
+        return await self._answered(connection, request)
 
     async def aclose(self) -> None:
         """Close what waits to be used again."""
@@ -64,15 +66,29 @@ class Wire(httpx.AsyncBaseTransport):
         if len(self._idle) > self._most_idle:
             self._idle.popleft().close()
 
-    def _waiting(self, origin: _Origin) -> "_Connection | None":
-        """Take the connection used last, so that those which are too many grow old; close what is of no use any more."""
+    async def _answered(self, connection: "_Connection", request: httpx.Request) -> httpx.Response:
+        try:
+            await connection.send(request)
+            await connection.read_head()
+        except BaseException:
+            connection.close()
+            raise
+        answer = connection.answer
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(self, connection), request=request)
+
+    def _waiting(self, origin: _Origin, *, make_sure: bool) -> "_Connection | None":
+        """Take the connection used last, so that those which are too many grow old; close what is of no use any more.
+
+        To look whether the other side has closed it lets other threads have the interpreter, which costs more than the
+        look itself: what may be asked once more is not made sure of.
+        """
         others: list[_Connection] = []
         found = None
         while self._idle and found is None:
             connection = self._idle.pop()
             if connection.origin != origin:
                 others.append(connection)
-            elif connection.usable:
+            elif connection.is_young and not (make_sure and connection.is_closed):
                 found = connection
             else:
                 connection.close()
@@ -82,12 +98,13 @@ class Wire(httpx.AsyncBaseTransport):
     async def _connected(self, origin: _Origin, timeout: float) -> "_Connection":
         scheme, host, port = origin
         try:
+            tls = self._tls() if scheme == "https" else None
             with trio.fail_after(timeout):
                 plain = await trio.open_tcp_stream(host, port)
-                if scheme == "http":
+                if tls is None:
                     return _Connection(origin, plain, plain)
                 try:
-                    secure = trio.SSLStream(plain, self._tls, server_hostname=host, https_compatible=True)
+                    secure = trio.SSLStream(plain, tls, server_hostname=host, https_compatible=True)
                     await secure.do_handshake()
                 except BaseException:
                     plain.socket.close()
@@ -169,17 +186,30 @@ class _Connection:
         self.answer = _Answer()
         self._stream = stream
         self._socket = plain.socket
+        self._is_plain = stream is plain
+        self._received = 0  # bytes of the present answer
 
     @property
-    def usable(self) -> bool:
-        """Whether it may still carry a request; what is readable while nothing was asked has been closed."""
-        return trio.current_time() - self.idle_since < KEPT and not self._socket.is_readable()
+    def is_young(self) -> bool:
+        """Whether the other side has no reason yet to close it."""
+        return trio.current_time() - self.idle_since < KEPT
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed; what is readable while nothing was asked has been."""
+        return self._socket.is_readable()
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether anything of an answer has come."""
+        return self._received > 0
 
     def close(self) -> None:
         self._socket.close()
 
     async def send(self, request: httpx.Request) -> None:
         self.answer = _Answer()
+        self._received = 0
         lines = b"".join(b"%b: %b\r\n" % header for header in request.headers.raw)
         head = b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode(), request.url.raw_path, lines)
         try:
@@ -188,10 +218,11 @@ class _Connection:
             raise httpx.WriteError(str(error)) from error
 
     async def read_head(self) -> None:
-        received = 0
+        if self._is_plain:  # nothing is there yet: a read in vain would be for others to take the interpreter
+            await trio.lowlevel.wait_readable(self._socket)
         while not self.answer.head_read:
-            received += await self._feed()
-            if received > _LARGEST_HEAD and not self.answer.head_read:
+            await self._feed()
+            if self._received > _LARGEST_HEAD and not self.answer.head_read:
                 raise httpx.RemoteProtocolError("the answer's head has no end")
 
     async def read_piece(self) -> bytes | None:
@@ -202,15 +233,15 @@ class _Connection:
             await self._feed()
         return self.answer.pieces.popleft()
 
-    async def _feed(self) -> int:
+    async def _feed(self) -> None:
         try:
             data = await self._stream.receive_some(_PIECE)
         except trio.BrokenResourceError as error:
             raise httpx.ReadError(str(error)) from error
+        self._received += len(data)
         if not data:
             self.answer.meet_end()
         try:
             self.answer.parser.feed_data(data)
         except httptools.HttpParserError as error:
             raise httpx.RemoteProtocolError(f"no HTTP: {error}") from error
-        return len(data)
