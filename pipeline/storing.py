@@ -24,7 +24,8 @@ log = structlog.get_logger(__name__)
 
 PARALLEL = 8  # uploads at once
 COPIES = 3  # of an image's bytes that its upload has in memory: as read, labelled or wrapped for the wire, as sent
-AHEAD = 4  # times as many are read from the index at once
+AHEAD = 4  # times as many as are stored at once are read from the index together
+UNTIDY = 0.25  # seconds that a stored picture's file may stay
 
 
 class Storing:
@@ -55,9 +56,10 @@ class Storing:
         self._at_rest = at_rest
         self._run_sync = run_sync
         self._places = trio.Semaphore(parallel)
-        self._parallel = parallel
+        self._at_once = AHEAD * parallel
         self._stopping = False
         self._idle = trio.Event()
+        self._untidy = Bell()
         self.bell = Bell()
         self.under_way: set[int] = set()
 
@@ -65,6 +67,7 @@ class Storing:
         """Store what is due, for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._weather.keep_watch)
+            nursery.start_soon(self._keep_tidy)
             task_status.started()
             while True:
                 await self._weather.fine()
@@ -76,19 +79,28 @@ class Storing:
                         break
                     self.under_way.add(image.row)
                     nursery.start_soon(self._one, image)
-                if not due:
-                    await self.bell.wait()
+                else:
+                    if len(due) < self._at_once:
+                        await self.bell.wait()
 
     async def drain(self) -> None:
-        """Begin nothing new, and return when the uploads under way have ended."""
+        """Begin nothing new, and return when the uploads under way have ended and the spool is tidy."""
         self._stopping = True
         while self.under_way:
             self._idle = trio.Event()
             await self._idle.wait()
+        await self._patience.until_done("the spool", self._spool.tidy)
+
+    async def _keep_tidy(self) -> None:
+        """Remove what is stored a few at a time: to change threads for each file costs as much as an examination."""
+        while True:
+            await self._untidy.wait()
+            await trio.sleep(UNTIDY)
+            await self._patience.until_done("the spool", self._spool.tidy)
 
     async def _due(self) -> list[Image]:
         await trio.lowlevel.checkpoint()
-        return [] if self._stopping else self._ledger.to_store(AHEAD * self._parallel, self.under_way)
+        return [] if self._stopping else self._ledger.to_store(self._at_once, self.under_way)
 
     async def _one(self, image: Image) -> None:
         pauses = Pauses()
@@ -108,9 +120,10 @@ class Storing:
         finally:
             self.under_way.discard(image.row)
             self._places.release()
-            self.bell.ring()
             self._idle.set()
-        if image.state not in TO_STORE:
+        if image.state in TO_STORE:
+            self.bell.ring()
+        else:
             self._at_rest(image)
 
     async def _step(self, image: Image) -> Image:
@@ -163,7 +176,11 @@ class Storing:
         self._weather.went_well()
         image = await self._record(image, StoredAt(stored))
         log.info("image_stored", **names_of(image), status=image.state.value, gpu_seconds=round(image.gpu_seconds, 3))
-        await self._patience.until_done("the spool", lambda: self._spool.drop(artifact.file))
+        if image.state is State.DONE:
+            self._spool.release(artifact.file)
+            self._untidy.ring()
+        else:  # a placeholder's file has the same name when it is drawn again
+            await self._patience.until_done("the spool", lambda: self._spool.drop(artifact.file))
         return image
 
     async def _refused(self, image: Image, artifact: Artifact, fault: Fault, *, conflict: bool) -> Image:

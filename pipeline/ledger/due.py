@@ -27,7 +27,8 @@ AT_BACKENDS = f"""{SELECT_IMAGE}
 WHERE images.id IN (SELECT id FROM images WHERE state IN ('submitting', 'unclear', 'submitted'))
 ORDER BY images.remote_id IS NULL, coalesce(images.expires_at, images.deadline), images.id"""
 TO_STORE = f"""{SELECT_IMAGE}
-WHERE images.state IN ('fetched', 'given_up', 'drawn') ORDER BY images.updated_at, images.id LIMIT ?"""
+WHERE images.state IN ('fetched', 'given_up', 'drawn') AND images.id NOT IN (SELECT value FROM json_each(?))
+ORDER BY images.updated_at, images.id LIMIT ?"""
 # All three states are named so that the index of what waits for the store answers it.
 SPOOL_FILES = """
 SELECT spool_file FROM images WHERE state IN ('fetched', 'given_up', 'drawn') AND state <> 'given_up'

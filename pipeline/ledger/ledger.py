@@ -29,6 +29,8 @@ from pipeline.model import Asset, Image, Job, LaneState, State, Stored, Trouble
 T = TypeVar("T")
 Value = str | int | None
 
+CHARACTERS_KNOWN = 1_000  # whose latest moments are remembered at most
+
 
 @asynccontextmanager
 async def open_ledger(
@@ -63,8 +65,8 @@ def _close(connection: sqlite3.Connection) -> None:
         connection.close()
 
 
-def _listed(names: Collection[str]) -> str:
-    """Names as one value, for `json_each`."""
+def _listed(names: Collection[str | int]) -> str:
+    """Names or rows as one value, for `json_each`."""
     return orjson.dumps(list(names)).decode()
 
 
@@ -77,6 +79,7 @@ class Ledger:
         self._path = path
         self._clock = clock
         self._reader = Reader()
+        self._newest: dict[str, int] = {}  # the latest moment at which an image was stored, by character
         self.outbox = Outbox(writer, self._rows)
 
     # -- intake and adoption
@@ -134,6 +137,7 @@ class Ledger:
             IllegalStep: the owner has a folder already, or the folder another owner.
         """
         await self._writer.do(lambda transaction: adopt(transaction, owner, slug, assets, self._clock()))
+        self._newest.clear()
 
     async def take_over(self, newcomer: Newcomer, found: Sequence[Stored]) -> list[int]:
         """Give a character images that stand elsewhere in the store the next numbers, in the order given.
@@ -147,7 +151,9 @@ class Ledger:
             NotTaken: the character belongs to another owner.
             IllegalStep: the owner's folder was never listed.
         """
-        return await self._writer.do(lambda transaction: take_over(transaction, newcomer, found, self._clock()))
+        numbers = await self._writer.do(lambda transaction: take_over(transaction, newcomer, found, self._clock()))
+        self._newest.clear()
+        return numbers
 
     # -- what is due
 
@@ -181,8 +187,7 @@ class Ledger:
 
     def to_store(self, limit: int, skip: Collection[int] = ()) -> list[Image]:
         """Images that owe the storing stage a step, longest waiting first, without the rows in `skip`."""
-        found = self._images(due.TO_STORE, limit + len(skip))
-        return [image for image in found if image.row not in skip][:limit]
+        return self._images(due.TO_STORE, _listed(skip), limit)
 
     def to_file(self, limit: int) -> list[str]:
         """Ended jobs whose result file is missing or tells something old."""
@@ -214,14 +219,19 @@ class Ledger:
             IndexTrouble: nothing is written.
         """
         after = advance(image, event)
-        return await self._writer.do(lambda transaction: record(transaction, image, after, event, self._clock()))
+        written = await self._writer.do(lambda transaction: record(transaction, image, after, event, self._clock()))
+        if image.created_at is None and written.created_at is not None:
+            self._stored_by(image.character_id, written.created_at)
+        return written
 
     def stored_moment(self, image: Image) -> int:
         """The `created_at` that an image gets if it is stored now, for stores that keep it beside the bytes."""
         if image.created_at is not None:
             return image.created_at
-        newest = self._rows("SELECT newest_at FROM characters WHERE id = ?", image.character_id)[0][0]
-        return max(int(newest), self._clock())
+        if image.character_id not in self._newest:
+            ((newest,),) = self._rows("SELECT newest_at FROM characters WHERE id = ?", image.character_id)
+            self._stored_by(image.character_id, newest)
+        return max(self._newest[image.character_id], self._clock())
 
     def image(self, row: int) -> Image:
         """Read an image by its row.
@@ -299,6 +309,12 @@ class Ledger:
         return await self._writer.do(lambda transaction: steering.withdraw(transaction, job_id, self._clock()))
 
     # -- inside
+
+    def _stored_by(self, character_id: str, moment: int) -> None:
+        """Remember the latest moment of a character, so that it need not be read for each image."""
+        if len(self._newest) >= CHARACTERS_KNOWN:
+            self._newest.clear()
+        self._newest[character_id] = max(moment, self._newest.get(character_id, 0))
 
     async def _execute(self, sql: str, *values: Value) -> None:
         await self._writer.do(lambda transaction: transaction.execute(sql, values))
