@@ -134,13 +134,20 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
 
 
 def _fingerprint(picture: Image.Image) -> str:
-    """Digest size and RGBA pixels, strip by strip, so that a large picture is not in memory twice."""
+    """Digest size and pixels, strip by strip, so that a large picture is not in memory twice.
+
+    A picture without transparency and one whose transparency hides nothing are the same.
+    """
     digest = hashlib.sha256(b"%dx%d " % picture.size)
     rows = max(1, _STRIP // picture.width)
     for top in range(0, picture.height, rows):
         strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
-        # RGB lies in memory as RGBX with X = 255, which saves a conversion
-        digest.update(strip.tobytes("raw", "RGBX") if strip.mode == "RGB" else strip.convert("RGBA").tobytes())
+        if picture.has_transparency_data:
+            strip = strip.convert("RGBA")
+            alpha = strip.getchannel("A")
+            if alpha.getextrema() != (255, 255):
+                digest.update(alpha.tobytes())
+        digest.update((strip if strip.mode == "RGB" else strip.convert("RGB")).tobytes())
     return digest.hexdigest()
 
 

@@ -67,6 +67,13 @@ def test_different_pixels_have_different_fingerprints(other):
     assert picture.examine(plain(24, 16)).pixels != picture.examine(other).pixels
 
 
+def test_what_shows_through_counts():
+    image = Image.open(io.BytesIO(plain(33, 17, shade=9))).convert("RGBA")
+    before = picture.examine(encoded(image)).pixels
+    image.putpixel((32, 16), (*image.getpixel((32, 16))[:3], 254))
+    assert picture.examine(encoded(image)).pixels != before
+
+
 def test_transparency_in_a_palette_counts_as_transparency():
     image = Image.new("RGBA", (300, 400), (0, 0, 0, 0))
     image.paste((10, 200, 30, 255), (50, 50, 250, 390))
