@@ -88,8 +88,6 @@ def declared_size(text: str) -> int | None:
 async def read_at_most(limit: int, chunks: AsyncIterator[bytes], *, declared: int | None) -> bytes | None:
     """Join the chunks of a body, with room for it in memory; None as soon as they are more than `limit` bytes.
 
-    To leave the loop would leave a chain of async generators unfinished; a cancellation ends them from within.
-
     Args:
         limit: bytes.
         chunks: of the body.
@@ -107,15 +105,22 @@ async def read_at_most(limit: int, chunks: AsyncIterator[bytes], *, declared: in
 async def _read(limit: int, chunks: AsyncIterator[bytes], declared: int) -> bytearray | None:
     body = bytearray()
     claimed = await _claim(declared)
+    async for chunk in chunks:
+        if len(body) + len(chunk) > limit:
+            await _end(chunks)
+            return None
+        body += chunk
+        if len(body) > claimed:
+            claimed = await _claim(next(step for step in (*_STEPS, limit) if step >= len(body)))
+    return body
+
+
+async def _end(chunks: AsyncIterator[bytes]) -> None:
+    """To leave them alone would leave a chain of async generators unfinished; a cancellation ends them from within."""
     with trio.CancelScope() as enough:
-        async for chunk in chunks:
-            if len(body) + len(chunk) > limit:
-                enough.cancel()
-            elif not enough.cancel_called:
-                body += chunk
-                if len(body) > claimed:
-                    claimed = await _claim(next(step for step in (*_STEPS, limit) if step >= len(body)))
-    return None if enough.cancel_called else body
+        enough.cancel()
+        async for _ in chunks:
+            pass
 
 
 async def _claim(size: int) -> int:

@@ -182,15 +182,12 @@ class Service:
         with room.fail_after(timeout):
             response = await self._transport.handle_async_request(request)
             try:
-                declared = declared_size(response.headers.get("content-length", ""))
-                if declared is not None and declared > limit:
-                    raise _TooLargeError(declared, limit)
-                body = await read_at_most(limit, _pieces(response), declared=declared)
-                if body is None:
-                    raise _TooLargeError(limit, limit)
-            finally:
+                body = await _body_of(response, limit)
+            except BaseException:
                 with trio.move_on_after(1, shield=True):
                     await response.aclose()
+                raise
+            await response.aclose()
         return Answer(response.status_code, body, dict(response.headers.multi_items()))
 
     async def _is_its_own(self, answer: Answer, path: str, base: str) -> bool:
@@ -231,6 +228,16 @@ def _parsed(url: str, called: str) -> httpx.URL:
     if parsed.scheme not in ("http", "https") or not parsed.host or (parsed.port or 0) > 65535:
         raise ConfigError(f"the url of {called} must begin with http:// or https:// and name a host")
     return parsed
+
+
+async def _body_of(response: httpx.Response, limit: int) -> bytes:
+    declared = declared_size(response.headers.get("content-length", ""))
+    if declared is not None and declared > limit:
+        raise _TooLargeError(declared, limit)
+    body = await read_at_most(limit, _pieces(response), declared=declared)
+    if body is None:
+        raise _TooLargeError(limit, limit)
+    return body
 
 
 def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
