@@ -14,8 +14,9 @@ import structlog
 from hypothesis import settings
 
 from tests.support.deaths import died
+from tests.support.fixtures import catalogue, clock, ledger
 
-__all__ = ["died"]
+__all__ = ["catalogue", "clock", "died", "ledger"]
 
 # A busy machine is no defect, and the suite tells the same twice; what nobody has tried yet is `just torture`'s to find.
 settings.register_profile("steady", deadline=None, derandomize=True)

@@ -20,25 +20,6 @@ from tests.support.index import START, HandClock, adopted, artifact, asset, give
 EVERYTHING = ("queued", "running", "done", "placeholder", "failed", "cancelled", "removed")
 
 
-@pytest.fixture
-def clock():
-    return HandClock()
-
-
-@pytest.fixture
-async def ledger(tmp_path, clock):
-    async with open_index(tmp_path, clock) as ledger:
-        await adopted(ledger)
-        yield ledger
-
-
-@pytest.fixture
-def catalogue(tmp_path):
-    catalogue = Catalogue(tmp_path / "index.db")
-    yield catalogue
-    catalogue.close()
-
-
 def numbers(page):
     return [row.number for row in page.rows]
 

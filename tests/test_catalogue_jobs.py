@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import lifecycle as law
-from pipeline.catalogue import Catalogue, Lane, overview, success
+from pipeline.catalogue import Lane, overview, success
 from pipeline.errors import IndexTrouble
 from pipeline.model import Fault, LaneState, OnFailure, PlannedImage, Recipe
 from tests.support.index import (
     START,
-    HandClock,
     adopted,
     artifact,
     by_id,
@@ -23,25 +22,6 @@ from tests.support.index import (
     open_index,
     stored,
 )
-
-
-@pytest.fixture
-def clock():
-    return HandClock()
-
-
-@pytest.fixture
-async def ledger(tmp_path, clock):
-    async with open_index(tmp_path, clock) as ledger:
-        await adopted(ledger)
-        yield ledger
-
-
-@pytest.fixture
-def catalogue(tmp_path):
-    catalogue = Catalogue(tmp_path / "index.db")
-    yield catalogue
-    catalogue.close()
 
 
 async def test_a_result_has_exactly_the_promised_shape(ledger, catalogue, clock):

@@ -6,46 +6,23 @@ import sqlite3
 import pytest
 
 from pipeline import lifecycle as law
-from pipeline.catalogue import Catalogue
 from pipeline.errors import IllegalStep, RepeatedOutput, StaleImage
 from pipeline.ledger import due
 from pipeline.lifecycle import advance
 from pipeline.model import Fault, LaneState, OnFailure, PlannedImage, Recipe, State
 from tests.support.index import (
     START,
-    HandClock,
-    adopted,
     artifact,
     fetch,
     give_up,
     job,
     make,
-    open_index,
     send,
     stored,
     submission,
 )
 
 FAULT = Fault("timed_out", "it took too long")
-
-
-@pytest.fixture
-def clock():
-    return HandClock()
-
-
-@pytest.fixture
-async def ledger(tmp_path, clock):
-    async with open_index(tmp_path, clock) as ledger:
-        await adopted(ledger)
-        yield ledger
-
-
-@pytest.fixture
-def catalogue(tmp_path):
-    catalogue = Catalogue(tmp_path / "index.db")
-    yield catalogue
-    catalogue.close()
 
 
 def walk(image):

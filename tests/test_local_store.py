@@ -1,4 +1,4 @@
-"""The local store's own promises: what lies on the disk, and what is done when the disk misbehaves."""
+"""The local store's own promises: what lies on the disk, and what it says when it is read back."""
 
 import json
 import os
@@ -15,11 +15,9 @@ from pipeline.errors import StoreConflict
 from pipeline.model import Status
 from pipeline.stores import layout
 from pipeline.stores.local import LocalStore
+from tests.support.local import FIRST, PLACE, SECOND, is_there, listed, tree
 from tests.support.pictures import EARLIER, item, plain
 from tests.support.stands import inline
-
-FIRST, SECOND = plain(shade=1), plain(shade=2)
-PLACE = "alice/characters/mary/images/mary_image_5"
 
 
 @pytest.fixture
@@ -35,18 +33,6 @@ def signed_png():
 
 def content(stored):
     return Path(stored.path).read_bytes()
-
-
-def is_there(stored):
-    return Path(stored.path).exists()
-
-
-def tree(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-
-
-async def listed(store, owner_slug="alice"):
-    return [asset async for asset in store.listing(owner_slug)]
 
 
 async def test_a_person_finds_the_file_where_its_name_says(store, tmp_path):

@@ -9,28 +9,14 @@ import pytest
 
 from pipeline.errors import StoreConflict, StoreRefused, StoreUnavailable
 from pipeline.stores.local import LocalStore
-from tests.support.pictures import EARLIER, item, plain
+from tests.support.local import FIRST, PLACE, SECOND, is_there, listed, tree
+from tests.support.pictures import EARLIER, item
 from tests.support.stands import inline
-
-FIRST, SECOND = plain(shade=1), plain(shade=2)
-PLACE = "alice/characters/mary/images/mary_image_5"
 
 
 @pytest.fixture
 def store(tmp_path):
     return LocalStore(tmp_path / "images", run_sync=inline)
-
-
-def is_there(stored):
-    return Path(stored.path).exists()
-
-
-def tree(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-
-
-async def listed(store, owner_slug="alice"):
-    return [asset async for asset in store.listing(owner_slug)]
 
 
 async def test_a_link_in_the_images_place_is_neither_followed_nor_replaced(store, tmp_path):
@@ -106,6 +92,7 @@ from pathlib import Path
 from pipeline import picture
 from pipeline.errors import StoreUnavailable
 from pipeline.stores.local import LocalStore
+from tests.support.local import FIRST, PLACE, SECOND, is_there, listed, tree
 from tests.support.pictures import item, plain
 wanted = item(plain())  # imports all that is needed while it may be read
 picture.thumbnail(wanted.data)
@@ -125,6 +112,7 @@ import resource, signal, sys, trio
 from pathlib import Path
 from pipeline.errors import StoreUnavailable
 from pipeline.stores.local import LocalStore
+from tests.support.local import FIRST, PLACE, SECOND, is_there, listed, tree
 from tests.support.pictures import item, plain
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 wanted = item(plain())
