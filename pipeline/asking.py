@@ -55,8 +55,7 @@ async def collect(request: Request, submission: Submission, lane: Lane, clock: C
         OutOfTime: it is really over.
         BackendError: the submission has failed.
     """
-    given = submission.deadline - submission.accepted_at  # a clock that was put back leaves no more than that
-    left = min(submission.deadline - clock(), given) / 1000
+    left = seconds_left(submission, clock)
     if lane.moved(submission):
         made = await _within(max(left, lane.timeout), request, submission, lane)
         if made is None:
@@ -70,6 +69,12 @@ async def collect(request: Request, submission: Submission, lane: Lane, clock: C
         if made is None and await lane.answers():
             raise OutOfTime(f"no picture from {lane.name} within {lane.timeout:g} s")
     return made
+
+
+def seconds_left(submission: Submission, clock: Clock) -> float:
+    """Tell how long a submission may still take; a clock that was put back leaves no more than was given at first."""
+    given = submission.deadline - submission.accepted_at
+    return min(submission.deadline - clock(), given) / 1000
 
 
 async def _within(seconds: float, request: Request, submission: Submission, lane: Lane) -> Picture | None:

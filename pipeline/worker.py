@@ -129,7 +129,7 @@ class Worker:
         if image.submission is None:
             return await self.end(image, Doubtful(fault, FORSAKEN))
         log.warning("backend_missing", **names_of(image))
-        await trio.sleep(max(image.submission.deadline - self._clock(), 0) / 1000)
+        await trio.sleep(max(asking.seconds_left(image.submission, self._clock), 0.0))
         return await self.end(image, AttemptLost(fault, FORSAKEN))
 
     async def _send(self, image: Image, lane: Lane, slot: Slot) -> Image:

@@ -38,12 +38,12 @@ def workflow(name):
 class Stage:
     """A server, the adapter, and what the adapter learns."""
 
-    def __init__(self, *, age="new", seconds=10.0, binding=None, url=URL, **options):
+    def __init__(self, *, age="new", seconds=10.0, binding=None, url=URL, clock=wall, **options):
         self.comfy = Comfy(clock=trio.current_time, age=age, seconds=seconds)
         self.pace = Pace(20, clock=wall)
         wire = transport(self.comfy)
         binding = binding or bind(load_workflow(None))
-        self.backend = ComfyUI(url, wire, binding=binding, pace=self.pace, clock=wall, **options)
+        self.backend = ComfyUI(url, wire, binding=binding, pace=self.pace, clock=clock, **options)
 
     def graph(self):
         return self.comfy.bodies[-1]["prompt"]
@@ -509,6 +509,12 @@ async def test_what_still_runs_when_its_time_is_over_is_told_from_what_failed(au
     with pytest.raises(OutOfTime, match="after 3 s") as caught:
         await stage.backend.collect(brief, await stage.backend.submit(brief))
     assert (caught.value.code, trio.current_time()) == ("timed_out", 3.0)
+
+
+async def test_a_wall_clock_that_is_put_on_ends_nothing_that_still_has_time(autojump_clock, ask):
+    stage = Stage(seconds=20, clock=lambda: wall() + (3_600_000 if trio.current_time() > 5 else 0))
+    made = await stage.backend.collect(ask, await stage.backend.submit(ask))
+    assert picture.examine(made.data).width == 64
 
 
 async def test_a_look_after_its_time_is_over_still_finds_what_was_made(autojump_clock, stage, ask):

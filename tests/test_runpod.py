@@ -177,6 +177,12 @@ async def test_a_job_that_never_ends_is_looked_at_until_its_time_is_over_and_say
     assert 60 <= trio.current_time() <= 63
 
 
+async def test_a_wall_clock_that_is_put_on_ends_nothing_that_still_has_time(cloud, autojump_clock):
+    cloud.plans.append(Plan(seconds=20, make_output=sdxl_output))
+    backend = adapter(cloud, clock=lambda: wall() + (3_600_000 if trio.current_time() > 5 else 0))
+    assert (await made(backend, asked())).data == PICTURE
+
+
 @pytest.mark.parametrize(
     ("plan", "down", "code"),
     [

@@ -96,14 +96,14 @@ class A1111:
 
     async def find(self, request: Request) -> Submission | NotThere | CannotTell:
         """Wait, at most as long as an image may take, until it has ended there: two at once would only take longer."""
-        asked_at = self._clock()
-        async for _ in self._pace.looks(asked_at):
+        began = trio.current_time()
+        async for _ in self._pace.looks(self._clock()):
             match await self._goes_on(request.ticket):
                 case None:
                     return CannotTell("without its web interface (--nowebui) A1111 tells nothing of single requests")
                 case False:
                     return CannotTell("A1111 keeps no picture: one that did not arrive with its answer is gone")
-            if self._clock() - asked_at >= request.timeout * 1000:
+            if trio.current_time() - began >= request.timeout:
                 return CannotTell(f"A1111 says that it still runs, after a further {request.timeout:g} s")
         raise AssertionError("looks never end by themselves")
 

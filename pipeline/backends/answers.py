@@ -8,6 +8,7 @@ import orjson
 import trio
 
 from pipeline import room
+from pipeline.model import Submission
 from pipeline.pauses import asked_for
 from pipeline.scrub import scrub
 
@@ -62,6 +63,11 @@ class Answer:
 def is_id(text: str, secrets: Sequence[str] = ()) -> bool:
     """Whether a service may call a submission so: it goes into the index, the log and a path, credentials do not."""
     return 0 < len(text) <= LONGEST_ID and text.isascii() and text.isprintable() and scrub(text, secrets) == text
+
+
+def over_at(submission: Submission, now: int) -> float:
+    """Turn a deadline on the wall, which may be set meanwhile, into a moment on trio's clock, which nobody sets."""
+    return trio.current_time() + (submission.deadline - now) / 1000
 
 
 def seconds(milliseconds: object) -> float | None:

@@ -14,7 +14,7 @@ import httpx
 import trio
 
 from pipeline.backends import comfy_words
-from pipeline.backends.answers import Answer, is_id
+from pipeline.backends.answers import Answer, is_id, over_at
 from pipeline.backends.binding import Binding
 from pipeline.backends.comfy_names import Look, spelt
 from pipeline.backends.comfy_words import File, Finished
@@ -89,6 +89,7 @@ class ComfyUI:
     async def collect(self, request: Request, submission: Submission) -> Picture:
         """Ask until the history tells the end of it, or its time is over; no trace of it in two looks in a row means a restart."""
         endurance = Endurance()
+        over = over_at(submission, self._clock())
         waited = False
         looks = self._pace.looks(submission.accepted_at)
         while True:
@@ -103,7 +104,7 @@ class ComfyUI:
                     if waited or took <= _OVERTAKEN:
                         self._pace.learned(took)
                     return picture
-                if self._clock() >= submission.deadline:
+                if trio.current_time() >= over:
                     raise OutOfTime(f"{self._at} had not made it after {request.timeout:g} s")
                 endurance.went_well()
                 waited = True

@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 import httpx
 import structlog
+import trio
 
 from pipeline import clock as wall
-from pipeline.backends.answers import is_id, seconds
+from pipeline.backends.answers import is_id, over_at, seconds
 from pipeline.backends.endurance import Endurance
 from pipeline.backends.fetch import Fetcher
 from pipeline.backends.outputs import Link, failure, images_in, is_objection, trouble_in, used_embedding, words_of
@@ -101,6 +102,7 @@ class Runpod:
 
     async def collect(self, request: Request, submission: Submission) -> Picture:
         endurance = Endurance()
+        over = over_at(submission, self._clock())
         gone = 0
         looks = self._pace.looks(submission.accepted_at)
         async for _ in looks:
@@ -120,7 +122,7 @@ class Runpod:
                 continue
             gone = 0
             _note_wait(job, looks)
-            if self._clock() >= submission.deadline:
+            if trio.current_time() >= over:
                 status = self._service.scrub(_status_of(job))
                 raise OutOfTime(
                     f"RunPod job {submission.remote_id} is still {status} after {request.timeout:g} s; {_OVER_SIZE_HINT}"
