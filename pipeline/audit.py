@@ -24,9 +24,10 @@ def audit_files(catalogue: Catalogue, *, images: Path | None, spool: Path, kept:
     """
     ours = set()
     for row in catalogue.stored_images():
-        if row.stored is not None and row.stored.path is not None:
-            ours.add(os.fspath(row.stored.path))
-            yield from _file_problems(row, images)
+        place = catalogue.place(row.stored) if row.stored is not None else None
+        if place is not None:
+            ours.add(os.fspath(place))
+            yield from _file_problems(row, place, images)
     if images is not None:
         yield from _strangers(images, ours)
     if idle:
@@ -37,9 +38,8 @@ def audit_files(catalogue: Catalogue, *, images: Path | None, spool: Path, kept:
         )
 
 
-def _file_problems(row: GalleryRow, images: Path | None) -> Iterator[Problem]:
+def _file_problems(row: GalleryRow, path: Path, images: Path | None) -> Iterator[Problem]:
     assert row.stored is not None
-    path = Path(row.stored.path or "")
     try:
         data = content(path)
     except OSError as error:

@@ -262,9 +262,8 @@ async def opened(config: Config, openers: Openers) -> AsyncIterator[tuple[Parts,
         trio.to_thread.run_sync, limiter=trio.CapacityLimiter(cores)
     )  # more would only wait for each other
     async with AsyncExitStack() as stack:
-        index = config.state / "index.db"
-        ledger = await stack.enter_async_context(openers.ledger(index))
-        catalogue = stack.enter_context(closing(Catalogue(index)))
+        ledger = await stack.enter_async_context(openers.ledger(config.index))
+        catalogue = stack.enter_context(closing(Catalogue(config.index, images=config.images)))
         spool = Spool(config.state / "spool", config.state / "kept", limit=config.spool_limit, run_sync=run_sync)
         store = openers.store(config.store, public_url=config.gallery.public_url)
         brake = Brake()

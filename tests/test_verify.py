@@ -165,6 +165,7 @@ def test_a_number_given_twice_is_named(work):
 
 
 def test_a_file_that_cannot_be_read_is_named(work):
+    gone(work)
     edit(work, f"UPDATE images SET path = '/proc/self/mem' WHERE public_id = '{ONE}'")
     assert ("unreadable", ONE) in verify()
 

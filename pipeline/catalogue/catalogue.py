@@ -1,6 +1,7 @@
 """The catalogue's one door: whoever wants to see the index asks this class, also from another process."""
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ from pipeline.catalogue.values import (
     Whose,
 )
 from pipeline.errors import IndexTrouble
-from pipeline.model import Job
+from pipeline.model import Job, Stored
 
 _ALL_SHOWN = Filter()
 
@@ -37,10 +38,15 @@ class Catalogue:
 
     All methods raise IndexTrouble where the file is missing or cannot be read. A connection belongs to the thread
     that asks; queries take microseconds and need no thread of their own.
+
+    Args:
+        path: the index's file.
+        images: the local store's folder as it is configured now.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, images: Path | None = None) -> None:
         self._reading = Reading(path)
+        self._images = images
 
     def close(self) -> None:
         """Close this thread's connection; the next question opens it again."""
@@ -100,6 +106,17 @@ class Catalogue:
         """Find a stored file by its public id; None where there is none, or none any more."""
         with self._reading.snapshot() as connection:
             return images.media(connection, public_id)
+
+    def place(self, stored: Stored) -> Path | None:
+        """Tell where the local store's file of an image stands; None where a service keeps it.
+
+        The index tells where it was put. A workspace may have been moved or copied since, so the folder of today goes
+        first; what was put into another folder before is still found there.
+        """
+        if stored.path is None or self._images is None:
+            return None if stored.path is None else Path(stored.path)
+        here = f"{self._images}/{stored.public_id}{Path(stored.path).suffix}"
+        return Path(here if os.path.lexists(here) or not os.path.lexists(stored.path) else stored.path)
 
     def stored_images(self, *, batch: int = 1_000) -> Iterator[GalleryRow]:
         """Go through all that a store should hold, in row order, without one long snapshot."""
@@ -171,7 +188,7 @@ class Catalogue:
         """Return the `data` of a job's result as files and answers show it; None: there is no such job."""
         with self._reading.snapshot() as connection:
             job = jobs.by_id(connection, job_id)
-            return None if job is None else jobs.result(connection, job)
+            return None if job is None else jobs.result(connection, job, self.place)
 
     def file(self, job_id: str) -> str:
         """Return the name of a job's file in `active/`.

@@ -2,7 +2,8 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from pipeline.catalogue import cursor
@@ -10,6 +11,7 @@ from pipeline.catalogue.images import SELECT as SELECT_IMAGE
 from pipeline.catalogue.images import GalleryRow, recipe_of, words_of
 from pipeline.catalogue.values import JobRow, Notice, Page
 from pipeline.clock import rfc3339
+from pipeline.model import Stored
 
 STATUSES = ("queued", "running", "done", "placeholder", "failed", "cancelled", "removed")
 _SELECT = f"""
@@ -130,8 +132,8 @@ def overview(job: JobRow) -> dict[str, Any]:
     }
 
 
-def result(connection: sqlite3.Connection, job: JobRow) -> dict[str, Any]:
-    """A job with its images, as result files and answers show it."""
+def result(connection: sqlite3.Connection, job: JobRow, place: Callable[[Stored], Path | None]) -> dict[str, Any]:
+    """A job with its images, as result files and answers show it; `place` tells where a file stands."""
     made = list(images(connection, job))
     urls = [i.stored.url for i in made if i.stored is not None and i.status in {"done", "placeholder"}]
     about = overview(job)
@@ -144,18 +146,19 @@ def result(connection: sqlite3.Connection, job: JobRow) -> dict[str, Any]:
         "gpuSeconds": round(sum(image.gpu_seconds for image in made), 3),
         "usedEmbedding": any(image.used_embedding for image in made),
         **{key: about[key] for key in ("prompt", "style", "labels", "createdAt", "startedAt", "finishedAt")},
-        "images": [_image(image) for image in made],
+        "images": [_image(image, place) for image in made],
     }
 
 
-def _image(image: GalleryRow) -> dict[str, Any]:
+def _image(image: GalleryRow, place: Callable[[Stored], Path | None]) -> dict[str, Any]:
     stored, error = image.stored, image.error
+    file = place(stored) if stored else None
     return {
         "number": image.number,
         "filename": image.filename,
         "status": image.status,
         "url": stored.url if stored else None,
-        "path": stored.path if stored else None,
+        "path": str(file) if file else None,
         "publicId": image.public_id,
         "prompt": image.prompt,
         "seed": image.seed,

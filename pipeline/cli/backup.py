@@ -25,7 +25,7 @@ def backup(config: Config, file: Path, *, as_json: bool) -> None:
       pipeline backup /mnt/backup/index.db --json
     """
     target = file.absolute()
-    size = back_up(config.state / "index.db", target)
+    size = back_up(config.index, target)
     if as_json:
         say_json({"file": str(target), "bytes": size})
     else:

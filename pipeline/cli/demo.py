@@ -46,7 +46,7 @@ async def _show(config: Config, folder: Path, scenes: Mapping[str, Scene]) -> in
         nonlocal code
         task_status.started()
         began = trio.current_time()
-        catalogue = Catalogue(config.state / "index.db")
+        catalogue = Catalogue(config.index)
         with JobBars() as bars:
             while not _all_filed(catalogue, scenes, bars):  # noqa: ASYNC110  # the index rings no bell in this task
                 await trio.sleep(LOOKS)

@@ -38,7 +38,8 @@ def export(config: Config, character: str, folder: Path, *, as_json: bool) -> No
     Example:
       pipeline export mary backup/mary
     """
-    rows = _rows(Catalogue(config.state / "index.db"), character)
+    catalogue = Catalogue(config.index, images=config.images)
+    rows = _rows(catalogue, character)
     delivery = open_delivery(config.store, public_url=config.gallery.public_url, state=config.state)
     with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
         try:
@@ -93,7 +94,14 @@ def copy_out(
 
 
 def _rows(catalogue: Catalogue, character: str) -> list[GalleryRow]:
-    return sorted(_pages(catalogue, character), key=lambda row: row.number)
+    rows = (row._replace(path=_place(catalogue, row)) for row in _pages(catalogue, character))
+    return sorted(rows, key=lambda row: row.number)
+
+
+def _place(catalogue: Catalogue, row: GalleryRow) -> str | None:
+    """Tell where its file stands now, which may have moved with the workspace."""
+    place = catalogue.place(row.stored) if row.stored is not None else None
+    return None if place is None else str(place)
 
 
 def _pages(catalogue: Catalogue, character: str) -> Iterator[GalleryRow]:

@@ -42,7 +42,7 @@ def gallery(
       pipeline gallery mary 5 --as-job | pipeline submit -
       pipeline gallery mary --open
     """
-    catalogue = Catalogue(config.state / "index.db")
+    catalogue = Catalogue(config.index, images=config.images)
     if as_job:
         if character is None or number is None:
             refuse("name an image: pipeline gallery CHARACTER NUMBER --as-job")
@@ -84,7 +84,7 @@ def _list(
     if not rows:
         click.echo(f"{character} has no images to show; what was cancelled or removed only holds its number")
     for row in rows:
-        place = row.stored.path or row.stored.url if row.stored else ""
+        place = (catalogue.place(row.stored) or row.stored.url) if row.stored else ""
         click.echo(f"{row.filename}  {row.status}  {_moment(row.created_at)}  {place}".rstrip())
 
 

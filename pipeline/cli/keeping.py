@@ -61,7 +61,7 @@ def remove(config: Config, character: str, numbers: tuple[int, ...], *, yes: boo
 
 
 def _ask(config: Config, character: str, numbers: tuple[int, ...]) -> None:
-    catalogue = Catalogue(config.state / "index.db")
+    catalogue = Catalogue(config.index)
     for number in numbers:
         row = catalogue.image(character, number)
         if row is None:

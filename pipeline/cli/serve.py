@@ -32,7 +32,7 @@ def serve(config: Config, *, host: str | None, port: int | None) -> None:
     click.echo(check_exposure(where.host, tokens, logins=where.jwt is not None), err=True)
     try:
         make_folder(config.state, mode=0o700)  # nothing may have run here yet
-        gallery = open_gallery(config, Catalogue(config.state / "index.db"), tokens)
+        gallery = open_gallery(config, Catalogue(config.index, images=config.images), tokens)
     except OSError as error:
         refuse(f"{config.state}: cannot be used ({error.strerror}); it must belong to whoever runs this")
     serve_alone(

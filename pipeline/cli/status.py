@@ -44,7 +44,7 @@ def status(config: Config, job: str | None, *, watch: bool, label: str | None, a
         refuse("--json tells of one moment: leave out --watch, or ask again when you want to know")
     if job is not None and label is not None:
         refuse("name a job or a label, not both")
-    catalogue = Catalogue(config.state / "index.db")
+    catalogue = Catalogue(config.index, images=config.images)
     try:
         if job is not None:
             _one(config, catalogue, job, watch=watch, as_json=as_json)

@@ -68,7 +68,7 @@ def _name(job: Job) -> str:
 def _first_number(config: Config, job: Job) -> tuple[str, int]:
     """The slug and the number that the job would begin at if it were taken now."""
     try:
-        return Catalogue(config.state / "index.db").outlook(job)
+        return Catalogue(config.index).outlook(job)
     except IndexTrouble:  # nothing was ever taken here
         return naming.slugify(_name(job)), 1
 

@@ -6,7 +6,7 @@ import trio
 from pipeline.audit import audit_files, audit_store
 from pipeline.catalogue import Catalogue, Problem
 from pipeline.cli.common import FAILED, as_json, configured, say_json
-from pipeline.config import Config, LocalConfig
+from pipeline.config import Config
 from pipeline.errors import HeldElsewhere, StoreError
 from pipeline.locks import hold
 from pipeline.stores.opening import open_store
@@ -24,12 +24,15 @@ def verify(config: Config, *, with_store: bool, as_json: bool) -> None:
       pipeline verify
       pipeline verify --store --json
     """
-    catalogue = Catalogue(config.state / "index.db")
-    images = config.store.folder if isinstance(config.store, LocalConfig) else None
+    catalogue = Catalogue(config.index, images=config.images)
     try:
         problems = catalogue.verify()
         problems += audit_files(
-            catalogue, images=images, spool=config.state / "spool", kept=config.state / "kept", idle=_idle(config)
+            catalogue,
+            images=config.images,
+            spool=config.state / "spool",
+            kept=config.state / "kept",
+            idle=_idle(config),
         )
         if with_store:
             told = {(one.kind, one.subject) for one in problems}  # a local store's files have been looked at already

@@ -35,7 +35,7 @@ def follow(config: Config, dropped: Sequence[Dropped], *, patience: float, as_js
     Returns:
         The exit code: 1 if any image has no picture, any job still waits, or a file was rejected.
     """
-    catalogue = Catalogue(config.state / "index.db")
+    catalogue = Catalogue(config.index, images=config.images)
     jobs = [_Followed(one, time.monotonic()) for one in dropped]
     with JobBars() as bars:
         while waiting := [job for job in jobs if job.outcome is None]:

@@ -181,6 +181,16 @@ class Config(BaseModel):
         """The file this was read from; None: there was none, these are the defaults."""
         return self._source
 
+    @property
+    def index(self) -> Path:
+        """The index's file."""
+        return self.state / "index.db"
+
+    @property
+    def images(self) -> Path | None:
+        """The local store's folder; None where images are kept elsewhere."""
+        return self.store.folder if isinstance(self.store, LocalConfig) else None
+
     def rules(self) -> Rules:
         """Return what it decides about jobs."""
         return Rules(

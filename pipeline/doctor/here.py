@@ -9,7 +9,7 @@ import trio
 
 from pipeline.catalogue import Catalogue
 from pipeline.clock import rfc3339
-from pipeline.config import Config, LocalConfig
+from pipeline.config import Config
 from pipeline.doctor.findings import Finding, World
 from pipeline.errors import ConfigError, IndexTrouble
 from pipeline.gallery.addresses import check_exposure
@@ -27,13 +27,13 @@ def folders(config: Config, world: World) -> Iterator[Finding]:
     """Look at every folder that is written to, and at the file systems they lie on."""
     yield _folder("jobs folder", config.jobs, world)
     yield _state(config, world)
-    if isinstance(config.store, LocalConfig):
-        yield _folder("images folder", config.store.folder, world)
+    if config.images is not None:
+        yield _folder("images folder", config.images, world)
 
 
 def index(config: Config) -> Finding:
     """Ask the index for its sums."""
-    path = config.state / "index.db"
+    path = config.index
     if not path.exists():
         return Finding("index", True, f"{path}: none yet; `pipeline run` makes it")
     try:

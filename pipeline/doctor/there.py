@@ -121,7 +121,7 @@ def _embeddings(config: Config) -> dict[str, str]:
     known: dict[str, str] = {}
     after: str | None = None
     try:
-        with closing(Catalogue(config.state / "index.db")) as catalogue:
+        with closing(Catalogue(config.index)) as catalogue:
             while True:
                 page = catalogue.characters(None, after=after)
                 known.update({row.embedding: row.id for row in page.rows if row.embedding is not None})

@@ -63,10 +63,11 @@ class Media:
         if files is None or found is None or (caller is not None and not caller.may_see(found.owner)):
             raise not_found()
         stored = found.stored
-        if stored.path is None or _TYPES.get(extension) is not (kind := _TYPES.get(stored.format)) or kind is None:
+        place = self._catalogue.place(stored)
+        if place is None or _TYPES.get(extension) is not (kind := _TYPES.get(stored.format)) or kind is None:
             raise not_found()
         lifetime = self._lifetime(query, stored.version) if signed else "private, no-cache"
-        choices = [(Path(stored.path), f'"{stored.md5}"', kind)]
+        choices = [(place, f'"{stored.md5}"', kind)]
         if query.get("thumbnail") == "1":  # the whole picture does where the small one is missing
             choices.insert(0, (files.thumbnail(public_id), f'"{stored.md5}-small"', "image/webp"))
         for path, tag, media_type in choices:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pipeline.catalogue import Catalogue
-from pipeline.config import CloudinaryConfig, Config, JwtConfig, LocalConfig
+from pipeline.config import CloudinaryConfig, Config, JwtConfig
 from pipeline.gallery.addresses import check_exposure
 from pipeline.gallery.app import Gallery, make_app
 from pipeline.gallery.settings import GallerySettings, JwtSettings, LocalFiles
@@ -37,8 +37,8 @@ def open_gallery(
     )
     delivery = open_delivery(config.store, public_url=config.gallery.public_url, state=config.state)
     files = None
-    if isinstance(config.store, LocalConfig):
-        files = LocalFiles(load_key(config.state / KEY_FILE), partial(thumbnail_file, config.store.folder))
+    if config.images is not None:
+        files = LocalFiles(load_key(config.state / KEY_FILE), partial(thumbnail_file, config.images))
     return make_app(catalogue, tokens, delivery, settings=settings, files=files, pulse=pulse)
 
 

@@ -143,7 +143,7 @@ class House:
 
     def __init__(self, made, **changes):
         self.studio = made
-        self.catalogue = Catalogue(made.folder / ".pipeline" / "index.db")
+        self.catalogue = Catalogue(made.folder / ".pipeline" / "index.db", images=made.store.folder)
         self.tokens = Tokens(made.folder / ".pipeline" / "tokens", now=made.now)
         self.settings = replace(GallerySettings(public_url=BASE), **changes.pop("settings", {}))
         self.files = LocalFiles(KEY, partial(layout.thumbnail_file, made.store.folder))

@@ -1,0 +1,73 @@
+"""A workspace that was renamed, copied or mounted elsewhere: its images are found where its folder is now."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.support.windows import House, house
+from tests.test_cli_steer import SETTINGS, Workspace
+
+NAMES = [f"mary_image_{n}.png" for n in (1, 2, 3)]
+THERE = "images/me/characters/mary/images"
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Two images and a placeholder."""
+    (tmp_path / "before").mkdir()
+    space = Workspace(tmp_path / "before")
+    space.drop("a", quantity=3)
+    space.work_off()
+    return space
+
+
+@pytest.fixture
+def moved(made):
+    return Workspace(made.folder.rename(made.folder.parent / "now"))
+
+
+def test_every_command_finds_the_images(moved):
+    here = moved.folder / THERE
+    assert moved.call("verify", "--store") == "all is well\n"
+    assert all(f"{here}/{name}" in moved.call("gallery", "mary") for name in NAMES)
+    told = json.loads(moved.call("status", "a", "--json"))["data"]["images"]
+    assert [image["path"] for image in told] == [f"{here}/{name}" for name in NAMES]
+    assert moved.call("export", "mary", str(moved.folder / "out")).startswith("3 images")
+
+
+def test_what_is_gone_is_missed_where_it_should_be(moved):
+    lost = moved.folder / THERE / NAMES[0]
+    lost.unlink()
+    assert f"{lost}: the file is gone" in moved.call("verify", code=1)
+
+
+def test_a_copy_stands_for_itself(made, tmp_path):
+    shutil.copytree(made.folder, tmp_path / "copy")
+    lost = tmp_path / "copy" / THERE / NAMES[0]
+    lost.write_bytes(b"damaged")
+    assert f"changed: me/characters/mary/images/mary_image_1: {lost}" in Workspace(tmp_path / "copy").call(
+        "verify", code=1
+    )
+
+
+def test_what_was_put_into_another_folder_is_still_found_there(made):
+    made.file.write_text(f"store: {{type: local, folder: elsewhere}}\n{SETTINGS % 0}")
+    made.drop("b", seed=7)
+    made.work_off()
+    told = made.call("gallery", "mary")
+    assert f"{made.folder}/elsewhere/me/characters/mary/images/mary_image_4.png" in told
+    assert f"{made.folder / THERE / NAMES[0]}\n" in told
+    assert made.call("verify") == "all is well\n"
+
+
+async def test_the_gallery_serves_them(tmp_path):
+    async with house(tmp_path) as home:
+        await home.studio.made(n=1)
+        home.studio.store.folder = home.studio.store.folder.rename(tmp_path / "renamed")
+        afterwards = House(home.studio)
+        async with afterwards.client:
+            image = (await afterwards.data(afterwards.images()))["images"][0]
+            answers = [await afterwards.client.get(image[key]) for key in ("url", "thumbnailUrl")]
+        afterwards.catalogue.close()
+        assert [answer.headers["content-type"] for answer in answers] == ["image/png", "image/webp"]
