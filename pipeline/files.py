@@ -42,9 +42,11 @@ def write_durably(path: Path, data: bytes, *, replace: bool, mode: int = 0o666) 
             draft.replace(path)
         else:
             move_exclusively(draft, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):  # the first error is the one worth telling
             draft.unlink()
+        if isinstance(error, OSError):  # what could not be written, whatever its draft was called
+            error.filename, error.filename2 = os.fspath(path), None
         raise
     fsync_folder(path.parent)
 

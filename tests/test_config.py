@@ -165,6 +165,11 @@ def test_the_rules_for_jobs(load):
     assert rules.notify == "https://app.example/hook"
 
 
+def test_a_style_without_keys_is_a_style(load):
+    rules = load("styles:\n  plain:\n  empty: {}\ndefault_style: plain\n").rules()
+    assert {name: style.said() for name, style in rules.styles.items()} == {"plain": {}, "empty": {}}
+
+
 def test_a_path_wins_over_the_variable_and_that_over_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("pipeline", "named", "given"):

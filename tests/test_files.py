@@ -1,5 +1,7 @@
 import errno
 import os
+import resource
+import signal
 import stat
 import threading
 from pathlib import Path
@@ -32,8 +34,23 @@ def test_an_earlier_file_gives_way_only_where_it_may(tmp_path):
 
 
 def test_a_missing_folder_is_an_error_that_leaves_nothing(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as error:
         write_durably(tmp_path / "none/a", b"x", replace=False)
+    assert error.value.filename == str(tmp_path / "none/a")  # not its draft
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            write_durably(tmp_path / "a", b"xx", replace=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert error.value.filename == str(tmp_path / "a")
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("rename", [rename_exclusive, move_exclusively])

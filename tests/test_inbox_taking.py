@@ -442,6 +442,15 @@ async def test_a_file_that_cannot_be_moved_is_told_once_and_tried_again_later(au
         assert told[0]["reason"] == "Operation not permitted"
 
 
+async def test_a_folder_that_takes_no_rejected_file_is_named(autojump_clock, tmp_path, log):
+    async with open_stand(tmp_path) as stand:
+        (stand.jobs / "rejected").write_text("a file where the folder belongs")
+        stand.put("a.yaml", BAD)
+        assert (await stand.inbox.drain(patience=9)).stuck == 1
+        (told,) = [line["reason"] for line in log if "cannot be taken" in line["event"]]
+        assert told.startswith(f"{stand.jobs / 'rejected'}")
+
+
 async def test_a_rejected_file_that_cannot_be_moved_is_told_once_too(autojump_clock, tmp_path):
     def rename(source, target):
         raise PermissionError(errno.EPERM, "Operation not permitted", source)

@@ -117,6 +117,12 @@ async def test_the_whole_at_one_look(studio, monkeypatch):
     ]
 
 
+async def test_a_rate_is_told_in_plain_figures(studio):
+    for typical, words in ((0.2, "about 600 images"), (0.01, "about 12,000 images"), (70.0, "about 1.7 images")):
+        lanes = [replace(lane, typical=typical) for lane in studio.look().lanes]
+        assert words in studio.text(lanes=lanes)
+
+
 async def test_at_most_ten_jobs_are_shown_and_a_label_counts_its_own(studio):
     text = studio.text(width=WIDEST)
     assert len(re.findall(r"─  +\d+/", text)) == 10

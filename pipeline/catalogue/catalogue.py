@@ -118,6 +118,11 @@ class Catalogue:
         here = f"{self._images}/{stored.public_id}{Path(stored.path).suffix}"
         return Path(here if os.path.lexists(here) or not os.path.lexists(stored.path) else stored.path)
 
+    def here(self, row: GalleryRow) -> GalleryRow:
+        """Return a row whose `path` is where its file stands now."""
+        place = self.place(row.stored) if row.stored is not None else None
+        return row if place is None else row._replace(path=str(place))
+
     def stored_images(self, *, batch: int = 1_000) -> Iterator[GalleryRow]:
         """Go through all that a store should hold, in row order, without one long snapshot."""
         last = 0

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import Config, load_config
 from pipeline.errors import HeldElsewhere, IndexTrouble, SpoolTrouble, UserError
+from pipeline.inbox.names import readable
 from pipeline.spec.types import Duration
 
 FAILED = 1
@@ -24,6 +25,7 @@ def configured(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def wrapper(*args: Any, config_path: str | None, **kwargs: Any) -> None:  # noqa: ANN401  # the command's own
         with complaints():
+            _check_words(kwargs)
             function(loaded(config_path or click.get_current_context().find_root().obj), *args, **kwargs)
 
     return click.option("--config", "config_path", metavar="PATH", help="The configuration to use.")(wrapper)
@@ -32,6 +34,14 @@ def configured(function: Callable[..., None]) -> Callable[..., None]:
 def loaded(path: str | None) -> Config:
     """Read the configuration named, or the one that is found."""
     return load_config(Path(path) if path else None, environ=os.environ)
+
+
+def _check_words(said: Mapping[str, object]) -> None:
+    """Refuse what is no text: of all that can be said at a command, only a file's name may be any bytes."""
+    for key, value in said.items():
+        for word in value if isinstance(value, tuple) else (value,):
+            if isinstance(word, str) and not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
+                refuse(f"{key}: {readable(word)} is not UTF-8; names and texts are")
 
 
 class complaints:  # noqa: N801  # reads as a sentence: with complaints()
@@ -56,8 +66,9 @@ def refuse(message: str) -> NoReturn:
 
 
 def say_json(value: Any) -> None:  # noqa: ANN401  # anything JSON
-    """Print one JSON document."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """Print one JSON document, in UTF-8 also where a file name in it is not."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    click.echo(text.encode("utf-8", "replace").decode())
 
 
 class DurationType(click.ParamType[float]):
@@ -74,4 +85,5 @@ class DurationType(click.ParamType[float]):
 
 
 DURATION = DurationType()
+NUMBER = click.IntRange(1, 2**63 - 1)  # of an image; more, SQLite does not count to
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")

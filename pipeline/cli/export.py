@@ -94,14 +94,7 @@ def copy_out(
 
 
 def _rows(catalogue: Catalogue, character: str) -> list[GalleryRow]:
-    rows = (row._replace(path=_place(catalogue, row)) for row in _pages(catalogue, character))
-    return sorted(rows, key=lambda row: row.number)
-
-
-def _place(catalogue: Catalogue, row: GalleryRow) -> str | None:
-    """Tell where its file stands now, which may have moved with the workspace."""
-    place = catalogue.place(row.stored) if row.stored is not None else None
-    return None if place is None else str(place)
+    return sorted(map(catalogue.here, _pages(catalogue, character)), key=lambda row: row.number)
 
 
 def _pages(catalogue: Catalogue, character: str) -> Iterator[GalleryRow]:

@@ -4,7 +4,7 @@ import click
 
 from pipeline.again import job_again, made_of
 from pipeline.catalogue import Catalogue, CharacterRow, Filter, GalleryRow
-from pipeline.cli.common import as_json, configured, refuse, say_json
+from pipeline.cli.common import NUMBER, as_json, configured, refuse, say_json
 from pipeline.cli.opening import open_page
 from pipeline.clock import now, rfc3339
 from pipeline.config import Config
@@ -16,7 +16,7 @@ SHOWN = 50
 
 @click.command(short_help="List characters and their images.")
 @click.argument("character", required=False)
-@click.argument("number", required=False, type=click.IntRange(1))
+@click.argument("number", required=False, type=NUMBER)
 @click.option("--limit", type=click.IntRange(1, 1000), default=SHOWN, show_default=True)
 @click.option("--as-job", is_flag=True, help="Print the job file that makes this image again.")
 @click.option("--open", "in_browser", is_flag=True, help="Open the page in a browser, signed in for an hour.")
@@ -83,8 +83,8 @@ def _list(
         return
     if not rows:
         click.echo(f"{character} has no images to show; what was cancelled or removed only holds its number")
-    for row in rows:
-        place = (catalogue.place(row.stored) or row.stored.url) if row.stored else ""
+    for row in map(catalogue.here, rows):
+        place = row.path or row.url or ""
         click.echo(f"{row.filename}  {row.status}  {_moment(row.created_at)}  {place}".rstrip())
 
 

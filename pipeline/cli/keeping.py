@@ -3,12 +3,12 @@
 import click
 
 from pipeline.catalogue import Catalogue
-from pipeline.cli.common import FAILED, as_json, configured, refuse
+from pipeline.cli.common import FAILED, NUMBER, as_json, configured, refuse
 from pipeline.cli.steering import give
 from pipeline.config import Config
 from pipeline.orders.kinds import Favorite, Remove, make_order
 
-_numbers = click.argument("numbers", nargs=-1, required=True, type=click.IntRange(1), metavar="NUMBER...")
+_numbers = click.argument("numbers", nargs=-1, required=True, type=NUMBER, metavar="NUMBER...")
 
 
 @click.command(short_help="Mark images as favorites.")
@@ -61,12 +61,12 @@ def remove(config: Config, character: str, numbers: tuple[int, ...], *, yes: boo
 
 
 def _ask(config: Config, character: str, numbers: tuple[int, ...]) -> None:
-    catalogue = Catalogue(config.index)
+    catalogue = Catalogue(config.index, images=config.images)
     for number in numbers:
         row = catalogue.image(character, number)
         if row is None:
             refuse(f"{character} has no image {number}; `pipeline gallery {character}` lists what there is")
-        place = (row.stored.path or row.public_id) if row.stored else "nothing is stored"
+        place = (catalogue.here(row).path or row.public_id) if row.stored else "nothing is stored"
         click.echo(f"{row.filename}  {row.status}  {place}", err=True)
     if not click.confirm("Delete for good?", err=True):
         click.echo("nothing was removed", err=True)

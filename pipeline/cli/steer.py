@@ -2,7 +2,7 @@
 
 import click
 
-from pipeline.cli.common import as_json, configured, refuse
+from pipeline.cli.common import NUMBER, as_json, configured, refuse
 from pipeline.cli.steering import give
 from pipeline.config import Config
 from pipeline.orders.kinds import Cancel, Retry, make_order
@@ -30,7 +30,7 @@ def cancel(config: Config, job: str | None, *, label: str | None, as_json: bool)
 
 @click.command(short_help="Make placeholders and failed images again, in place.")
 @click.argument("what", metavar="[JOB | CHARACTER NUMBER…]", required=False)
-@click.argument("numbers", nargs=-1, type=click.IntRange(1), metavar="")
+@click.argument("numbers", nargs=-1, type=NUMBER, metavar="")
 @click.option("--placeholders", is_flag=True, help="Every placeholder.")
 @click.option("--failed", is_flag=True, help="Every failed image.")
 @click.option("--character", help="Only this character's.")

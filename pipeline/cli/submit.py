@@ -1,11 +1,11 @@
 """`pipeline submit`: the old POST request, as a file in the folder."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 
 from pipeline.cli.common import DURATION, configured, refuse, say_json
 from pipeline.cli.planning import planned
@@ -80,7 +80,7 @@ def submit(
         refuse("name job files, or describe one job: pipeline submit --character Mary --prompt 'in a garden' -n 5")
     try:
         name = _file_name(f"{character or character_id or 'job'}.json")
-        texts = [_read(file) for file in files] or [(name, orjson.dumps(said))]
+        texts = [_read(file) for file in files] or [(name, json.dumps(said, ensure_ascii=False).encode())]
         for name, data in texts:
             planned(config, data, file=name)
         dropped = [drop(config.jobs, data, name) for name, data in texts]

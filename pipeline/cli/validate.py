@@ -1,5 +1,6 @@
 """`pipeline validate`: what a job file would do, without doing it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pipeline.model import Job
 
 
 @click.command(short_help="Check job files without running them.")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--plan", is_flag=True, help="Print the images that would be made, and how workflows are bound.")
 @as_json
 @configured
@@ -30,18 +31,20 @@ def validate(config: Config, files: tuple[Path, ...], *, plan: bool, as_json: bo
     Examples:
       pipeline validate jobs/examples/*.yaml
       pipeline validate mary.yaml --plan
+      pipeline gallery mary 5 --as-job | pipeline validate - --plan
     """
     answers = []
-    for file in files:
+    for path in files:
+        file = "stdin.yaml" if str(path) == "-" else str(path)
         try:
-            job = _job(config, file)
+            job = _job(config, path, file)
             bindings = list(_bindings(config, job)) if plan else []
         except (UserError, BackendError) as error:
-            answers.append({"file": str(file), "valid": False, "error": str(error)})
+            answers.append({"file": file, "valid": False, "error": str(error)})
             if not as_json:
                 click.echo(str(error), err=True)
             continue
-        answers.append({"file": str(file), "valid": True} | (_planned(config, job, bindings) if plan else {}))
+        answers.append({"file": file, "valid": True} | (_planned(config, job, bindings) if plan else {}))
         if not as_json:
             click.echo(f"{file}: {len(job.images)} {'image' if len(job.images) == 1 else 'images'} of {_name(job)}")
             if plan:
@@ -52,13 +55,13 @@ def validate(config: Config, files: tuple[Path, ...], *, plan: bool, as_json: bo
         raise SystemExit(INVALID)
 
 
-def _job(config: Config, file: Path) -> Job:
+def _job(config: Config, path: Path, file: str) -> Job:
     try:
-        with file.open("rb") as opened:
+        with click.open_file(os.fspath(path), "rb") as opened:
             data = opened.read(LIMIT + 1)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
-    return planned(config, data, file=str(file))
+    return planned(config, data, file=file)
 
 
 def _name(job: Job) -> str:

@@ -1,5 +1,6 @@
 """Files that cannot be read or moved: told once, tried again when they change, and now and then."""
 
+import os
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ class Stuck:
             self._telling.say(
                 "a job file cannot be taken and stays where it is; it is tried again when it changes",
                 file=readable(arrival.key),
-                reason=error.strerror or type(error).__name__,
+                reason=_said(error, arrival),
             )
 
     def forget(self, arrival: Arrival) -> None:
@@ -50,6 +51,13 @@ class Stuck:
         """Drop the files that are no longer there."""
         for key in self._faults.keys() - keys:
             del self._faults[key]
+
+
+def _said(error: OSError, arrival: Arrival) -> str:
+    """Say what happened, and where, if it is not the file itself: the folder that it was to be moved to."""
+    place = os.fsdecode(error.filename2 or error.filename or arrival.name)
+    said = error.strerror or type(error).__name__
+    return said if place.endswith(arrival.name) else f"{readable(place)}: {said}"
 
 
 def _look(arrival: Arrival) -> tuple[object, ...]:

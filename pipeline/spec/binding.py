@@ -113,11 +113,13 @@ class Binder:
         """Return a mapping whose keys the user chooses."""
         if not isinstance(node, Mapping):
             return plain(node)
-        return {
-            name: self.value(child, shape.item)
-            for name, (_, child) in node.entries.items()
-            if not name.startswith("x-")
-        }
+        entries = {name: child for name, (_, child) in node.entries.items() if not name.startswith("x-")}
+        return {name: self._entry(child, shape.item) for name, child in entries.items()}
+
+    def _entry(self, node: Node, shape: Shape) -> object:
+        """Return a named record; `name:` with nothing after it is one without keys."""
+        nothing = isinstance(node, Scalar) and node.null and isinstance(shape, Record)
+        return {} if nothing else self.value(node, shape)
 
     def choice(self, node: Node, shape: Choice) -> object:
         """Return the values of the record that the key `type` names."""

@@ -56,7 +56,10 @@ def _head(overview: Overview) -> RenderableType:
 
 def _jobs_line(overview: Overview) -> str:
     told = f"JOBS {overview.running} running, {overview.waiting} waiting"
-    return f"{told} · about {overview.rate * 60:.2g} images a minute" if overview.rate and overview.holder else told
+    if not overview.rate or not overview.holder:
+        return told
+    per_minute = overview.rate * 60
+    return f"{told} · about {per_minute:,.{0 if per_minute >= 10 else 1}f} images a minute"
 
 
 def _jobs(overview: Overview) -> Iterator[RenderableType]:

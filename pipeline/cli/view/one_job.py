@@ -29,7 +29,7 @@ class OneJob:
         if row is None:
             raise KeyError(job_id)
         self.row: JobRow = row
-        self.images: Sequence[GalleryRow] = catalogue.images_of(row)
+        self.images: Sequence[GalleryRow] = [catalogue.here(image) for image in catalogue.images_of(row)]
         self.over = row.status in {"done", "cancelled"} and not any(image.retrying for image in self.images)
         self._notices = catalogue.notices(job_id)
         self._catalogue = catalogue
@@ -86,7 +86,7 @@ def _image_line(image: GalleryRow) -> Text:
 
 
 def _image_words(image: GalleryRow) -> str:
-    where = (image.stored.path or image.stored.url) if image.stored else ""
+    where = image.path or image.url or ""
     parts = (
         image.status,
         "retrying" if image.retrying else "",

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.catalogue import Catalogue, Day, JobRow, Lane, Summary, TroubleRow
 from pipeline.clock import now
 from pipeline.config import Config
+from pipeline.inbox.names import readable
 from pipeline.locks import Holder, holder
 from pipeline.naming import EXTENSIONS
 
@@ -18,7 +19,7 @@ MOST_WEIGHED = 200  # are looked at for what the shown ones share their back end
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A file that was never accepted, and the first line of the reason."""
+    """A file that was never accepted, by its name as it can be shown, and the first line of the reason."""
 
     name: str
     reason: str
@@ -147,7 +148,7 @@ def _rejected(folder: Path) -> list[Rejected]:
             continue
         try:  # its owner may mend and move it while we look
             moment = file.stat().st_mtime_ns
-            found.append((moment, Rejected(name, _first_line(file, moment) or name)))
+            found.append((moment, Rejected(readable(name), _first_line(file, moment) or readable(name))))
         except OSError:
             continue
     return [rejected for _, rejected in sorted(found, key=lambda one: (one[0], one[1].name))]

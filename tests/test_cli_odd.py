@@ -1,0 +1,61 @@
+"""Odd words, names and places at the command line: each is told in a sentence, and JSON stays JSON."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.test_cli import SMALL, call, workspace
+
+__all__ = ["workspace"]  # the fixture
+
+
+def typed(*words: str | bytes) -> subprocess.CompletedProcess[str]:
+    """Call a command with bytes that no CliRunner lets through."""
+    command = [sys.executable, "-m", "pipeline", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("status", b"\xff"), ("status", "--label", b"\xff"), ("gallery", b"\xff"), ("submit", "--prompt", b"in \xff")],
+)
+def test_a_word_that_is_not_utf8_is_refused(workspace, words):
+    answer = typed(*words)
+    assert answer.returncode == 2
+    assert "\\xff is not UTF-8; names and texts are" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_file_may_have_any_name(workspace):
+    (workspace / "jobs" / os.fsdecode(b"\xffmary.yaml")).write_text("quantty: 1\n")
+    assert call("run", "--once").exit_code == 1
+    for words in (("status", "--json"), ("validate", os.fsdecode(b"jobs/rejected/\xffmary.yaml"), "--json")):
+        assert "mary" in json.dumps(json.loads(call(*words).stdout_bytes.decode()))
+    assert json.loads(call("status", "--json").stdout)["rejected"] == ["\\xffmary"]
+
+
+def test_a_number_beyond_all_images_is_refused(workspace):
+    assert call("run", "--once").exit_code == 0
+    for words in (("gallery", "mary"), ("remove", "mary"), ("retry", "mary")):
+        answer = call(*words, "9" * 25)
+        assert answer.exit_code == 2, answer.output
+        assert "is not in the range" in answer.output
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_what_is_no_number_is_not_left_out_unsaid(workspace, value):
+    answer = call("submit", "--character", "Mary", "--prompt", "x", "--cfg-scale", value)
+    assert answer.exit_code == 2
+    assert "is no JSON value" in answer.output
+    assert not list((workspace / "jobs").iterdir())
+
+
+def test_validate_reads_what_is_piped_to_it(workspace):
+    answer = call("validate", "-", input=f"character: Mary\nprompt: x\n{SMALL}".encode())
+    assert (answer.exit_code, answer.output) == (0, "stdin.yaml: 1 image of Mary\n")
+    answer = call("validate", "-", input=b"character: Mary\nquantty: 2\n")
+    assert answer.exit_code == 2
+    assert answer.output.startswith('stdin.yaml:2:1: unknown key "quantty"')
