@@ -6,11 +6,9 @@ Facts: `docs/cloudinary.md`.
 """
 
 import logging
-import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from hashlib import md5
 from typing import Any
@@ -20,20 +18,19 @@ import trio
 from cloudinary import uploader, utils
 from cloudinary.api_client.execute_request import execute_request
 
-from pipeline.clock import Clock, rfc3339
-from pipeline.errors import StoreConflict, StoreError, StoreRefused, StoreUnavailable
+from pipeline.clock import Clock
+from pipeline.errors import StoreConflict, StoreError, StoreUnavailable
 from pipeline.model import Asset, Item, Stored
-from pipeline.pauses import LONGEST_ASKED, asked_for
-from pipeline.scrub import scrub
 from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
+from pipeline.stores.cloudinary_words import Complaint, Heard, complaint, translated
 from pipeline.stores.context import first_stored, moment, read_asset, text_of, written_context
 
 TYPES = ("upload", "private", "authenticated")
 PAGE = 500  # assets in one answer of the Admin API, its maximum
 _LARGEST = 2**63 - 1  # an integer of the index
 
-# What the answer to the call under way said of waiting; the SDK hands no headers on.
-_asked: ContextVar[list[str]] = ContextVar("asked")
+# What the answer to the call under way said beside its body.
+_heard: ContextVar[list[Heard]] = ContextVar("heard")
 
 logging.getLogger("Cloudinary").handlers.clear()  # the SDK prints to stderr beside our own log
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every connection over its pool's size
@@ -66,9 +63,9 @@ class _Connector:
         self._pool = utils.get_http_connector(cloudinary.config(), options)
 
     def request(self, **words: Any) -> Any:  # noqa: ANN401  # urllib3's, as the SDK calls it
-        """Ask, and note a `Retry-After` where `_in_thread` finds it."""
+        """Ask, and note what the SDK does not hand on where `_in_thread` finds it."""
         answer = self._pool.request(**words)
-        _asked.get().append(answer.headers.get("Retry-After", ""))
+        _heard.get().append(Heard(answer.status, answer.headers.get("Retry-After", "")))
         return answer
 
 
@@ -188,45 +185,29 @@ class CloudinaryStore:
         )
 
     async def _in_thread(self, call: Callable[[], Any]) -> Mapping[str, Any]:
-        asked: list[str] = []
-        _asked.set(asked)
+        heard: list[Heard] = []
+        _heard.set(heard)
         try:
             answer = await trio.to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
         except Exception as error:  # noqa: BLE001  # the SDK raises Error, bare Exception and ValueError alike
-            raise self._translated(str(error), None, *asked) from None
+            raise self._translated(complaint(error, self._timeout), heard) from None
         if not isinstance(answer, dict):
             raise StoreUnavailable("Cloudinary answered something that is no JSON object", code="bad_answer")
         if isinstance(said := answer.get("error"), dict):
-            raise self._translated(str(said.get("message", "")), said.get("http_code"), *asked)
+            raise self._translated(Complaint(str(said.get("message", ""))), heard)
+        if heard and not 200 <= heard[-1].status < 300:  # the SDK takes it for an answer where it has no `error`
+            raise self._translated(Complaint("it gives no reason", own=False), heard)
         return answer
 
-    def _translated(self, text: str, status: object, asked: str = "") -> StoreError:
-        """Turn the SDK's message into ours; only the sentence is kept, cut short, with no secret in it."""
-        if status is None and (found := re.search(r"(?:Error|response \()\s*(\d{3})", text)):
-            status = int(found[1])
-        # What follows "String to sign" is the request itself, the prompt included.
-        said = scrub(text.partition(" String to sign")[0], [self._account.api_secret], longest=300)
-        if "Stale request" in text:
-            return StoreUnavailable(
-                f"Cloudinary refuses requests as stale: this machine's clock says {rfc3339(self._clock())}; set it right",
-                code="clock", credentials=True,
-            )  # fmt: skip
-        if status in {401, 403} or (status == 404 and "cloud" in text.lower()):
-            return StoreUnavailable(
-                f"Cloudinary refuses the credentials for cloud {self._account.cloud_name!r}: check cloud_name, api_key and "
-                f"api_secret, or CLOUDINARY_URL ({said})",
-                code="credentials", credentials=True,
-            )  # fmt: skip
-        wait = asked_for(asked, self._clock())
-        if status in {420, 429}:
-            wait = _reset_after(text, self._clock()) if wait is None else wait
-            return StoreUnavailable(
-                f"Cloudinary's rate limit is reached: {said}", code="rate_limited", retry_after=wait
-            )
-        if status in {400, 413, 415, 422}:
-            return StoreRefused(f"Cloudinary refuses the image: {said}", code="store_refused")
-        where = f" ({status})" if status else ""
-        return StoreUnavailable(f"Cloudinary is not to be had{where}: {said}", code="store_down", retry_after=wait)
+    def _translated(self, about: Complaint, heard: Sequence[Heard]) -> StoreError:
+        account = self._account
+        return translated(
+            about,
+            heard[-1] if heard else None,
+            cloud_name=account.cloud_name,
+            api_secret=account.api_secret,
+            now=self._clock(),
+        )
 
     def _checked(self, answer: Mapping[str, Any], item: Item) -> Stored:
         if answer.get("public_id") != item.public_id or not answer.get("asset_id") or not answer.get("version"):
@@ -269,15 +250,3 @@ def _tags(item: Item) -> list[str]:
 
 def _whole(value: object) -> int:
     return int(value) if isinstance(value, int) and 0 <= value <= _LARGEST else 0
-
-
-def _reset_after(text: str, now: int) -> float | None:
-    """Read `Try again on 2024-10-04 14:00:00 UTC` as seconds from now."""
-    found = re.search(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", text)
-    if not found:
-        return None
-    try:
-        reset = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return min(max(0.0, reset.timestamp() - now / 1000), LONGEST_ASKED)
