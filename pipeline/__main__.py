@@ -12,6 +12,7 @@ _UNTIL_TOLD_TO_END = frozenset({"run", "serve"})
 
 def main() -> None:
     """Run the command that the arguments name."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else it looks for some in every package there is
     if next((word for word in sys.argv[1:] if word in cli.COMMANDS), None) in _UNTIL_TOLD_TO_END:
         _end_well_from_the_start()
     cli.main()

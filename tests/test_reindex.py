@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -95,7 +95,7 @@ def dump(config):
             (one.id, one.name, one.owner, one.slug, one.embedding, dict(one.counts), one.newest_at)
             for one in characters
         ]
-        jobs = [asdict(replace(job, version=0)) for job in catalogue.jobs(None).rows]
+        jobs = [job._replace(version=0)._asdict() for job in catalogue.jobs(None).rows]
         order = {one.id: [row.number for row in catalogue.page(one.id).rows] for one in characters}
         return {
             "characters": about,

@@ -119,7 +119,7 @@ async def test_the_whole_at_one_look(studio, monkeypatch):
 
 async def test_a_rate_is_told_in_plain_figures(studio):
     for typical, words in ((0.2, "about 600 images"), (0.01, "about 12,000 images"), (70.0, "about 1.7 images")):
-        lanes = [replace(lane, typical=typical) for lane in studio.look().lanes]
+        lanes = [lane._replace(typical=typical) for lane in studio.look().lanes]
         assert words in studio.text(lanes=lanes)
 
 
@@ -172,7 +172,7 @@ async def test_jobs_of_more_priority_are_waited_for_whole_and_others_in_turn(stu
     rate = 2 / 11
     assert seen.remaining(mary) == pytest.approx((19 + 19) / rate)
     assert seen.remaining(john) == pytest.approx((34 + 19) / rate)
-    first = replace(john, priority=5)
+    first = john._replace(priority=5)
     ahead = replace(seen, sharing=[mary, first])
     assert ahead.remaining(mary) == pytest.approx((19 + 34) / rate)
     assert ahead.remaining(first) == pytest.approx(34 / rate)

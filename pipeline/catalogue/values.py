@@ -1,7 +1,6 @@
-"""What the catalogue answers with: frozen rows, close to what the outside is shown."""
+"""What the catalogue answers with: rows, close to what the outside is shown."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from pipeline.errors import UserError
@@ -21,8 +20,7 @@ class Whose(NamedTuple):
     revision: int  # grows with anything that the gallery shows
 
 
-@dataclass(frozen=True, slots=True)
-class CharacterRow:
+class CharacterRow(NamedTuple):
     """A character, with its images counted by status."""
 
     row: int
@@ -37,8 +35,7 @@ class CharacterRow:
     counts: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class JobRow:
+class JobRow(NamedTuple):
     """A job, with its images counted by status."""
 
     seq: int
@@ -65,8 +62,7 @@ class JobRow:
     version: int  # grows with every step of its images
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """An end of a job that somebody was, or is, to be told of."""
 
     receiver: str  # host and port; the address itself may hold a key
@@ -76,8 +72,7 @@ class Notice:
     trouble: str | None  # why the last try failed
 
 
-@dataclass(frozen=True, slots=True)
-class Page(Generic[R]):
+class Page(NamedTuple, Generic[R]):
     """Some rows of an answer, how many there are in all, and the cursor of the next page."""
 
     rows: tuple[R, ...]
@@ -85,8 +80,7 @@ class Page(Generic[R]):
     next: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(NamedTuple):
     """A file of the local store, found through the index."""
 
     owner: str
@@ -96,8 +90,7 @@ class Media:
     updated_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(NamedTuple):
     """A back end as its lane last noted it."""
 
     name: str
@@ -111,8 +104,7 @@ class Lane:
     noted_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
+class Day(NamedTuple):
     """What one back end brought on one day (UTC)."""
 
     day: str
@@ -123,8 +115,7 @@ class Day:
     gpu_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """The whole index in a few numbers."""
 
     jobs_running: int
@@ -137,8 +128,7 @@ class Summary:
     oldest_waiting: int | None  # when the oldest unfinished job was accepted
 
 
-@dataclass(frozen=True, slots=True)
-class TroubleRow:
+class TroubleRow(NamedTuple):
     """Something beside the back ends that keeps work from going on."""
 
     what: str  # "store", "spool", "disk", "intake"
@@ -147,8 +137,7 @@ class TroubleRow:
     next_try: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """What one back end has brought on all days together."""
 
     backend: str
@@ -161,8 +150,7 @@ class Work:
     gpu_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Durations:
+class Durations(NamedTuple):
     """How long images took at one back end, from the submission to the picture."""
 
     backend: str
@@ -170,8 +158,7 @@ class Durations:
     seconds: float  # of all of them
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(NamedTuple):
     """What `/metrics` tells of the index beside its summary."""
 
     work: tuple[Work, ...]
@@ -180,8 +167,7 @@ class Figures:
     oldest_waiting: int | None  # when the job of the oldest image that waits for its turn was accepted
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One recorded step of an image."""
 
     at: int
@@ -189,8 +175,7 @@ class Step:
     detail: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """Something in the index that cannot be as it is."""
 
     kind: str  # a word for programs

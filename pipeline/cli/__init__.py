@@ -62,7 +62,10 @@ class Desk(click.Group):
         """Import the module of one command."""
         if cmd_name not in COMMANDS:
             return None
+        gc.disable()  # nothing that is imported becomes garbage: it need not be searched meanwhile, nor ever
         module = import_module(f"pipeline.cli.{COMMANDS[cmd_name][0]}")
+        gc.freeze()
+        gc.enable()
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command

@@ -1,7 +1,7 @@
 """Everything that one status shows, of one moment, and what follows from it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -131,8 +131,8 @@ def spoilt(job: JobRow) -> list[str]:
 def _stopped(lane: Lane) -> Lane:
     """A back end while no daemon runs: what was noted of it last is over, unless people paused it."""
     if lane.state == "paused":
-        return replace(lane, busy=0)
-    return replace(lane, state="stopped", busy=0, reason=None, next_try=None)
+        return lane._replace(busy=0)
+    return lane._replace(state="stopped", busy=0, reason=None, next_try=None)
 
 
 def _left(job: JobRow) -> int:
