@@ -8,57 +8,37 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from shutil import disk_usage
 
 import structlog
 import trio
 
-from pipeline.backends.opening import open_backend
-from pipeline.backends.pace import Pace
-from pipeline.brake import Brake
 from pipeline.catalogue import Catalogue
-from pipeline.clock import Clock, now
-from pipeline.config import Config, NotifyConfig
+from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.files import sweep_drafts
 from pipeline.gallery.addresses import listening_at
 from pipeline.gallery.tokens import Tokens
 from pipeline.inbox.counts import Pass
 from pipeline.inbox.door import Inbox
-from pipeline.lane import Lane, Limits
-from pipeline.ledger import Ledger, open_ledger
 from pipeline.locks import Plate, hold, prepare_state
 from pipeline.log import tell_what_was_held_back
 from pipeline.model import Pulse, State, Trouble
+from pipeline.opening import Openers, opened
 from pipeline.orders.desk import Desk
 from pipeline.orders.stage import Orders
 from pipeline.orders.steward import Steward
-from pipeline.ports import Backend, Store
 from pipeline.readiness import READY, STOPPING, tell
 from pipeline.room import return_large_blocks
-from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
-from pipeline.stores.opening import open_store
-from pipeline.webhook import Poster
 
 log = structlog.get_logger(__name__)
 
 LOOKS = 0.1  # seconds between two looks whether all is worked off
-
-
-@dataclass(frozen=True, slots=True)
-class Openers:
-    """How the outside is reached; one value, so that a test can compose a world with a fault in it."""
-
-    ledger: Callable[[Path], AbstractAsyncContextManager[Ledger]] = open_ledger
-    store: Callable[..., Store] = open_store
-    backend: Callable[..., AbstractAsyncContextManager[Backend]] = open_backend
-    clock: Clock = now
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +169,11 @@ class _Roof:
     async def _work_off(self, patience: float) -> Pass:
         """Return when nothing is left, or all that is left has waited for `patience` seconds."""
         dropped = await self._inbox.drain(patience=patience)
-        stuck_since: float | None = None
+        moved_at = trio.current_time()
         while not self._stop.is_set() and not self._stages.settled():
-            present = trio.current_time()
-            stuck_since = (stuck_since or present) if self._stages.stuck() else None
-            if stuck_since is not None and present - stuck_since >= patience:
+            if not self._stages.stuck():
+                moved_at = trio.current_time()
+            elif trio.current_time() - moved_at >= patience:
                 break
             with trio.move_on_after(LOOKS):
                 await self._stop.wait()
@@ -252,54 +232,6 @@ class _Roof:
                     self._stages.worker.hurry(0)
                     everything.cancel()
                 self._stop.set()
-
-
-@asynccontextmanager
-async def opened(config: Config, openers: Openers) -> AsyncIterator[tuple[Parts, Catalogue]]:
-    """Open what the stages work with; closed in the opposite order."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    run_sync = partial(
-        trio.to_thread.run_sync, limiter=trio.CapacityLimiter(cores)
-    )  # more would only wait for each other
-    async with AsyncExitStack() as stack:
-        ledger = await stack.enter_async_context(openers.ledger(config.index))
-        catalogue = stack.enter_context(closing(Catalogue(config.index, images=config.images)))
-        spool = Spool(config.state / "spool", config.state / "kept", limit=config.spool_limit, run_sync=run_sync)
-        store = openers.store(config.store, public_url=config.gallery.public_url)
-        brake = Brake()
-        lanes = {}
-        for name, settings in config.backends.items():
-            pace = Pace(settings.poll_rate)
-            backend = await stack.enter_async_context(openers.backend(name, settings, pace))
-            lanes[name] = Lane(
-                name,
-                backend,
-                Limits(settings.concurrency, settings.timeout, settings.stagger, settings.attempts),
-                brake=brake,
-                base_url=settings.base_url,
-                pace=pace,
-            )
-        yield (
-            Parts(
-                ledger=ledger,
-                results=catalogue,
-                spool=spool,
-                store=store,
-                lanes=lanes,
-                brake=brake,
-                jobs=config.jobs,
-                clock=openers.clock,
-                run_sync=run_sync,
-                uploads=config.store.concurrency,
-                post=_poster(config.notify).post,
-                keep_done=config.keep_done,
-            ),
-            catalogue,
-        )
-
-
-def _poster(notify: NotifyConfig | None) -> Poster:
-    return Poster() if notify is None else Poster(notify.key, notify.allow_hosts)
 
 
 def _the_one(group: BaseExceptionGroup[BaseException]) -> PipelineError | None:

@@ -16,8 +16,8 @@ An image that is being made again remembers in `standing` what the gallery goes 
 cancelling brings it back there.
 """
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from dataclasses import Field, dataclass, replace
+from typing import Any, ClassVar, Protocol
 
 from pipeline.errors import IllegalStep
 from pipeline.model import Artifact, Fault, Image, OnFailure, State, Status, Stored, Submission
@@ -50,6 +50,7 @@ def advance(image: Image, event: "Event") -> Image:
 class Event(Protocol):
     """Something that happened to an image; each kind below knows where it is allowed and where it leads."""
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # each kind is a dataclass
     allowed: ClassVar[frozenset[State]]
 
     def applied_to(self, image: Image) -> Image:

@@ -4,7 +4,7 @@ Adapters translate what their service says into the exceptions of `errors`, once
 tasks and no state of their own, and never see the index.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -109,7 +109,7 @@ class Store(Protocol):
         """
         ...
 
-    def everything(self, after: str | None = None) -> AsyncIterator[tuple[Sequence[Asset], str]]:
+    def everything(self, after: str | None = None) -> AsyncGenerator[tuple[Sequence[Asset], str], None]:
         """Go through all that the store holds, a page at a time, each with a bookmark to go on after it.
 
         Raises:

@@ -12,10 +12,11 @@ import trio
 from pipeline import daemon
 from pipeline.catalogue import Catalogue
 from pipeline.config import load_config
-from pipeline.daemon import Openers, Outcome
+from pipeline.daemon import Outcome
 from pipeline.errors import ConfigError, HeldElsewhere, StoreUnavailable
 from pipeline.ledger import open_ledger
 from pipeline.model import State
+from pipeline.opening import Openers
 from tests.support.scripted import ScriptedBackend, ScriptedStore
 
 SKETCH = """

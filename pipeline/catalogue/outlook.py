@@ -6,6 +6,10 @@ from itertools import count
 from pipeline import naming
 from pipeline.model import Job
 
+_SELECT = "SELECT row, slug, wish FROM characters WHERE"
+_BY_NAME = """owner = (SELECT row FROM owners WHERE id = ?1) AND (id = ?2 OR slug = ?3 OR wish = ?3)
+ORDER BY id = ?2 DESC, slug = ?3 DESC, row LIMIT 1"""
+
 
 def outlook(connection: sqlite3.Connection, job: Job) -> tuple[str, int]:
     """Return the slug and the first number that the job's images would get now."""
@@ -18,18 +22,13 @@ def outlook(connection: sqlite3.Connection, job: Job) -> tuple[str, int]:
 
 
 def _character(connection: sqlite3.Connection, job: Job) -> tuple[int, str | None, str] | None:
-    select = "SELECT row, slug, wish FROM characters WHERE"
     if job.character.id is not None:
-        found: tuple[int, str | None, str] | None = connection.execute(
-            f"{select} id = ?", (job.character.id,)
-        ).fetchone()
-        return found
-    name = job.character.name or ""
-    return connection.execute(  # type: ignore[no-any-return]  # as the columns are
-        f"{select} owner = (SELECT row FROM owners WHERE id = ?1) AND (id = ?2 OR slug = ?3 OR wish = ?3) "
-        "ORDER BY id = ?2 DESC, slug = ?3 DESC, row LIMIT 1",
-        (job.owner or job.default_owner, name, naming.slugify(name)),
-    ).fetchone()
+        rows = connection.execute(f"{_SELECT} id = ?", (job.character.id,))
+    else:
+        name = job.character.name or ""
+        rows = connection.execute(f"{_SELECT} {_BY_NAME}", (job.owner or job.default_owner, name, naming.slugify(name)))
+    found: tuple[int, str | None, str] | None = rows.fetchone()
+    return found
 
 
 def _free_slug(connection: sqlite3.Connection, job: Job) -> str:

@@ -7,10 +7,10 @@ from contextlib import suppress
 import structlog
 import trio
 
-from pipeline import daemon
 from pipeline.backends.pace import Pace
 from pipeline.config import BackendConfig, Config
 from pipeline.errors import ConfigError
+from pipeline.opening import Openers, opened
 from pipeline.orders.kinds import Cancel, Order, Reply
 from pipeline.orders.stage import obeyed
 from pipeline.orders.steward import Steward
@@ -25,10 +25,10 @@ def carry_out(config: Config, order: Order) -> Reply:
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    return trio.run(carry_out_alone, config, order, daemon.Openers())
+    return trio.run(carry_out_alone, config, order, Openers())
 
 
-async def carry_out_alone(config: Config, order: Order, openers: daemon.Openers) -> Reply:
+async def carry_out_alone(config: Config, order: Order, openers: Openers) -> Reply:
     """Carry an order out without a daemon; the caller holds the state folder.
 
     Stages are put together and not run: what an order leaves to be made, uploaded or stored is found by the next start.
@@ -39,7 +39,7 @@ async def carry_out_alone(config: Config, order: Order, openers: daemon.Openers)
     """
     config.state.chmod(0o700)
     backends = await _reachable(config, openers) if isinstance(order, Cancel) else {}
-    async with daemon.opened(config.model_copy(update={"backends": backends}), openers) as (parts, _):
+    async with opened(config.model_copy(update={"backends": backends}), openers) as (parts, _):
         stages = Stages(parts)
         reply = await obeyed(Steward(parts, stages).carry_out, order)
         while due := parts.ledger.to_file(FILED_AT_ONCE):
@@ -52,7 +52,7 @@ async def carry_out_alone(config: Config, order: Order, openers: daemon.Openers)
         return reply
 
 
-async def _reachable(config: Config, openers: daemon.Openers) -> dict[str, BackendConfig]:
+async def _reachable(config: Config, openers: Openers) -> dict[str, BackendConfig]:
     """Keep the back ends that can be opened at all: one that cannot must not stand in the way of cancelling elsewhere."""
     found: dict[str, BackendConfig] = {}
     for name, settings in config.backends.items():

@@ -124,7 +124,7 @@ def _count(transaction: Transaction, job: int, step: _Step, now: int) -> None:
 def detail(event: Event) -> str:
     """What the history of an image tells of a step, as JSON: no bytes, no addresses of results."""
     told: dict[str, Any] = {}
-    for field in dataclasses.fields(event):  # type: ignore[arg-type]  # every event is a dataclass
+    for field in dataclasses.fields(event):
         match getattr(event, field.name):
             case Fault(code, message):
                 told |= {"code": code, "message": message}

@@ -87,7 +87,7 @@ async def _list(finds: Finds, store: Store, told: Callable[[Progress], None]) ->
     failures = 0
     while not finds.complete:
         try:
-            async with aclosing(store.everything(finds.bookmark)) as pages:  # type: ignore[type-var]  # a generator
+            async with aclosing(store.everything(finds.bookmark)) as pages:
                 async for assets, bookmark in pages:
                     finds.collect(assets, bookmark)
                     failures = 0

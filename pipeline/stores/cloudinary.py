@@ -6,7 +6,7 @@ Facts: `docs/cloudinary.md`.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -128,7 +128,7 @@ class CloudinaryStore:
         async for resource in self.under(prefix):
             yield self._stored(resource)
 
-    async def everything(self, after: str | None = None) -> AsyncIterator[tuple[Sequence[Asset], str]]:
+    async def everything(self, after: str | None = None) -> AsyncGenerator[tuple[Sequence[Asset], str], None]:
         """Go through the whole account, a call for each 500 assets; the bookmark is a type and Cloudinary's cursor."""
         first, _, cursor = (after or TYPES[0]).partition(" ")
         for delivery_type in TYPES[TYPES.index(first) :]:

@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,7 +67,7 @@ class LocalStore:
             for asset in assets:
                 yield asset
 
-    async def everything(self, after: str | None = None) -> AsyncIterator[tuple[Sequence[Asset], str]]:
+    async def everything(self, after: str | None = None) -> AsyncGenerator[tuple[Sequence[Asset], str], None]:
         """Go through the whole folder, a character at a time; the bookmark is the character's folder."""
         with self._telling():
             folders: list[Path] = await self._run_sync(layout.all_character_folders, self.folder)

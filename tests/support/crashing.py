@@ -21,7 +21,7 @@ import trio
 from pipeline import daemon, files
 from pipeline.backends.opening import open_backend
 from pipeline.config import load_config
-from pipeline.daemon import Openers
+from pipeline.opening import Openers
 from pipeline.stores.opening import open_store
 from tests.support.deaths import DIED, TOO_LONG
 

@@ -1,0 +1,84 @@
+"""From the configuration to the parts that the stages work with, for the daemon and for a command that works alone."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from pipeline.backends.opening import open_backend
+from pipeline.backends.pace import Pace
+from pipeline.brake import Brake
+from pipeline.catalogue import Catalogue
+from pipeline.clock import Clock, now
+from pipeline.config import BackendConfig, Config, NotifyConfig
+from pipeline.lane import Lane, Limits
+from pipeline.ledger import Ledger, open_ledger
+from pipeline.ports import Backend, Store
+from pipeline.spool import Spool
+from pipeline.stages import Parts
+from pipeline.stores.opening import open_store
+from pipeline.webhook import Poster
+
+
+@dataclass(frozen=True, slots=True)
+class Openers:
+    """How the outside is reached; one value, so that a test can compose a world with a fault in it."""
+
+    ledger: Callable[[Path], AbstractAsyncContextManager[Ledger]] = open_ledger
+    store: Callable[..., Store] = open_store
+    backend: Callable[..., AbstractAsyncContextManager[Backend]] = open_backend
+    clock: Clock = now
+
+
+@asynccontextmanager
+async def opened(config: Config, openers: Openers) -> AsyncIterator[tuple[Parts, Catalogue]]:
+    """Open what the stages work with; closed in the opposite order."""
+    threads = trio.CapacityLimiter(_cores())  # more would only wait for each other
+    run_sync = partial(trio.to_thread.run_sync, limiter=threads)
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(openers.ledger(config.index))
+        catalogue = stack.enter_context(closing(Catalogue(config.index, images=config.images)))
+        spool = Spool(config.state / "spool", config.state / "kept", limit=config.spool_limit, run_sync=run_sync)
+        store = openers.store(config.store, public_url=config.gallery.public_url)
+        brake = Brake()
+        lanes = {
+            name: await stack.enter_async_context(_lane(name, settings, brake, openers))
+            for name, settings in config.backends.items()
+        }
+        yield (
+            Parts(
+                ledger=ledger,
+                results=catalogue,
+                spool=spool,
+                store=store,
+                lanes=lanes,
+                brake=brake,
+                jobs=config.jobs,
+                clock=openers.clock,
+                run_sync=run_sync,
+                uploads=config.store.concurrency,
+                post=_poster(config.notify).post,
+                keep_done=config.keep_done,
+            ),
+            catalogue,
+        )
+
+
+@asynccontextmanager
+async def _lane(name: str, settings: BackendConfig, brake: Brake, openers: Openers) -> AsyncIterator[Lane]:
+    pace = Pace(settings.poll_rate)
+    limits = Limits(settings.concurrency, settings.timeout, settings.stagger, settings.attempts)
+    async with openers.backend(name, settings, pace) as backend:
+        yield Lane(name, backend, limits, brake=brake, base_url=settings.base_url, pace=pace)
+
+
+def _poster(notify: NotifyConfig | None) -> Poster:
+    return Poster() if notify is None else Poster(notify.key, notify.allow_hosts)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
