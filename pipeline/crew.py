@@ -23,7 +23,7 @@ class Crew:
         self._send, self._receive = trio.open_memory_channel[Start](math.inf)
         self.under_way = 0
         self.unrecorded: set[int] = set()  # rows that were taken, but the index does not say so yet
-        self.last_index = -1  # the farthest place in the job that was taken
+        self.last_place = -1  # the farthest place in the job that was taken
         self.scope = trio.CancelScope()
         self.gone = trio.Event()
 
@@ -43,7 +43,7 @@ class Crew:
         self.under_way += 1
         if image.state is State.PLANNED:
             self.unrecorded.add(image.row)
-            self.last_index = max(self.last_index, image.index)
+            self.last_place = max(self.last_place, image.place)
         self._send.send_nowait((image, lane, slot))
 
     def let_go(self, image: Image) -> bool:

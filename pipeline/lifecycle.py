@@ -16,7 +16,7 @@ An image that is being made again remembers in `standing` what the gallery goes 
 cancelling brings it back there.
 """
 
-from dataclasses import Field, dataclass, replace
+from dataclasses import Field, dataclass
 from typing import Any, ClassVar, Protocol
 
 from pipeline.errors import IllegalStep
@@ -67,7 +67,7 @@ class Submitting:
     ticket: str
 
     def applied_to(self, image: Image) -> Image:
-        return replace(image, state=State.SUBMITTING, backend=self.backend, ticket=self.ticket)
+        return image._replace(state=State.SUBMITTING, backend=self.backend, ticket=self.ticket)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Accepted:
     submission: Submission
 
     def applied_to(self, image: Image) -> Image:
-        return replace(image, state=State.SUBMITTED, submission=self.submission, attempts=image.attempts + 1)
+        return image._replace(state=State.SUBMITTED, submission=self.submission, attempts=image.attempts + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class AcceptanceLost:
     fault: Fault
 
     def applied_to(self, image: Image) -> Image:
-        return replace(image, state=State.UNCLEAR, fault=self.fault)
+        return image._replace(state=State.UNCLEAR, fault=self.fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Doubtful:
     limit: int | None
 
     def applied_to(self, image: Image) -> Image:
-        counted = replace(image, doubtful=image.doubtful + 1)
+        counted = image._replace(doubtful=image.doubtful + 1)
         if image.state is State.SUBMITTING or self.limit is None:
             return _plan_again(counted, self.fault)
         return _after_failure(counted, self.fault, self.limit)
@@ -154,8 +154,7 @@ class Fetched:
     used_embedding: bool = False
 
     def applied_to(self, image: Image) -> Image:
-        return replace(
-            _paid(image, self.gpu_seconds),
+        return _paid(image, self.gpu_seconds)._replace(
             state=State.FETCHED,
             artifact=self.artifact,
             used_embedding=self.used_embedding,
@@ -186,7 +185,7 @@ class Drawn:
     artifact: Artifact
 
     def applied_to(self, image: Image) -> Image:
-        return replace(image, state=State.DRAWN, artifact=self.artifact)
+        return image._replace(state=State.DRAWN, artifact=self.artifact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +197,8 @@ class StoredAt:
 
     def applied_to(self, image: Image) -> Image:
         if image.state is State.FETCHED:
-            return replace(image, state=State.DONE, stored=self.stored, standing=None, fault=None)
-        return replace(image, state=State.PLACEHOLDER, stored=self.stored, standing=None)
+            return image._replace(state=State.DONE, stored=self.stored, standing=None, fault=None)
+        return image._replace(state=State.PLACEHOLDER, stored=self.stored, standing=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +212,7 @@ class Rejected:
     def applied_to(self, image: Image) -> Image:
         if not self.conflict and (image.standing is State.PLACEHOLDER or image.state is State.FETCHED):
             return _give_up(image, self.fault)
-        return replace(image, state=State.FAILED, standing=None, stored=None, fault=self.fault)
+        return image._replace(state=State.FAILED, standing=None, stored=None, fault=self.fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +234,7 @@ class Retried:
 
     def applied_to(self, image: Image) -> Image:
         again = State.PLANNED if self.kept is None else State.FETCHED
-        return replace(image, state=again, standing=image.state, failures=0, artifact=self.kept or image.artifact)
+        return image._replace(state=again, standing=image.state, failures=0, artifact=self.kept or image.artifact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,21 +244,21 @@ class Removed:
     allowed: ClassVar = frozenset({State.DONE, State.PLACEHOLDER, State.FAILED})
 
     def applied_to(self, image: Image) -> Image:
-        return replace(image, state=State.REMOVED, stored=None, artifact=None)
+        return image._replace(state=State.REMOVED, stored=None, artifact=None)
 
 
 def _plan_again(image: Image, fault: Fault | None) -> Image:
-    return replace(image, state=State.PLANNED, submission=None, ticket=None, fault=fault)
+    return image._replace(state=State.PLANNED, submission=None, ticket=None, fault=fault)
 
 
 def _paid(image: Image, gpu_seconds: float) -> Image:
     """An attempt that never was `submitted`, since the service answers at once, is counted where it ends."""
     attempts = image.attempts if image.state is State.SUBMITTED else image.attempts + 1
-    return replace(image, attempts=attempts, gpu_seconds=image.gpu_seconds + gpu_seconds)
+    return image._replace(attempts=attempts, gpu_seconds=image.gpu_seconds + gpu_seconds)
 
 
 def _after_failure(image: Image, fault: Fault, limit: int) -> Image:
-    failed_once_more = replace(image, failures=image.failures + 1)
+    failed_once_more = image._replace(failures=image.failures + 1)
     if failed_once_more.failures < limit:
         return _plan_again(failed_once_more, fault)
     return _give_up(failed_once_more, fault)
@@ -269,9 +268,9 @@ def _give_up(image: Image, fault: Fault) -> Image:
     if image.standing is not None:
         return _at_rest(image, image.standing)
     if image.on_failure is OnFailure.FAIL:
-        return replace(_at_rest(image, State.FAILED), fault=fault)
-    return replace(_at_rest(image, State.GIVEN_UP), fault=fault)
+        return _at_rest(image, State.FAILED)._replace(fault=fault)
+    return _at_rest(image, State.GIVEN_UP)._replace(fault=fault)
 
 
 def _at_rest(image: Image, state: State) -> Image:
-    return replace(image, state=state, standing=None, submission=None, ticket=None)
+    return image._replace(state=state, standing=None, submission=None, ticket=None)

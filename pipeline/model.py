@@ -6,7 +6,7 @@ Moments are wall-clock milliseconds since 1970 UTC; durations are seconds; sizes
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 DURATION_BOUNDS = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, float("inf"))  # of `/metrics`
 Params = Mapping[str, Any]  # what `params` of a job holds: JSON values, handed on as they are
@@ -181,8 +181,7 @@ class Asset:
     color: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):  # each step makes one anew, which takes a dataclass of this width ten times as long
     """One row of the index: the image as the last recorded step left it."""
 
     row: int
@@ -191,7 +190,7 @@ class Image:
     character_name: str
     owner: str
     number: int
-    index: int  # place in its job, from 0
+    place: int  # in its job, from 0
     filename: str
     public_id: str
     prompt: str

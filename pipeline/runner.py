@@ -188,7 +188,7 @@ class Runner:
         if crew is None:
             found = self._ledger.planned(job_id, 1)
         else:
-            found = self._ledger.planned(job_id, 1, crew.last_index)
+            found = self._ledger.planned(job_id, 1, crew.last_place)
             found = found or self._ledger.planned(job_id, len(crew.unrecorded) + 1)
             found = [image for image in found if image.row not in crew.unrecorded]
         return found[0] if found else None

@@ -16,7 +16,7 @@ def image(*, model="y", quantity=5):
         character_name="Mary",
         owner="alice",
         number=1,
-        index=0,
+        place=0,
         filename="mary_image_1",
         public_id="alice/characters/mary/images/mary_image_1",
         prompt="p",

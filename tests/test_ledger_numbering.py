@@ -27,7 +27,7 @@ async def test_a_job_gets_the_next_numbers_in_the_transaction_that_takes_it(tmp_
         assert names(ledger, "b") == ["mary_image_4", "mary_image_5"]
         assert names(ledger, "c") == ["john_image_1"]
         first = ledger.images_of("b")[0]
-        assert (first.public_id, first.index, first.seed) == ("me/characters/mary/images/mary_image_4", 0, 7)
+        assert (first.public_id, first.place, first.seed) == ("me/characters/mary/images/mary_image_4", 0, 7)
         assert (first.state, first.quantity, first.owner, first.character_name) == (State.PLANNED, 2, "me", "Mary")
 
 
@@ -38,7 +38,7 @@ async def test_everything_a_job_says_comes_back_with_its_images(tmp_path):
         await adopted(ledger)
         await ledger.accept([said])
         images = ledger.images_of("a")
-        assert [(i.prompt, i.seed, i.index) for i in images] == [("one", 1, 0), ("two", 9, 1)]
+        assert [(i.prompt, i.seed, i.place) for i in images] == [("one", 1, 0), ("two", 9, 1)]
         assert images[0].recipe == recipe
         assert images[0].labels == ("spring", "covers")
 
@@ -179,7 +179,7 @@ async def test_new_images_go_on_after_the_highest_that_the_store_holds(tmp_path)
         await ledger.adopt("me", "me", found)
         assert names(ledger, "a") == ["mary_image_13", "mary_image_14"]
         adopted_image = ledger.image_by_number("7", 12)
-        assert (adopted_image.state, adopted_image.job_id, adopted_image.index) == (State.DONE, "", 0)
+        assert (adopted_image.state, adopted_image.job_id, adopted_image.place) == (State.DONE, "", 0)
         assert (adopted_image.created_at, adopted_image.seed, adopted_image.prompt) == (START - 5, 4, "old")
         assert adopted_image.stored == found[0].stored
         assert ledger.image_by_number("7", 3).state is State.PLACEHOLDER

@@ -245,7 +245,7 @@ async def test_due_work_is_found_in_the_order_it_is_wanted(ledger, clock):
     [turn] = ledger.turns()
     assert (turn.job_id, turn.priority, turn.stagger, turn.backends, turn.planned) == ("a", 5, 1.5, ("pod", "xl"), 9)
     assert [image.number for image in ledger.planned("a", 3)] == [1, 2, 3]
-    assert [image.number for image in ledger.planned("a", 3, after_index=6)] == [8, 9]
+    assert [image.number for image in ledger.planned("a", 3, after_place=6)] == [8, 9]
     at = {}
     for image, expires in zip(images[:3], (300, None, 100), strict=True):
         sent = await ledger.record(image, law.Submitting("pod", f"t{image.number}"))

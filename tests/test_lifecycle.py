@@ -27,7 +27,7 @@ def an_image(state=State.PLANNED, **changes):
         character_name="Mary",
         owner="me",
         number=1,
-        index=0,
+        place=0,
         filename="mary_image_1",
         public_id=STORED.public_id,
         prompt="in a garden",
@@ -38,7 +38,7 @@ def an_image(state=State.PLANNED, **changes):
         quantity=1,
         state=state,
     )
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 EVENTS = {
@@ -174,7 +174,7 @@ def test_a_paid_attempt_that_is_given_up_is_counted_with_its_seconds():
 
 def test_seconds_add_up_over_attempts():
     image = advance(an_image(State.SUBMITTED, gpu_seconds=1.5), law.AttemptLost(FAULT, limit=3, gpu_seconds=2.0))
-    image = replace(image, state=State.SUBMITTED)
+    image = image._replace(state=State.SUBMITTED)
     image = advance(image, law.Fetched(ARTIFACT, gpu_seconds=4.0, used_embedding=True))
     assert (image.gpu_seconds, image.used_embedding) == (7.5, True)
 
@@ -191,7 +191,7 @@ def test_an_image_planned_again_keeps_no_trace_of_its_submission_but_the_fault(n
 def test_on_failure_decides_what_stands_under_the_number(name):
     image = an_image(State.SUBMITTED, submission=SUBMISSION, ticket="t")
     assert advance(image, EVENTS[name]).state is State.GIVEN_UP
-    failed = advance(replace(image, on_failure=OnFailure.FAIL), EVENTS[name])
+    failed = advance(image._replace(on_failure=OnFailure.FAIL), EVENTS[name])
     assert (failed.state, failed.fault, failed.submission) == (State.FAILED, FAULT, None)
 
 

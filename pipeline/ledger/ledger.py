@@ -177,9 +177,9 @@ class Ledger:
         """Jobs of an owner that wait for the listing of the store, in arrival order."""
         return [job for (job,) in self._rows(due.UNNUMBERED, owner)]
 
-    def planned(self, job_id: str, limit: int, after_index: int = -1) -> list[Image]:
-        """A job's planned images beyond `after_index`, in number order."""
-        return self._images(due.PLANNED, job_id, after_index, limit)
+    def planned(self, job_id: str, limit: int, after_place: int = -1) -> list[Image]:
+        """A job's planned images beyond `after_place`, in number order."""
+        return self._images(due.PLANNED, job_id, after_place, limit)
 
     def at_backends(self) -> list[Image]:
         """What is, or may be, at a back end: nearest result deadline first, then what is unclear."""

@@ -84,7 +84,7 @@ class Reader:
             character_name=row[3],
             owner=row[4],
             number=number,
-            index=0 if first is None else number - first,
+            place=0 if first is None else number - first,
             filename=naming.filename(slug, number),
             public_id=public_id,
             prompt=row[9] or "",

@@ -29,7 +29,7 @@ def record(transaction: Transaction, before: Image, after: Image, event: Event, 
         if before.created_at is None:
             # What the store keeps beside the bytes counts, so that an index made anew from it tells the same.
             moment = min(event.stored.created_at or now, now)
-            after = dataclasses.replace(after, created_at=_first_stored(transaction, before, moment))
+            after = after._replace(created_at=_first_stored(transaction, before, moment))
             changed["created_at"] = changed["shown_at"] = after.created_at
         changed["color"] = before.artifact.color if before.artifact else None
     changed["updated_at"] = now
