@@ -1,0 +1,56 @@
+"""A job that lies in the folder and that no daemon has taken yet: commands that name it say so."""
+
+import json
+
+import pytest
+
+from pipeline.inbox.dropped import waiting
+from tests.test_cli import SMALL, call, drop, workspace
+
+__all__ = ["workspace"]  # the fixture
+
+JOB = f"id: nightly\ncharacter: Mary\nprompt: [a, b]\nquantity: 2\nlabels: [spring]\n{SMALL}"
+NAME = "20250101-000000-mary-abcd"
+
+
+def test_its_status_is_that_of_a_job_that_waits(workspace):
+    drop(workspace, "mary.yaml", JOB)
+    path = workspace / "jobs/mary.yaml"
+    words = f"lies in {path} and was not taken yet; `pipeline run` takes it"
+    assert call("status", "nightly").output == f"nightly  queued  0/4  {words}\n"
+    told = json.loads(call("status", "nightly", "--json").stdout)
+    assert call("run", "--once").exit_code == 0
+    taken = json.loads(call("status", "nightly", "--json").stdout)
+    assert list(told["data"]) == list(taken["data"])
+    assert told["success"]
+    changed = {key for key, value in told["data"].items() if taken["data"][key] != value}
+    assert changed == {
+        "status", "reason", "characterId", "imageUrl", "imageUrls", "generatedCount", "queuedCount", "createdAt",
+        "startedAt", "finishedAt", "images",
+    }  # fmt: skip
+    assert (told["data"]["queuedCount"], told["data"]["reason"]) == (4, words)
+
+
+@pytest.mark.parametrize("command", ["cancel", "pause", "retry"])
+def test_what_would_steer_it_says_how_to_keep_it_from_being_made(workspace, command):
+    drop(workspace, "mary.yaml", JOB)
+    answer = call(command, "nightly")
+    assert answer.exit_code == 1
+    assert f"nightly lies in {workspace / 'jobs/mary.yaml'} and was not taken yet" in answer.output
+    assert not json.loads(call(command, "nightly", "--json").stdout)["success"]
+    assert call(command, "another").exit_code == 2
+
+
+def test_it_is_found_by_its_id_or_by_a_name_like_a_jobs(workspace):
+    jobs = workspace / "jobs"
+    drop(workspace, f"{NAME}.yaml", f"character: Mary\nprompt: x\n{SMALL}")
+    drop(workspace, "mary.yaml", f"# nightly\nid: other\ncharacter: Mary\nprompt: nightly\n{SMALL}")
+    drop(workspace, "bad.yaml", "id: nightly\nquantty: 2\n")
+    drop(workspace, "draft.tmp", JOB)
+    (jobs / "link.yaml").symlink_to(jobs / "draft.tmp")
+    (jobs / "nightly.yaml").mkdir()
+    assert waiting(jobs, "nightly") is None
+    assert waiting(jobs, "mary") is None
+    found = [waiting(jobs, job_id) for job_id in (NAME, "other")]
+    assert [one.path.name for one in found if one] == [f"{NAME}.yaml", "mary.yaml"]
+    assert waiting(jobs / "none", "nightly") is None
