@@ -4,7 +4,8 @@ PipelineError
 ├── UserError                  the person who sent it can mend it (exit code 2)
 │   ├── ConfigError            pipeline.yaml or the environment
 │   ├── SpecError              a job file; carries one Complaint or several
-│   └── HeldElsewhere          another process holds the jobs or the state folder
+│   ├── HeldElsewhere          another process holds the jobs or the state folder
+│   └── NoSuchJob, NoSuchCharacter, NoSuchImage      what was asked for by name is not in the index
 ├── IndexTrouble               the SQLite index is missing a column, corrupt, read-only or full
 ├── SpoolTrouble               the spool cannot be written or read: wait and try again
 ├── IllegalStep                an event that the image's state does not allow: a defect of ours
@@ -73,6 +74,27 @@ class SpecError(UserError):
 
 class HeldElsewhere(UserError):
     """Another process holds this folder; the message names the process."""
+
+
+class NoSuchJob(UserError):
+    """No job was ever accepted under this id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f'no job has the id "{job_id}"; `pipeline status` shows what is unfinished')
+
+
+class NoSuchCharacter(UserError):
+    """No job has named this character yet."""
+
+    def __init__(self, character_id: str) -> None:
+        super().__init__(f'no character has the id "{character_id}"; `pipeline gallery` lists all')
+
+
+class NoSuchImage(UserError):
+    """The character has no image of this number."""
+
+    def __init__(self, character_id: str, number: int) -> None:
+        super().__init__(f"{character_id} has no image {number}; `pipeline gallery {character_id}` lists what there is")
 
 
 class IndexTrouble(PipelineError):

@@ -14,6 +14,7 @@ from pipeline.catalogue import Catalogue, Filter, GalleryRow
 from pipeline.cli.common import FAILED, as_json, configured, refuse, say_json
 from pipeline.clock import now
 from pipeline.config import Config
+from pipeline.errors import NoSuchCharacter
 from pipeline.files import make_folder, write_durably
 from pipeline.gallery import views
 from pipeline.ports import Delivery
@@ -102,7 +103,7 @@ def _pages(catalogue: Catalogue, character: str) -> Iterator[GalleryRow]:
     while True:
         page = catalogue.page(character, Filter(statuses=("done", "placeholder")), after=after)
         if page is None:
-            refuse(f'no character has the id "{character}"; `pipeline gallery` lists all')
+            raise NoSuchCharacter(character)
         yield from page.rows
         after = page.next
         if after is None:

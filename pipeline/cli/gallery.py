@@ -8,6 +8,7 @@ from pipeline.cli.common import NUMBER, as_json, configured, refuse, say_json
 from pipeline.cli.opening import open_page
 from pipeline.clock import now, rfc3339
 from pipeline.config import Config
+from pipeline.errors import NoSuchCharacter, NoSuchImage
 from pipeline.gallery import views
 from pipeline.stores.opening import open_delivery
 
@@ -59,7 +60,7 @@ def _owner(catalogue: Catalogue, character: str | None) -> str | None:
         return None
     row = catalogue.character(character)
     if row is None:
-        refuse(f'no character has the id "{character}"; `pipeline gallery` lists all')
+        raise NoSuchCharacter(character)
     return row.owner
 
 
@@ -92,12 +93,12 @@ def _rows(catalogue: Catalogue, character: str, number: int | None, limit: int) 
     if number is not None:
         row = catalogue.image(character, number)
         if row is None:
-            refuse(f"{character} has no image {number}; `pipeline gallery {character}` lists what there is")
+            raise NoSuchImage(character, number)
         return [row]
     everything = Filter(statuses=("queued", "running", "done", "placeholder", "failed"))
     page = catalogue.page(character, everything, limit=limit)
     if page is None:
-        refuse(f'no character has the id "{character}"; `pipeline gallery` lists all')
+        raise NoSuchCharacter(character)
     return list(page.rows)
 
 

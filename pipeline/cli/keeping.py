@@ -3,9 +3,10 @@
 import click
 
 from pipeline.catalogue import Catalogue
-from pipeline.cli.common import FAILED, NUMBER, as_json, configured, refuse
+from pipeline.cli.common import FAILED, NUMBER, as_json, configured
 from pipeline.cli.steering import give
 from pipeline.config import Config
+from pipeline.errors import NoSuchImage
 from pipeline.orders.kinds import Favorite, Remove, make_order
 
 _numbers = click.argument("numbers", nargs=-1, required=True, type=NUMBER, metavar="NUMBER...")
@@ -65,7 +66,7 @@ def _ask(config: Config, character: str, numbers: tuple[int, ...]) -> None:
     for number in numbers:
         row = catalogue.image(character, number)
         if row is None:
-            refuse(f"{character} has no image {number}; `pipeline gallery {character}` lists what there is")
+            raise NoSuchImage(character, number)
         place = (catalogue.here(row).path or row.public_id) if row.stored else "nothing is stored"
         click.echo(f"{row.filename}  {row.status}  {place}", err=True)
     if not click.confirm("Delete for good?", err=True):

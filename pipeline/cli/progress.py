@@ -8,6 +8,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from pipeline.cli.words import spoilt
+
 LONGEST_TITLE = 40
 
 
@@ -35,7 +37,7 @@ class JobBars:
     def show(self, job_id: str, title: str, counts: Mapping[str, int], total: int) -> None:
         """Show a job as it is now; in no terminal it is told once, when all its images have ended."""
         ended = total - counts["queued"] - counts["running"]
-        note = _note(counts)
+        note = ", ".join(spoilt(counts))
         title = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
         if self._progress is not None:
             if job_id not in self._tasks:
@@ -44,14 +46,3 @@ class JobBars:
         elif ended == total and job_id not in self._told:
             self._told.add(job_id)
             click.echo(f"{title}  {ended}/{total}  {note}".rstrip())
-
-
-def _note(counts: Mapping[str, int]) -> str:
-    words = {
-        "placeholder": ("placeholder", "placeholders"),
-        "failed": ("failed", "failed"),
-        "cancelled": ("cancelled",) * 2,
-    }
-    return ", ".join(
-        f"{counts[kind]} {one if counts[kind] == 1 else many}" for kind, (one, many) in words.items() if counts[kind]
-    )

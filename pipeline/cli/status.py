@@ -18,7 +18,7 @@ from pipeline.cli.view.one_job import OneJob
 from pipeline.cli.view.overview import Overview, overview, prices
 from pipeline.cli.view.told import told, untaken
 from pipeline.config import Config
-from pipeline.errors import IndexTrouble
+from pipeline.errors import IndexTrouble, NoSuchJob
 from pipeline.inbox.dropped import Waiting, waiting
 
 REDRAWN = 0.5  # seconds
@@ -79,7 +79,7 @@ def _one(config: Config, catalogue: Catalogue, job_id: str, *, watch: bool, as_j
         if dropped is None and isinstance(error, IndexTrouble):
             raise
         if dropped is None:
-            refuse(f'no job has the id "{job_id}"; `pipeline status` shows what is unfinished')
+            raise NoSuchJob(job_id) from None
         _untaken(config, dropped, job_id, as_json=as_json)
         return
     if as_json:

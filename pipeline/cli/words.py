@@ -1,6 +1,13 @@
-"""Moments and durations in the words of a status line."""
+"""Moments, durations and counts in the words of a status line."""
 
+from collections.abc import Mapping
 from datetime import datetime
+
+_WITHOUT_PICTURE = {
+    "placeholder": ("placeholder", "placeholders"),
+    "failed": ("failed", "failed"),
+    "cancelled": ("cancelled", "cancelled"),
+}
 
 
 def span(seconds: float) -> str:
@@ -28,3 +35,8 @@ def ago(since: str, now: int) -> str:
         return span(max(0.0, now / 1000 - datetime.fromisoformat(since).timestamp()))
     except ValueError:
         return ""
+
+
+def spoilt(counts: Mapping[str, int]) -> list[str]:
+    """Write how many images have no picture, by why: `2 placeholders`, `1 failed`."""
+    return [f"{n} {one if n == 1 else many}" for kind, (one, many) in _WITHOUT_PICTURE.items() if (n := counts[kind])]

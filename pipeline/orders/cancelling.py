@@ -7,6 +7,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger import Pause as Held
 from pipeline.lifecycle import TO_STORE
 from pipeline.orders.kinds import Cancel, Reply
+from pipeline.orders.named import known_job
 from pipeline.stages import Parts, Stages
 from pipeline.withdrawing import Withdrawn
 
@@ -36,9 +37,7 @@ def _named(order: Cancel, ledger: Ledger) -> list[str]:
             raise UserError(f'no job has the label "{order.label}"')
         return jobs
     assert order.job is not None
-    if not ledger.knows(order.job):
-        raise UserError(f'no job has the id "{order.job}"; `pipeline status` shows what is unfinished')
-    return [order.job]
+    return [known_job(order.job, ledger)]
 
 
 def _unfinished(jobs: list[str], ledger: Ledger) -> list[str]:

@@ -2,11 +2,12 @@
 
 import trio
 
-from pipeline.errors import StoreError, UserError
+from pipeline.errors import StoreError
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import Removed
 from pipeline.model import Image, State
 from pipeline.orders.kinds import Favorite, Remove, Reply
+from pipeline.orders.named import known_images
 from pipeline.stages import Parts
 
 STORE_SECONDS = 60.0  # a store that takes longer to delete one image is down
@@ -14,7 +15,7 @@ STORE_SECONDS = 60.0  # a store that takes longer to delete one image is down
 
 async def favorite(order: Favorite, ledger: Ledger) -> Reply:
     """Set or clear marks."""
-    images = _all_there(order, ledger)
+    images = known_images(order.character, order.numbers, ledger)
     for image in images:
         await ledger.favorite(image, chosen=order.chosen)
     verb = "is a favorite" if order.chosen else "is no favorite"
@@ -32,7 +33,7 @@ async def remove(order: Remove, parts: Parts) -> Reply:
     lines: list[str] = []
     gone: list[int] = []
     failed = False
-    for image in _all_there(order, parts.ledger):
+    for image in known_images(order.character, order.numbers, parts.ledger):
         trouble = await _delete(image, parts)
         if trouble is None:
             gone.append(image.number)
@@ -71,16 +72,3 @@ async def _delete_at_store(image: Image, parts: Parts) -> str | None:
     except trio.TooSlowError:
         return f"not removed: the store gave no answer within {STORE_SECONDS:g} s; try again later"
     return None
-
-
-def _all_there(order: Favorite | Remove, ledger: Ledger) -> list[Image]:
-    """Read the images before anything is done to one of them."""
-    images = []
-    for number in dict.fromkeys(order.numbers):
-        image = ledger.image_by_number(order.character, number)
-        if image is None:
-            raise UserError(
-                f"{order.character} has no image {number}; `pipeline gallery {order.character}` lists what there is"
-            )
-        images.append(image)
-    return images

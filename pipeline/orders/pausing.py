@@ -1,8 +1,8 @@
 """Pausing: nothing new starts; what is under way goes on. The index keeps it over restarts."""
 
-from pipeline.errors import UserError
 from pipeline.ledger import Pause as Held
 from pipeline.orders.kinds import Pause, Reply, Resume
+from pipeline.orders.named import known_job
 from pipeline.stages import Parts, Stages
 
 
@@ -55,9 +55,7 @@ def _meant(order: Pause | Resume, parts: Parts) -> Held:
         return Held("backend", order.backend)
     if order.job is None:
         return Held("all")
-    if not parts.ledger.knows(order.job):
-        raise UserError(f'no job has the id "{order.job}"; `pipeline status` shows what is unfinished')
-    return Held("job", order.job)
+    return Held("job", known_job(order.job, parts.ledger))
 
 
 def _named(what: Held) -> str:

@@ -11,11 +11,12 @@ from pathlib import Path
 import trio
 
 from pipeline import picture
-from pipeline.errors import AttemptFailed, IllegalStep, NotWorthRepeating, SpoolTrouble, StaleImage, UserError
+from pipeline.errors import AttemptFailed, IllegalStep, NotWorthRepeating, SpoolTrouble, StaleImage
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import Retried
 from pipeline.model import Artifact, Image, State
 from pipeline.orders.kinds import Reply, Retry
+from pipeline.orders.named import known_images, known_job
 from pipeline.stages import Parts, Stages
 
 BATCH = 500  # images in one go
@@ -68,10 +69,10 @@ async def retry(order: Retry, parts: Parts, stages: Stages) -> Reply:
 def _batches(order: Retry, ledger: Ledger) -> Iterator[list[Image]]:
     if order.numbers:
         assert order.character is not None
-        yield [_numbered(ledger, order.character, number) for number in dict.fromkeys(order.numbers)]
+        yield known_images(order.character, order.numbers, ledger)
         return
-    if order.job is not None and not ledger.knows(order.job):
-        raise UserError(f'no job has the id "{order.job}"; `pipeline status` shows the latest')
+    if order.job is not None:
+        known_job(order.job, ledger)
     either = not order.placeholders and not order.failed
     states = [State.PLACEHOLDER] * (order.placeholders or either) + [State.FAILED] * (order.failed or either)
     last = 0
@@ -85,13 +86,6 @@ def _batches(order: Retry, ledger: Ledger) -> Iterator[list[Image]]:
     ):
         last = batch[-1].row
         yield batch
-
-
-def _numbered(ledger: Ledger, character: str, number: int) -> Image:
-    image = ledger.image_by_number(character, number)
-    if image is None:
-        raise UserError(f"{character} has no image {number}; `pipeline gallery {character}` lists what there is")
-    return image
 
 
 def _hindrance(image: Image) -> str | None:

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.catalogue import Lane
-from pipeline.cli.view.overview import Overview, ended, spoilt
-from pipeline.cli.words import ago, countdown, span
+from pipeline.cli.view.overview import Overview, ended
+from pipeline.cli.words import ago, countdown, span, spoilt
 
 WIDEST = 100  # columns: beyond that the eye loses the line
 LONGEST_ID = 28
@@ -71,12 +71,12 @@ def _jobs(overview: Overview) -> Iterator[RenderableType]:
     for job in overview.jobs:
         done = ended(job)
         name = job.id if len(job.id) <= LONGEST_ID else f"{job.id[: LONGEST_ID - 1]}…"
-        remaining = overview.remaining(job)
+        remaining, without = overview.remaining(job), ", ".join(spoilt(job.counts))
         table.add_row(
             Text(name),
             bar(done, job.quantity),
             f"{done:>{width}}/{job.quantity}",
-            Text(", ".join(spoilt(job)), style=SPOILT if spoilt(job) else ""),
+            Text(without, style=SPOILT if without else ""),
             Text(overview.waits_for(job) or (span(remaining) if remaining is not None else "")),
         )
     yield table

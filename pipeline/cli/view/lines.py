@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 import click
 
 from pipeline.catalogue import Catalogue, JobRow
-from pipeline.cli.view.overview import Overview, ended, spoilt
+from pipeline.cli.view.overview import Overview, ended
+from pipeline.cli.words import spoilt
 
 LastWords = Callable[[str], str | None]  # about what -> what is to be said when it is told of no more
 
@@ -30,7 +31,7 @@ class Changes:
 
 def plain(job: JobRow) -> str:
     """A job in one line."""
-    parts = (job.status, f"{ended(job)}/{job.quantity}", ", ".join(spoilt(job)), job.reason)
+    parts = (job.status, f"{ended(job)}/{job.quantity}", ", ".join(spoilt(job.counts)), job.reason)
     return "  ".join(part for part in parts if part)
 
 

@@ -122,12 +122,6 @@ def ended(job: JobRow) -> int:
     return job.quantity - _left(job)
 
 
-def spoilt(job: JobRow) -> list[str]:
-    """The images that have no picture, counted in words: `2 placeholders`."""
-    words = {"placeholder": ("placeholder", "placeholders"), "failed": ("failed",) * 2, "cancelled": ("cancelled",) * 2}
-    return [f"{n} {forms[n > 1]}" for kind, forms in words.items() if (n := job.counts[kind])]
-
-
 def _stopped(lane: Lane) -> Lane:
     """A back end while no daemon runs: what was noted of it last is over, unless people paused it."""
     if lane.state == "paused":

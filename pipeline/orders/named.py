@@ -1,0 +1,33 @@
+"""What an order names, as the ledger knows it; what is not there is refused before anything is done."""
+
+from collections.abc import Iterable
+
+from pipeline.errors import NoSuchImage, NoSuchJob
+from pipeline.ledger import Ledger
+from pipeline.model import Image
+
+
+def known_job(job_id: str, ledger: Ledger) -> str:
+    """Return the id of a job that was accepted.
+
+    Raises:
+        NoSuchJob: none was under this id.
+    """
+    if not ledger.knows(job_id):
+        raise NoSuchJob(job_id)
+    return job_id
+
+
+def known_images(character: str, numbers: Iterable[int], ledger: Ledger) -> list[Image]:
+    """Read a character's images by their numbers, each once.
+
+    Raises:
+        NoSuchImage: one is not there.
+    """
+    images = []
+    for number in dict.fromkeys(numbers):
+        image = ledger.image_by_number(character, number)
+        if image is None:
+            raise NoSuchImage(character, number)
+        images.append(image)
+    return images
