@@ -77,7 +77,7 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    db = Database(connection)
+    db = Database(connection, execute_plugins=False)
     applied = [done.name for done in migrations.applied(db)]
     pending = [migration.name for migration in migrations.pending(db)]
     known = _names()
@@ -91,7 +91,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 def _names() -> set[str]:
     """All migrations that this version knows: those still pending for an empty database."""
-    return {migration.name for migration in migrations.pending(Database(memory=True))}
+    return {migration.name for migration in migrations.pending(Database(memory=True, execute_plugins=False))}
 
 
 def _keep_copy(connection: sqlite3.Connection, copy: Path) -> None:

@@ -2,80 +2,65 @@
 
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Union, get_args, get_origin
+from typing import Annotated, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
 
-@dataclass(frozen=True, slots=True)
 class Also:
     """Other spellings of a key, next to its camelCase."""
 
-    names: tuple[str, ...]
-
     def __init__(self, *names: str) -> None:
-        object.__setattr__(self, "names", names)
+        self.names = names
 
 
-@dataclass(frozen=True, slots=True)
 class Above:
     """Spellings under which the mapping that holds this one takes the key."""
 
-    names: tuple[str, ...]
-
     def __init__(self, *names: str) -> None:
-        object.__setattr__(self, "names", names)
+        self.names = names
 
 
-@dataclass(frozen=True, slots=True)
 class AsItIs:
     """Marks a field whose content is handed on unchecked: YAML 1.2's core schema decides the types in it."""
 
 
-@dataclass(frozen=True, slots=True)
 class NullSays:
     """Marks a field where `null` is a value of its own; everywhere else it means that the key is absent."""
 
 
-@dataclass(frozen=True, slots=True)
 class Leaf:
     """A scalar, or lists of scalars."""
 
 
-@dataclass(frozen=True, slots=True)
 class Raw:
     """Anything, by the core schema."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A mapping with known keys. `keys` leads from each spelling to the place of its field: (field,) or (record, field)."""
 
     model: type[BaseModel]
     bare: str | None  # the field that a lone scalar in place of the mapping means
-    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    fields: Mapping[str, "Shape"] = field(default_factory=dict)
-    nullable: frozenset[str] = frozenset()
+    keys: Mapping[str, tuple[str, ...]]
+    fields: Mapping[str, "Shape"]
+    nullable: frozenset[str]  # fields for which `null` is a value
 
 
-@dataclass(frozen=True, slots=True)
-class Several:
+class Several(NamedTuple):
     """A list of records."""
 
     item: "Shape"
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(NamedTuple):
     """A mapping from names that the user chooses."""
 
     item: "Shape"
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One of several records; the key `type` tells which."""
 
     options: Mapping[str, Record]
