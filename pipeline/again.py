@@ -15,8 +15,9 @@ import yaml
 from pipeline.catalogue import Catalogue, GalleryRow
 from pipeline.errors import SpecError, UserError
 from pipeline.model import Job, Lora, PlannedImage, Recipe
-from pipeline.plan import Rules, make_job
-from pipeline.spec.job import JobKeys, parse_job
+from pipeline.plan import make_job
+from pipeline.spec.job import parse_job
+from pipeline.spec.keys import JobKeys, Rules
 
 FILE = "again.yaml"
 _SIMPLE = ("width", "height", "model", "steps", "cfg_scale", "sampler_name", "scheduler")

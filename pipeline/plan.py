@@ -2,30 +2,18 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 
 import orjson
 
 from pipeline.errors import SpecError
 from pipeline.model import Job, Lora, PlannedImage, Recipe
 from pipeline.spec.complaint import Complaint, listed, meant
-from pipeline.spec.job import JobKeys, JobSpec, character_ref, too_much
+from pipeline.spec.job import JobSpec, character_ref, too_much
+from pipeline.spec.keys import JobKeys, Rules
 from pipeline.spec.types import LARGEST_SEED
 
 _TEMPLATE_NAME = re.compile(r"\{(prompt|negative_prompt)\}")
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the configuration decides about every job."""
-
-    default_owner: str = "me"
-    styles: Mapping[str, JobKeys] = field(default_factory=dict)  # without any, a style is only a label
-    default_style: str | None = None
-    default_backend: tuple[str, ...] = ()  # empty: all of them
-    backends: tuple[str, ...] = ("sketch",)
-    notify: str | None = None
 
 
 def make_job(spec: JobSpec, *, job_id: str, own_id: bool, file: str, rules: Rules, draw_seed: Callable[[], int]) -> Job:

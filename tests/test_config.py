@@ -19,7 +19,7 @@ from pipeline.config import (
     load_config,
 )
 from pipeline.errors import ConfigError
-from pipeline.plan import Rules
+from pipeline.spec.keys import Rules
 
 CLOUD = {"CLOUDINARY_URL": "cloudinary://KEY:SEC%2FRET@cloud?upload_prefix=http://127.0.0.1:99"}
 CONTRACT = """\

@@ -8,8 +8,9 @@ from pydantic import TypeAdapter
 
 from pipeline.gallery import answers
 from pipeline.model import Fault, Lora, OnFailure, Recipe
-from pipeline.plan import Rules, make_job
-from pipeline.spec.job import JobKeys, parse_job
+from pipeline.plan import make_job
+from pipeline.spec.job import parse_job
+from pipeline.spec.keys import JobKeys, Rules
 from tests.support.windows import house
 
 IMAGE_KEYS = [

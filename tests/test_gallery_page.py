@@ -6,8 +6,9 @@ from contextlib import contextmanager
 import pytest
 
 from pipeline.model import Recipe
-from pipeline.plan import Rules, make_job
+from pipeline.plan import make_job
 from pipeline.spec.job import parse_job
+from pipeline.spec.keys import Rules
 from tests.support.browser import ARGUMENTS, CHROMIUM, MISSING, shown
 from tests.support.showroom import EVIL, RECIPE, fill
 

@@ -15,7 +15,7 @@ from pipeline.inbox.disk import Disk
 from pipeline.inbox.stuck import TRIED_AGAIN
 from pipeline.inbox.telling import NAMED
 from pipeline.model import Job
-from pipeline.plan import Rules
+from pipeline.spec.keys import Rules
 from tests.support.door import open_stand, someone_writing, spec
 
 BAD = "character: Mary\nprompt: x\nquantty: 3\n"

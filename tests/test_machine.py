@@ -40,7 +40,7 @@ from pipeline.inbox.door import Inbox
 from pipeline.ledger import open_ledger
 from pipeline.orders.kinds import Cancel, Pause, Resume, Retry
 from pipeline.orders.steward import Steward
-from pipeline.plan import Rules
+from pipeline.spec.keys import Rules
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
 from tests.support.afterwards import Dropped, rows, wrongs

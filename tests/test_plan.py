@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from pipeline.config.model import StyleKeys
 from pipeline.errors import SpecError
 from pipeline.model import CharacterRef, Job, Lora, OnFailure, PlannedImage, Recipe
-from pipeline.plan import Rules, digest, make_job
-from pipeline.spec.job import CharacterSpec, JobSpec, LoraSpec, parse_job
+from pipeline.plan import digest, make_job
+from pipeline.spec.job import JobSpec, parse_job
+from pipeline.spec.keys import CharacterSpec, LoraSpec, Rules
 
 MARY = CharacterSpec(name="Mary")
 STYLES = {

@@ -5,9 +5,10 @@ import textwrap
 import pytest
 
 from pipeline.errors import SpecError
-from pipeline.plan import Rules, make_job
+from pipeline.plan import make_job
 from pipeline.spec.complaint import Complaint, Source, without_secrets
 from pipeline.spec.job import JobSpec, parse_job
+from pipeline.spec.keys import Rules
 from pipeline.spec.shapes import record_of
 
 RULES = Rules(styles={"anime": JobSpec(), "realistic": JobSpec()}, backends=("pod", "xl"))

@@ -7,7 +7,8 @@ import pytest
 from pipeline.errors import SpecError
 from pipeline.model import OnFailure
 from pipeline.plan import digest
-from pipeline.spec.job import CharacterSpec, JobSpec, LoraSpec, parse_job
+from pipeline.spec.job import JobSpec, parse_job
+from pipeline.spec.keys import CharacterSpec, LoraSpec
 
 POST_BODY = b'{"characterId": "123", "prompt": "a portrait", "numImages": 5, "width": 1024, "height": 1536}'
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SpecError
-from pipeline.plan import Rules, digest, make_job
+from pipeline.plan import digest, make_job
 from pipeline.spec.job import JobSpec, parse_job
+from pipeline.spec.keys import Rules
 from pipeline.spec.shapes import record_of
 
 KEYS = sorted(record_of(JobSpec).keys)

@@ -8,9 +8,9 @@ import yaml
 
 from pipeline.config import INIT_TEMPLATE, config_schema
 from pipeline.errors import SpecError
-from pipeline.plan import Rules, make_job
-from pipeline.spec.job import JobSpec, parse_job
-from pipeline.spec.schema import job_schema
+from pipeline.plan import make_job
+from pipeline.spec.job import JobSpec, job_schema, parse_job
+from pipeline.spec.keys import Rules
 from pipeline.spec.shapes import record_of
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "jobs" / "examples").iterdir())

@@ -4,7 +4,7 @@ import click
 
 from pipeline.cli.common import say_json
 from pipeline.config import config_schema
-from pipeline.spec.schema import job_schema
+from pipeline.spec.job import job_schema
 
 
 @click.command(short_help="Print the JSON Schema of job files or of the configuration.")

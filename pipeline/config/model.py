@@ -18,8 +18,7 @@ from pydantic import (
 
 from pipeline.config.adapters import BackendConfig, LocalConfig, SketchConfig, StoreConfig
 from pipeline.config.values import FROZEN, Host, RootedPath, fault
-from pipeline.plan import Rules
-from pipeline.spec.job import JobKeys
+from pipeline.spec.keys import JobKeys, Rules
 from pipeline.spec.types import Duration, Names, Owner, ShortText, Size, WebAddress, one_or_several, without_repeats
 
 _WHSEC = "whsec_"  # how Standard Webhooks marks a secret written in base64

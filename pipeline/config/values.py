@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-FROZEN = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+# Models are built with the one that holds them, or where they are first asked.
+FROZEN = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
 @dataclass(frozen=True, slots=True)

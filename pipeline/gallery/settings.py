@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pipeline.plan import Rules
+from pipeline.spec.keys import Rules
 
 Algorithm = Literal["HS256", "RS256", "ES256"]
 

@@ -16,7 +16,7 @@ from pipeline.inbox.intake import Intake, Outside, Register, RunSync
 from pipeline.inbox.telling import Telling
 from pipeline.inbox.watching import Ears
 from pipeline.mounts import mount_of
-from pipeline.plan import Rules
+from pipeline.spec.keys import Rules
 
 _log = structlog.get_logger("pipeline.inbox")
 

@@ -17,8 +17,9 @@ from pipeline.inbox.settling import Stillness
 from pipeline.inbox.stuck import Stuck
 from pipeline.inbox.telling import Telling
 from pipeline.model import Job
-from pipeline.plan import Rules, make_job
+from pipeline.plan import make_job
 from pipeline.spec.job import parse_job
+from pipeline.spec.keys import Rules
 
 _log = structlog.get_logger("pipeline.inbox")
 

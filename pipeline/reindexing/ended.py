@@ -16,8 +16,9 @@ from pipeline.inbox.names import split
 from pipeline.ledger.rebuilding import ImageTold, JobTold
 from pipeline.model import CharacterRef, Fault, Job, PlannedImage, Recipe, Status
 from pipeline.naming import EXTENSIONS
-from pipeline.plan import Rules, make_job
+from pipeline.plan import make_job
 from pipeline.spec.job import JobSpec, parse_job
+from pipeline.spec.keys import Rules
 
 _STORED = {Status.DONE, Status.PLACEHOLDER}
 Place = tuple[str, str]  # owner's folder, character's slug

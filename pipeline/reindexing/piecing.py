@@ -9,8 +9,8 @@ from pathlib import Path
 from pipeline import naming
 from pipeline.ledger.collecting import Folder, Traces
 from pipeline.ledger.rebuilding import CharacterTold, JobTold, Rebuild
-from pipeline.plan import Rules
 from pipeline.reindexing.ended import Ended, Place, arrival, ended_jobs, job_of, retold, spec_files, unresolved
+from pipeline.spec.keys import Rules
 
 
 @dataclass(slots=True)

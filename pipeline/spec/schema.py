@@ -4,7 +4,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.spec.job import JobSpec
 from pipeline.spec.shapes import Choice, Named, Record, Several, Shape, record_of
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -16,15 +15,6 @@ _SCALARS = {
 }
 _NUMERIC_TEXT = r"^\s*[-+]?[0-9.]|\$\{"
 _DROPPED = frozenset({"discriminator", "title", "writeOnly"})
-
-
-def job_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a job file, for editors and for programs that write jobs."""
-    schema = schema_of(JobSpec, "job file")
-    said = [name for name, place in record_of(JobSpec).keys.items() if place[0] == "character" and place[-1] != "owner"]
-    style = [{"required": [name]} for name, place in record_of(JobSpec).keys.items() if place == ("style",)]
-    complete = {"required": ["prompt"], "anyOf": [{"required": [name]} for name in said]}
-    return schema | {"anyOf": [complete, *style]}  # a style may hold what the job leaves out
 
 
 def schema_of(model: type[BaseModel], title: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.inbox.disk import Disk
 from pipeline.inbox.door import Inbox
 from pipeline.ledger import Ledger, open_ledger
-from pipeline.plan import Rules
+from pipeline.spec.keys import Rules
 from tests.support.stands import inline
 
 FOLDERS = ("active", "rejected", "duplicate", "done")
