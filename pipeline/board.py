@@ -1,7 +1,6 @@
 """The notice board: what `status` shows of back ends and troubles, and what queued jobs are said to wait for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import structlog
 import trio
@@ -11,7 +10,7 @@ from pipeline.errors import IndexTrouble
 from pipeline.lane import Lane
 from pipeline.ledger import Ledger
 from pipeline.model import LaneState, Trouble
-from pipeline.turns import Pool, Turns
+from pipeline.turns import Pool, Turns, Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +86,7 @@ class Board:
         reasons = {pool: self.reason(pool) for pool in self._turns.pools()}
         if not any(reasons.values()) and not self._anything_noted:
             return
-        untold: dict[str | None, list[Any]] = {}
+        untold: dict[str | None, list[Waiting]] = {}
         for job in self._turns.waiting():
             reason = reasons.get(job.pool)
             if job.noted != reason:

@@ -117,6 +117,7 @@ class Lane:
         self._closed = trio.Event()
         self._closed.set()
         self._paused: str | None = None
+        self._translated = (-FOREVER, 0)  # the last moment that people were told, on trio's clock and on the wall
 
     def hindrance(self) -> float | None:
         """Tell for how many seconds nothing may start here, as far as is known now; None: go ahead."""
@@ -152,7 +153,7 @@ class Lane:
         refusal = self._refusal if waiting or self.occupied or present < self._held_until else None
         again_at = self._probe_at if self._down else self._held_until if refusal else FOREVER
         if present < again_at < FOREVER:
-            next_try = self._clock() + round(1000 * (again_at - present))
+            next_try = self._on_the_wall(again_at)
         return LaneState(
             name=self.name,
             state="paused" if self._paused else "down" if self._down else "held" if refusal else "ready",
@@ -163,6 +164,12 @@ class Lane:
             reason=self._paused or self._down or refusal or self._brake.reason,
             next_try=next_try,
         )
+
+    def _on_the_wall(self, moment: float) -> int:
+        """Translate a moment from trio's clock, once: worked out anew it would differ by a millisecond now and then."""
+        if self._translated[0] != moment:
+            self._translated = (moment, self._clock() + round(1000 * (moment - trio.current_time())))
+        return self._translated[1]
 
     @property
     def width(self) -> int:

@@ -101,6 +101,17 @@ async def test_the_circuit_opens_once_and_probes_until_one_is_answered(autojump_
     assert changes == ["back end pod is down: first", None]
 
 
+async def test_the_moment_of_the_next_try_is_told_alike_at_each_look(autojump_clock):
+    """What differs is written to the index anew, with a flush each time."""
+    gate = lane("pod", ScriptedBackend(), Brake())
+    gate.refused(down(retry_after=50.0))
+    told = set()
+    for _ in range(50):
+        told.add(gate.state(waiting=1).next_try)
+        await trio.sleep(0.0123)
+    assert told == {EPOCH + 50_000}
+
+
 async def test_an_answered_probe_does_not_shorten_the_next_outage(autojump_clock):
     gate = lane("pod", ScriptedBackend(), Brake())
     async with trio.open_nursery() as nursery:
