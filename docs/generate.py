@@ -33,7 +33,8 @@ from pipeline.gallery import metrics, openapi
 from pipeline.gallery.settings import GallerySettings
 from pipeline.ledger import open_ledger
 from pipeline.model import Pulse
-from pipeline.spec.job import CharacterSpec, JobSpec, LoraSpec
+from pipeline.spec.job import JobSpec
+from pipeline.spec.keys import CharacterSpec, LoraSpec
 from pipeline.spec.shapes import record_of
 
 DOCS = Path(__file__).parent
