@@ -82,6 +82,11 @@ class Board:
             return self._brake.reason
         return None if None in reasons else "; ".join(str(reason) for reason in reasons)
 
+    def hindrances(self) -> list[str]:
+        """All that anything waits for at this moment, in words, each once."""
+        troubles = {f"{trouble.what}: {trouble.reason}" for ask in self._troubles if (trouble := ask()) is not None}
+        return sorted(troubles | {reason for pool in self._turns.pools() if (reason := self.reason(pool)) is not None})
+
     async def _tell_jobs(self) -> None:
         reasons = {pool: self.reason(pool) for pool in self._turns.pools()}
         if not any(reasons.values()) and not self._anything_noted:

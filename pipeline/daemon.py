@@ -174,6 +174,7 @@ class _Roof:
             if not self._stages.stuck():
                 moved_at = trio.current_time()
             elif trio.current_time() - moved_at >= patience:
+                log.warning("what is left goes on at the next start", waits_for=self._stages.hindrances())
                 break
             with trio.move_on_after(LOOKS):
                 await self._stop.wait()

@@ -163,6 +163,10 @@ class Stages:
         except IndexTrouble:
             return True
 
+    def hindrances(self) -> list[str]:
+        """All that what is left waits for, in words."""
+        return [*self.board.hindrances(), *filter(None, [self.adoption.reason])]
+
     def _all_wait(self) -> bool:
         if self._at_work() or any(self.board.reason(pool) is None for pool in self.runner.turns.pools()):
             return False

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.test_cli import SMALL, call, workspace
+from tests.test_cli import CONFIG, SMALL, call, drop, workspace
 
 __all__ = ["workspace"]  # the fixture
 
@@ -43,6 +43,17 @@ def test_a_number_beyond_all_images_is_refused(workspace):
         answer = call(*words, "9" * 25)
         assert answer.exit_code == 2, answer.output
         assert "is not in the range" in answer.output
+
+
+def test_what_an_image_waits_for_is_told_also_while_it_is_made_again(workspace):
+    drop(workspace, "mary.yaml", f"id: a\ncharacter: Mary\nprompt: x\nseed: 13\n{SMALL}")
+    assert call("run", "--once").exit_code == 1
+    (workspace / "pipeline.yaml").write_text(CONFIG.replace("sketch: {type", "pen: {type"))
+    assert call("retry", "a").exit_code == 0
+    answer = call("run", "--once", "--patience", "0.2")
+    assert answer.exit_code == 1
+    assert '"waits_for": ["back end sketch is not configured"]' in answer.stderr
+    assert "JOBS 0 running, 0 waiting · 1 image is made again" in call("status").output
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])

@@ -266,7 +266,8 @@ def test_an_index_that_cannot_be_used_is_a_failure(tmp_path):
     (tmp_path / ".pipeline").mkdir()
     (tmp_path / ".pipeline/index.db").write_bytes(b"no index, but long enough to be looked at" * 20)
     assert "it is no index" in space.call("pause", code=1)
-    assert "is not a database" in space.call("remove", "mary", "1", code=1)
+    for words in (("remove", "mary", "1"), ("status",), ("verify",)):
+        assert "is not a database); put a backup in its place" in space.call(*words, code=1)
 
 
 def test_whoever_holds_the_folder_and_does_not_answer_is_named(tmp_path):

@@ -8,6 +8,7 @@ import httpx
 import orjson
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from pipeline import daemon
 from pipeline.catalogue import Catalogue
@@ -57,6 +58,11 @@ async def until(condition):
 
 def done(folder):
     return sorted(path.name for path in (folder / "jobs/done").iterdir())
+
+
+def reasons(log):
+    (told,) = [line["waits_for"] for line in log if "waits_for" in line]
+    return told
 
 
 async def test_once_works_off_what_is_there(tmp_path):
@@ -118,10 +124,11 @@ async def test_once_gives_up_waiting_for_a_back_end_that_is_down(tmp_path):
     pod = ScriptedBackend()
     pod.down = "stopped"
     drop(tmp_path)
-    with trio.fail_after(20):
+    with trio.fail_after(20), capture_logs() as log:
         outcome = await daemon.run(configured(tmp_path), once=True, patience=0.5, openers=scripted(pod))
     assert outcome == Outcome({}, rejected=0, waiting=True)
     assert outcome.exit_code == 1
+    assert reasons(log) == ["back end sketch is down: stopped"]
     pod.down = None
     with trio.fail_after(20):
         assert (await daemon.run(configured(tmp_path), once=True, openers=scripted(pod))).exit_code == 0
@@ -132,18 +139,20 @@ async def test_once_gives_up_waiting_for_a_store_that_is_down(tmp_path):
     away = StoreUnavailable("503", code="http_503")
     store.on_listing.extend([away] * 9)
     drop(tmp_path)
-    with trio.fail_after(20):
+    with trio.fail_after(20), capture_logs() as log:
         outcome = await daemon.run(
             configured(tmp_path), once=True, patience=0.3, openers=scripted(ScriptedBackend(takes=0.1), store)
         )
     assert outcome.waiting
+    assert reasons(log) == ["the store cannot be listed for what it holds already: 503"]
     store.on_listing.clear()
     store.on_put.extend([away] * 9)
-    with trio.fail_after(20):
+    with trio.fail_after(20), capture_logs() as log:
         outcome = await daemon.run(
             configured(tmp_path), once=True, patience=0.3, openers=scripted(ScriptedBackend(takes=0.1), store)
         )
     assert outcome.waiting
+    assert reasons(log) == ["store: 503"]
 
 
 async def test_credentials_that_a_store_refuses_cost_no_gpu_time(tmp_path):

@@ -10,6 +10,7 @@ from pipeline.errors import IndexTrouble
 
 BUSY_MS = 5_000
 CACHE_KIB = 16_384
+_REMEDY = "put a backup in its place, or move it away and run `pipeline reindex`"
 
 
 class Reading:
@@ -33,9 +34,7 @@ class Reading:
                 connection.execute("BEGIN")
             yield connection
         except sqlite3.Error as error:
-            raise IndexTrouble(
-                f"{self.path}: cannot be read ({error}); put a backup in its place, or run `pipeline reindex`"
-            ) from error
+            raise IndexTrouble(f"{self.path}: cannot be read ({error}); {_REMEDY}") from error
         finally:
             if not nested and connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -71,7 +70,9 @@ class Reading:
         try:
             opened = _open(self.path)
         except sqlite3.Error as error:
-            raise IndexTrouble(f"{self.path}: cannot be opened ({error}); make it readable for this user") from error
+            unopened = isinstance(error, sqlite3.OperationalError)  # else it was, and is no index
+            remedy = "make it readable for this user" if unopened else _REMEDY
+            raise IndexTrouble(f"{self.path}: cannot be opened ({error}); {remedy}") from error
         self._mine.connection, self._mine.inode = opened, inode
         self._mine.opened = getattr(self._mine, "opened", 0) + 1
         return opened

@@ -56,6 +56,8 @@ def _head(overview: Overview) -> RenderableType:
 
 def _jobs_line(overview: Overview) -> str:
     told = f"JOBS {overview.running} running, {overview.waiting} waiting"
+    if again := overview.summary.retrying:
+        told += f" · {again:,} {'image is' if again == 1 else 'images are'} made again"
     if not overview.rate or not overview.holder:
         return told
     per_minute = overview.rate * 60
