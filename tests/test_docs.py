@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -268,3 +270,23 @@ async def test_the_route_of_the_migration_page_leaves_a_job(elsewhere, monkeypat
     assert (spec.owner, spec.id, spec.quantity, spec.priority) == ("alice", ids[2], 5, 0)
     assert spec.character is not None
     assert spec.character.id == "123"
+
+
+DISTRIBUTIONS = {"PIL": "pillow", "jwt": "pyjwt", "pydantic_core": "pydantic", "yaml": "pyyaml"}  # called otherwise
+
+
+def test_every_library_that_is_imported_is_asked_for_and_has_its_reason():
+    asked_for = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.match("[a-z0-9-]+", line)[0] for line in asked_for}
+    imported = {
+        found
+        for file in (ROOT / "pipeline").rglob("*.py")
+        for found in re.findall(
+            r"^\s*(?:import|from) (\w+)(?:\.\w+)*(?: import| as |$)", file.read_text(), re.MULTILINE
+        )
+    }
+    theirs = imported - sys.stdlib_module_names - {"pipeline"}
+    assert {DISTRIBUTIONS.get(name, name).replace("_", "-") for name in theirs} == names
+    _, _, table = (ROOT / "docs/architecture.md").read_text().partition("| library | for |\n|---|---|\n")
+    reasons = re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)
+    assert {name for cell in reasons for name in cell.split(", ")} == names
