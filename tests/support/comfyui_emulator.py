@@ -6,36 +6,29 @@
 import hashlib
 import io
 import json
-import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from PIL import Image
 
-from tests.support import comfyui_nodes
-from tests.support.loopback import Reply
+from tests.support import comfyui_nodes, loopback
+from tests.support.loopback import Emulator, Reply
 
-STOPPED_POD = b"<!DOCTYPE html><html><head><title>404</title></head><body>Pod not found</body></html>"
+STOPPED_POD = loopback.PAGE
 
 
 @dataclass
-class Weather:
-    """What happens to the next `times` requests that match.
+class Weather(loopback.Weather):
+    """As the others', but for `path`, which is how the path begins, and `answer`, which is not handled."""
 
-    kind: `refuse` (no connection), `reset` (broken off before it was handled), `swallow` (handled, then broken off),
-    `hang` (handled, never answered), `cut` (handled, answered by half), `drip` (a byte every tenth of a second),
-    `page` / `answer` (`reply` instead of handling it).
-    """
-
-    kind: str
-    method: str = ""
-    path: str = ""
-    times: int = 1
     reply: Reply = field(default_factory=Reply)
+
+    def hits(self, method: str, path: str) -> bool:
+        return self.method in ("", method) and path.startswith(self.path)
 
 
 @dataclass
@@ -69,20 +62,17 @@ def draw(graph: dict) -> bytes:
     return out.getvalue()
 
 
-class Comfy:
+class Comfy(Emulator):
     """One server. `new` ones know /api/jobs and insist on UUIDs; `old` (0.3.64) take any prompt_id; `ancient` mint their own."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, age: str = "new", seconds: float = 1.0) -> None:
-        self.clock = clock
+        super().__init__(clock)
         self.age = age
         self.seconds = seconds
         self.info = comfyui_nodes.object_info()
         self.embeddings = list(comfyui_nodes.EMBEDDINGS)
-        self.weather: deque[Weather] = deque()
         self.results: deque[str] = deque()  # success | error | oom | silent_error | empty | temp | garbage | hang
         self.fail_seeds: list[int] = []
-        self.requests: list[tuple[str, str]] = []
-        self.headers: list[dict[str, str]] = []
         self.bodies: list[dict] = []  # of POST /prompt, accepted or not
         self.accepted: list[str] = []  # ids, one per paid submission
         self.executed: list[str] = []  # ids that were computed to the end
@@ -95,26 +85,15 @@ class Comfy:
         self._cache: dict[str, dict] = {}
         self._number = 0
         self._free_at = 0.0
-        self._lock = threading.RLock()
 
     def restart(self) -> None:
         """Forget the queue, what runs, the history and the cache; files stay."""
-        with self._lock:
+        with self.lock:
             self._advance()
             self.pending.clear()
             self.running = None
             self.history.clear()
             self._cache.clear()
-
-    def weather_for(self, method: str, path: str) -> Weather | None:
-        with self._lock:
-            for kind in self.weather:
-                if kind.method in ("", method) and path.startswith(kind.path or path):
-                    kind.times -= 1
-                    if kind.times <= 0:
-                        self.weather.remove(kind)
-                    return kind
-            return None
 
     def reply_to(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[str, Reply]:
         """Answer as the weather allows: its kind, and what is answered in the end."""
@@ -124,20 +103,13 @@ class Comfy:
             return kind, weather.reply
         return kind, self.handle(method, target, headers, body)
 
-    def handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Reply:
-        with self._lock:
-            split = urlsplit(target)
-            path, query = unquote(split.path), dict(parse_qsl(split.query))
-            self.requests.append((method, path))
-            self.headers.append(headers)
-            if self.login is not None and headers.get("authorization") != self.login:
-                return Reply(401, b"Unauthorized", {"Content-Type": "text/plain"})
-            if "origin" in headers:
-                return Reply(403)
-            self._advance()
-            return self._route(method, path, query, body)
+    def refuses(self, headers: dict[str, str], path: str) -> Reply | None:
+        if self.login is not None and headers.get("authorization") != self.login:
+            return Reply(401, b"Unauthorized", {"Content-Type": "text/plain"})
+        return Reply(403) if "origin" in headers else None
 
-    def _route(self, method: str, path: str, query: dict[str, str], body: bytes) -> Reply:
+    def route(self, method: str, path: str, query: dict[str, str], body: bytes) -> Reply:
+        self._advance()
         parts = path.removeprefix("/api").strip("/").split("/")
         lost = Reply(404, b"404: Not Found", {"Content-Type": "text/plain; charset=utf-8"})
         reply = self._told(parts, query) if method == "GET" else self._ordered(path, parts, body)
