@@ -137,7 +137,7 @@ class Adoption:
             log.warning("listing_failed", owner=owner, reason=trouble)
         self.reason = f"the store cannot be listed for what it holds already: {trouble}"
         try:
-            await self._ledger.note(self._ledger.unnumbered(owner), self.reason)
+            await self._ledger.notes.jobs(self._ledger.unnumbered(owner), self.reason)
         except IndexTrouble as error:
             log.warning("reason_not_noted", owner=owner, reason=str(error))
 

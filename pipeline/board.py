@@ -62,12 +62,12 @@ class Board:
         for name, lane in self._lanes.items():
             state = lane.state(waiting=self._turns.images_for(name))
             if self._shown.get(name) != state:
-                await self._ledger.note_lane(state)
+                await self._ledger.notes.lane(state)
                 self._shown[name] = state
         if self._troubles_shown is None:
-            await self._ledger.forget_notes(self._lanes)
+            await self._ledger.notes.forget(self._lanes)
         if self._troubles_shown != troubles:
-            await self._ledger.note_troubles(troubles)
+            await self._ledger.notes.troubles(troubles)
             self._troubles_shown = troubles
         await self._tell_jobs()
 
@@ -99,7 +99,7 @@ class Board:
         for reason, jobs in untold.items():
             for start in range(0, len(jobs), BATCH):
                 batch = jobs[start : start + BATCH]
-                await self._ledger.note([job.turn.job_id for job in batch], reason)
+                await self._ledger.notes.jobs([job.turn.job_id for job in batch], reason)
                 for job in batch:
                     job.noted = reason
         self._anything_noted = any(reasons.values())

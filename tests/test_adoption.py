@@ -131,7 +131,7 @@ async def test_a_reason_that_cannot_be_noted_stops_nothing(tmp_path, autojump_cl
             await trio.lowlevel.checkpoint()
             raise IndexTrouble("database or disk is full")
 
-        home.ledger.note = unwritable
+        home.ledger.notes.jobs = unwritable
         await home.accept(job())
         await home.settled()
         assert home.states() == ["done"]

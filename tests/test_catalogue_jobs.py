@@ -162,11 +162,11 @@ async def test_a_job_not_numbered_yet_has_its_counts_and_its_reason(tmp_path, ca
 async def test_the_reason_is_the_lanes_where_none_was_noted(ledger, catalogue):
     await ledger.accept([job("a", backends=("pod", "xl"))])
     assert catalogue.job("a").reason == "waits for its turn at pod or xl"
-    await ledger.note_lane(LaneState("pod", "down", 2, 0, reason="proxy 404"))
+    await ledger.notes.lane(LaneState("pod", "down", 2, 0, reason="proxy 404"))
     assert catalogue.job("a").reason == "waits for its turn at pod or xl"
-    await ledger.note_lane(LaneState("xl", "paused", 3, 1))
+    await ledger.notes.lane(LaneState("xl", "paused", 3, 1))
     assert catalogue.job("a").reason == "pod: proxy 404; xl: not ready"
-    await ledger.note_lane(LaneState("xl", "ready", 3, 1, waiting=4, typical=11.5, next_try=5))
+    await ledger.notes.lane(LaneState("xl", "ready", 3, 1, waiting=4, typical=11.5, next_try=5))
     assert catalogue.job("a").reason == "waits for its turn at pod or xl"
     assert catalogue.lanes() == [
         Lane("pod", "down", 2, 0, 0, None, "proxy 404", None, START),

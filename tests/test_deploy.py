@@ -279,7 +279,7 @@ async def exposed(folder):
         await make(ledger, one)
         await give_up(ledger, two)
         await send(ledger, three)
-        await ledger.note_lane(LaneState("pod", "ready", 2, 1, 3, 12.5, None, None))
+        await ledger.notes.lane(LaneState("pod", "ready", 2, 1, 3, 12.5, None, None))
         requests = {("/readyz", "200"): 3}
         return exposition(Catalogue(folder / "index.db"), now=START, requests=requests, pulse=pulse).decode()
 

@@ -59,8 +59,8 @@ async def test_logins_are_described_where_they_are_taken(tmp_path):
 
 
 async def test_metrics_of_back_ends(home):
-    await home.studio.ledger.note_lane(LaneState("pod", "ready", 2, 1, 3, 11.5))
-    await home.studio.ledger.note_lane(LaneState("xl", "down", 60, 0, reason="proxy 404: pod stopped?"))
+    await home.studio.ledger.notes.lane(LaneState("pod", "ready", 2, 1, 3, 11.5))
+    await home.studio.ledger.notes.lane(LaneState("xl", "down", 60, 0, reason="proxy 404: pod stopped?"))
     lines = (await home.client.get("/metrics")).text.splitlines()
     for line in (
         'pipeline_backend_ready{backend="pod"} 1.0', 'pipeline_backend_ready{backend="xl"} 0.0', 'pipeline_backend_typical_seconds{backend="pod"} 11.5',

@@ -318,25 +318,25 @@ async def test_revisions_grow_with_whatever_an_answer_shows(ledger, catalogue):
     assert await grows(ledger.record(image, law.Submitting("pod", "t"))) == (True, True, False)
     assert await grows(ledger.favorite(image, chosen=True)) == (True, True, False)
     assert await grows(ledger.favorite(image, chosen=True)) == (False, False, False)
-    assert await grows(ledger.note(["b"], "pod is down")) == (False, True, False)
-    assert await grows(ledger.note(["b"], "pod is down")) == (False, False, False)
+    assert await grows(ledger.notes.jobs(["b"], "pod is down")) == (False, True, False)
+    assert await grows(ledger.notes.jobs(["b"], "pod is down")) == (False, False, False)
     assert await grows(ledger.accept([job("c", "Mary")])) == (True, True, False)
-    assert await grows(ledger.note_lane(LaneState("pod", "ready", 2, 1))) == (False, False, False)
+    assert await grows(ledger.notes.lane(LaneState("pod", "ready", 2, 1))) == (False, False, False)
 
 
 async def test_a_note_tells_what_a_job_waits_for_until_it_goes_on(ledger, catalogue):
     await ledger.accept([job("a", quantity=2)])
     one, two = ledger.images_of("a")
-    await ledger.note(["a"], "pod is down")
+    await ledger.notes.jobs(["a"], "pod is down")
     assert (catalogue.job("a").status, catalogue.job("a").reason) == ("queued", "pod is down")
     one = await make(ledger, one)
     assert (catalogue.job("a").status, catalogue.job("a").reason) == ("running", None)
-    await ledger.note(["a"], "paused")
+    await ledger.notes.jobs(["a"], "paused")
     assert (catalogue.job("a").status, catalogue.job("a").reason) == ("queued", "paused")
-    await ledger.note(["a"], None)
+    await ledger.notes.jobs(["a"], None)
     assert (catalogue.job("a").status, catalogue.job("a").reason) == ("running", None)
     await make(ledger, two)
-    await ledger.note(["a"], "pod is down")
+    await ledger.notes.jobs(["a"], "pod is down")
     assert (catalogue.job("a").status, catalogue.job("a").reason) == ("done", None)
 
 

@@ -182,7 +182,7 @@ async def test_counters_that_cannot_be_paid_are_told_to_all_and_nothing_is_writt
     before = counters(tmp_path)
     await ledger._execute(f"CREATE TRIGGER no BEFORE UPDATE ON tallies BEGIN SELECT RAISE({how}, 'no'); END")
     steps = [step(ledger, image, law.Submitting("pod", "t")) for image in images]
-    told = await share(ledger, *steps, lambda: ledger.note(["b"], "pod is down"))
+    told = await share(ledger, *steps, lambda: ledger.notes.jobs(["b"], "pod is down"))
     assert [type(error) for error in told] == [IndexTrouble] * 4
     assert len(set(map(id, told))) == 4
     assert str(told[3]).startswith(f"{tmp_path / 'index.db'}: it cannot be used (no)")

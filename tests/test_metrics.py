@@ -101,18 +101,18 @@ async def test_what_waits_and_what_is_in_trouble(index, tmp_path):
     await send(index, image)
     index.hands.at += 5_000
     await index.accept([job("young")])
-    await index.note_lane(LaneState("pod", "down", 2, 0, 1, reason="gone"))
-    await index.note_lane(LaneState("xl", "paused", 2, 0))
-    await index.note_troubles([Trouble("store", "refuses us", START + 1), Trouble("disk", "full")])
+    await index.notes.lane(LaneState("pod", "down", 2, 0, 1, reason="gone"))
+    await index.notes.lane(LaneState("xl", "paused", 2, 0))
+    await index.notes.troubles([Trouble("store", "refuses us", START + 1), Trouble("disk", "full")])
     seen = told(tmp_path, now=START + 60_000)
     assert (seen("oldest_unfinished_job_age_seconds"), seen("oldest_waiting_image_age_seconds")) == (60, 55)
     assert [seen("backend_circuit_open", backend=name) for name in ("pod", "xl")] == [1, 0]
     assert [seen("backend_ready", backend=name) for name in ("pod", "xl")] == [0, 0]
     assert [seen("trouble", what=what) for what in ("store", "spool", "disk", "intake")] == [1, 0, 1, 0]
-    await index.note_troubles([Trouble("disk", "still full")])
+    await index.notes.troubles([Trouble("disk", "still full")])
     (left,) = Catalogue(tmp_path / "index.db").troubles()
     assert (left.what, left.reason, left.since) == ("disk", "still full", START + 5_000)
-    await index.forget_notes(["xl"])
+    await index.notes.forget(["xl"])
     assert ("pipeline_backend_ready", ("backend", "pod")) not in told(tmp_path).values
 
 

@@ -90,8 +90,8 @@ async def studio(tmp_path):
         for name in ("mary-a1b2", "john-9f3c"):
             await send(ledger, next(image for image in ledger.images_of(name) if image.state == "planned"))
         await ledger.accept([job(f"later-{n}", "john", backends=("xl",), labels=("spring",)) for n in range(10)])
-        await ledger.note_lane(LaneState("pod", "ready", 2, 2, 53, 11.0))
-        await ledger.note_lane(LaneState("xl", "down", 60, 0, 24, None, "proxy 404: pod stopped?", AT + 20_000))
+        await ledger.notes.lane(LaneState("pod", "ready", 2, 2, 53, 11.0))
+        await ledger.notes.lane(LaneState("xl", "down", 60, 0, 24, None, "proxy 404: pod stopped?", AT + 20_000))
     (tmp_path / "jobs/rejected/mary2.yaml").write_text("quantty: 1\n")
     (tmp_path / "jobs/rejected/mary2.error.txt").write_text('mary2.yaml:3:1: unknown key "quantty"\n  more\n')
     return made
@@ -137,7 +137,7 @@ async def test_at_most_ten_jobs_are_shown_and_a_label_counts_its_own(studio):
 
 async def test_what_is_in_trouble_stands_at_the_foot(studio):
     async with studio.ledger(AT - 240_000) as ledger:
-        await ledger.note_troubles([Trouble("store", "503", AT + 65_000), Trouble("intake", "jobs: read-only")])
+        await ledger.notes.troubles([Trouble("store", "503", AT + 65_000), Trouble("intake", "jobs: read-only")])
         await fetch(ledger, next(image for image in ledger.images_of("john-9f3c") if image.state == "planned"))
     lines = studio.text(width=WIDEST, summary=studio.catalogue.summary(now=AT)).splitlines()
     assert lines[-3].startswith("Store down 4 min: 503  next try 1:05 · 1 waiting for the store (0.0 MB) · 1 rejected:")
@@ -146,8 +146,8 @@ async def test_what_is_in_trouble_stands_at_the_foot(studio):
 
 async def test_of_a_daemon_that_is_gone_nothing_is_told_as_if_it_were_there(studio):
     async with studio.ledger() as ledger:
-        await ledger.note_troubles([Trouble("store", "503"), Trouble("intake", "jobs: read-only")])
-        await ledger.note_lane(LaneState("xl", "paused", 60, 3, reason="back end xl is paused"))
+        await ledger.notes.troubles([Trouble("store", "503"), Trouble("intake", "jobs: read-only")])
+        await ledger.notes.lane(LaneState("xl", "paused", 60, 3, reason="back end xl is paused"))
     text = rendered(drawn(overview(studio.config, studio.catalogue, None)), WIDEST)
     assert " · not running" in text
     assert re.search(r"^pod +stopped +0/2 +11 s +53$", text, re.MULTILINE)
@@ -225,7 +225,7 @@ async def test_every_change_is_one_line_and_the_end_of_a_job_the_last(studio, ca
     assert said() == []
     async with studio.ledger() as ledger:
         images = ledger.images_of("later-3")
-        await ledger.note_troubles([Trouble("store", "503")])
+        await ledger.notes.troubles([Trouble("store", "503")])
         await ledger.record(images[0], law.GaveUp(Fault("x", "y")))
         await ledger.record(ledger.images_of("later-4")[0], law.Cancelled())
     assert said() == ["later-4  cancelled  1/1  1 cancelled", "store  503", "later-3  running  0/1"]

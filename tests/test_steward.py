@@ -301,7 +301,7 @@ async def test_resuming_nothing_in_particular_lifts_every_pause(tmp_path, autoju
 async def test_a_pause_is_told_before_any_daemon_runs_and_jobs_keep_their_own(tmp_path, autojump_clock):
     async with idle(tmp_path, ScriptedStore(), {"pod": ScriptedBackend()}) as (parts, steward):
         await parts.ledger.accept([job("a"), job("b", seed=9)])
-        await parts.ledger.note_lane(parts.lanes["pod"].state(waiting=0))
+        await parts.ledger.notes.lane(parts.lanes["pod"].state(waiting=0))
         for order in (Pause(job="a"), Pause(), Pause(backend="pod")):
             await steward.carry_out(order)
         own, all_of_it = (

@@ -13,9 +13,10 @@ import trio
 from pipeline import clock as wall
 from pipeline import naming
 from pipeline.errors import IllegalStep
-from pipeline.ledger import due, notes, steering, trouble
+from pipeline.ledger import due, steering, trouble
 from pipeline.ledger.adopting import adopt
 from pipeline.ledger.intake import accept
+from pipeline.ledger.notes import Notes
 from pipeline.ledger.opening import open_for_reading, open_for_writing
 from pipeline.ledger.outbox import Outbox
 from pipeline.ledger.rows import SELECT_IMAGE, Reader
@@ -24,7 +25,7 @@ from pipeline.ledger.taking_over import Newcomer, take_over
 from pipeline.ledger.values import OwnerToAdopt, Pause, Turn, Verdict
 from pipeline.ledger.writer import RunSync, Writer
 from pipeline.lifecycle import Event, advance
-from pipeline.model import Asset, Image, Job, LaneState, State, Stored, Trouble
+from pipeline.model import Asset, Image, Job, State, Stored
 
 T = TypeVar("T")
 Value = str | int | None
@@ -80,6 +81,7 @@ class Ledger:
         self._clock = clock
         self._reader = Reader()
         self._newest: dict[str, int] = {}  # the latest moment at which an image was stored, by character
+        self.notes = Notes(writer, clock)
         self.outbox = Outbox(writer, self._rows)
 
     # -- intake and adoption
@@ -266,25 +268,6 @@ class Ledger:
         """Images for a command to act on, in row order, a page at a time."""
         sql, values = due.where(job_id, character_id, label, states)
         return self._images(sql, *values, after_row, limit)
-
-    # -- what people are shown
-
-    async def note(self, job_ids: Collection[str], reason: str | None) -> None:
-        """Say in words what jobs wait for; None: for nothing any more. Ended jobs are left alone."""
-        ids = list(job_ids)
-        await self._writer.do(lambda transaction: notes.note(transaction, ids, reason))
-
-    async def note_lane(self, lane: LaneState) -> None:
-        """Keep what `status` shows of a back end."""
-        await self._writer.do(lambda transaction: notes.note_lane(transaction, lane, self._clock()))
-
-    async def forget_notes(self, configured: Collection[str]) -> None:
-        """Forget what an earlier run noted that holds no more: of other back ends, and of what numbered jobs wait for."""
-        await self._writer.do(lambda transaction: notes.forget_notes(transaction, configured))
-
-    async def note_troubles(self, troubles: Collection[Trouble]) -> None:
-        """Keep what is in trouble now beside the back ends; what is not named is over."""
-        await self._writer.do(lambda transaction: notes.note_troubles(transaction, troubles, self._clock()))
 
     # -- what people decide
 

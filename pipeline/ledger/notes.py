@@ -3,16 +3,45 @@
 import json
 from collections.abc import Collection
 
+from pipeline.clock import Clock
 from pipeline.ledger.numbering import touch_owner
 from pipeline.ledger.transaction import Transaction
+from pipeline.ledger.writer import Writer
 from pipeline.model import LaneState, Trouble
 
 
-def note(transaction: Transaction, job_ids: Collection[str], reason: str | None) -> None:
-    """Keep what unfinished jobs wait for; a job that waits with nothing under way counts as queued again.
+class Notes:
+    """Keeps in the index what `status` and the answers tell of the present, so that they need ask nobody.
 
-    A job that a person has paused goes on saying so.
+    All methods raise IndexTrouble where nothing could be written.
     """
+
+    def __init__(self, writer: Writer, clock: Clock) -> None:
+        self._writer = writer
+        self._clock = clock
+
+    async def jobs(self, job_ids: Collection[str], reason: str | None) -> None:
+        """Say in words what unfinished jobs wait for; None: for nothing any more.
+
+        A job that waits with nothing under way counts as queued again; one that a person has paused goes on saying so.
+        """
+        ids = list(job_ids)
+        await self._writer.do(lambda transaction: _note_jobs(transaction, ids, reason))
+
+    async def lane(self, lane: LaneState) -> None:
+        """Say how a back end is doing."""
+        await self._writer.do(lambda transaction: _note_lane(transaction, lane, self._clock()))
+
+    async def troubles(self, troubles: Collection[Trouble]) -> None:
+        """Say what else is in trouble, each since when it has been; what is not named is over."""
+        await self._writer.do(lambda transaction: _note_troubles(transaction, troubles, self._clock()))
+
+    async def forget(self, configured: Collection[str]) -> None:
+        """Forget what an earlier run said that holds no more: of other back ends, and of what numbered jobs wait for."""
+        await self._writer.do(lambda transaction: _forget(transaction, configured))
+
+
+def _note_jobs(transaction: Transaction, job_ids: Collection[str], reason: str | None) -> None:
     for job_id in job_ids:
         changed = transaction.execute(
             "UPDATE jobs SET reason = ?1, version = version + 1, status = CASE "
@@ -25,8 +54,7 @@ def note(transaction: Transaction, job_ids: Collection[str], reason: str | None)
             touch_owner(transaction, owner)
 
 
-def note_lane(transaction: Transaction, lane: LaneState, now: int) -> None:
-    """Write what `status` shows of a back end."""
+def _note_lane(transaction: Transaction, lane: LaneState, now: int) -> None:
     transaction.execute(
         "INSERT OR REPLACE INTO lanes (name, state, slots, busy, waiting, typical, reason, next_try, noted_at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -44,8 +72,7 @@ def note_lane(transaction: Transaction, lane: LaneState, now: int) -> None:
     )
 
 
-def forget_notes(transaction: Transaction, configured: Collection[str]) -> None:
-    """Forget back ends that are configured no more, and what an earlier run said that numbered jobs wait for."""
+def _forget(transaction: Transaction, configured: Collection[str]) -> None:
     changed = transaction.execute(
         "UPDATE jobs SET reason = NULL, version = version + 1, status = iif(started_at IS NULL, 'queued', 'running') "
         "WHERE planned > 0 AND reason IS NOT NULL AND status IN ('queued', 'running') "
@@ -58,8 +85,7 @@ def forget_notes(transaction: Transaction, configured: Collection[str]) -> None:
     )
 
 
-def note_troubles(transaction: Transaction, troubles: Collection[Trouble], now: int) -> None:
-    """Write all that is in trouble now, each since when it has been; what is not named is over."""
+def _note_troubles(transaction: Transaction, troubles: Collection[Trouble], now: int) -> None:
     transaction.execute(
         "DELETE FROM troubles WHERE what NOT IN (SELECT value FROM json_each(?))",
         (json.dumps([trouble.what for trouble in troubles]),),

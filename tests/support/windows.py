@@ -103,7 +103,7 @@ class Studio:
         await self.ledger.favorite(self.ledger.image_by_number(character, number), chosen=True)
 
     async def note(self, job, reason):
-        await self.ledger.note([job], reason)
+        await self.ledger.notes.jobs([job], reason)
 
     async def made(self, character="mary", n=1, **more):
         """A job whose images are all done; the numbers of the last ones."""
