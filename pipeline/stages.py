@@ -137,6 +137,11 @@ class Stages:
         self.runner.due(*job_ids)
         self.adoption.bell.ring()
 
+    def look_again(self) -> None:
+        """Wake the stages behind the back ends: what was cancelled on its way may have arrived, and nobody has told them."""
+        self.storing.bell.ring()
+        self.filing.bell.ring()
+
     def settled(self) -> bool:
         """Tell whether nothing at all is left to do for the jobs in the index, as far as it can be asked."""
         try:

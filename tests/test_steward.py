@@ -10,7 +10,15 @@ import trio
 from pipeline.audit import audit_store
 from pipeline.brake import Brake
 from pipeline.catalogue import Catalogue
-from pipeline.errors import AttemptFailed, StoreConflict, StoreRefused, StoreUnavailable, Unavailable, UserError
+from pipeline.errors import (
+    AttemptFailed,
+    InvalidRequest,
+    StoreConflict,
+    StoreRefused,
+    StoreUnavailable,
+    Unavailable,
+    UserError,
+)
 from pipeline.ledger import open_ledger
 from pipeline.lifecycle import Retried
 from pipeline.model import Asset, OnFailure, Status, Stored
@@ -116,6 +124,14 @@ class Failing(ScriptedBackend):
         return picture
 
 
+class Slow(ScriptedBackend):
+    """Takes its time before it says that it cannot."""
+
+    async def submit(self, request):
+        await super().submit(request)
+        raise InvalidRequest("no such model", code="no_model")
+
+
 def reasons(home):
     return home.ledger._rows("SELECT status, reason FROM jobs ORDER BY seq")
 
@@ -141,6 +157,27 @@ async def test_cancelling_leaves_what_is_made_and_ends_the_rest_within_two_secon
         )
     assert [remote for _, remote in pod.cancels] == ["r2"]
     assert len(pod.starts) == 2
+
+
+@pytest.mark.parametrize(
+    ("failing", "on_failure", "state"),
+    [
+        (False, OnFailure.PLACEHOLDER, "done"),
+        (True, OnFailure.PLACEHOLDER, "placeholder"),
+        (True, OnFailure.FAIL, "failed"),
+    ],
+)
+async def test_what_comes_to_its_end_while_its_job_is_cancelled_is_stored_and_told(
+    tmp_path, autojump_clock, failing, on_failure, state
+):
+    pod = (Slow if failing else ScriptedBackend)(takes=0.8, at_once=True)
+    async with house(tmp_path, {"pod": pod}, ScriptedStore(), concurrency=1) as home:
+        await home.accept(job(images=1, on_failure=on_failure))
+        await trio.sleep(0.5)
+        await home.steward.carry_out(Cancel(job="j1"))
+        with trio.fail_after(5):
+            await home.settled()
+        assert home.states() == [state]
 
 
 async def test_all_jobs_with_a_label_are_cancelled_those_without_numbers_too(tmp_path, autojump_clock):

@@ -55,6 +55,7 @@ async def _end(
             ended[job] = None
         else:
             ended[job] = await stages.runner.cancel(job)
+            stages.look_again()
         if await parts.ledger.resume(Held("job", job)):
             stages.runner.wake(job)
     finally:
