@@ -8,6 +8,7 @@ from types import FrameType
 from pipeline import cli
 
 _UNTIL_TOLD_TO_END = frozenset({"run", "serve"})
+_NEVER_ASKED_FOR = ("rich", "httpx._main")  # by these two; structlog and httpx would load them, a tenth of a start
 
 
 def main() -> None:
@@ -15,6 +16,8 @@ def main() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else it looks for some in every package there is
     if next((word for word in sys.argv[1:] if word in cli.COMMANDS), None) in _UNTIL_TOLD_TO_END:
         _end_well_from_the_start()
+        for name in _NEVER_ASKED_FOR:
+            sys.modules[name] = None  # type: ignore[assignment]  # Python's own word for "not to be had"
     cli.main()
 
 

@@ -11,15 +11,13 @@ from rich.live import Live
 
 from pipeline.catalogue import Catalogue, success
 from pipeline.cli.common import as_json, configured, refuse, say_json
-from pipeline.cli.planning import planned
 from pipeline.cli.view.drawn import WIDEST, drawn
 from pipeline.cli.view.lines import Changes, last_words, lines_of
 from pipeline.cli.view.one_job import OneJob
 from pipeline.cli.view.overview import Overview, overview, prices
-from pipeline.cli.view.told import told, untaken
+from pipeline.cli.view.told import told
 from pipeline.config import Config
 from pipeline.errors import IndexTrouble, NoSuchJob
-from pipeline.inbox.dropped import Waiting, waiting
 
 REDRAWN = 0.5  # seconds
 
@@ -75,13 +73,13 @@ def _one(config: Config, catalogue: Catalogue, job_id: str, *, watch: bool, as_j
     try:
         seen = look()
     except (KeyError, IndexTrouble) as error:
-        dropped = waiting(config.jobs, job_id)
-        if dropped is None and isinstance(error, IndexTrouble):
+        from pipeline.cli.view.untaken import tell_untaken  # noqa: PLC0415  # what reads a job file takes a while to load
+
+        if tell_untaken(config, job_id, as_json=as_json):
+            return
+        if isinstance(error, IndexTrouble):
             raise
-        if dropped is None:
-            raise NoSuchJob(job_id) from None
-        _untaken(config, dropped, job_id, as_json=as_json)
-        return
+        raise NoSuchJob(job_id) from None
     if as_json:
         data = catalogue.result(job_id)
         assert data is not None
@@ -91,15 +89,6 @@ def _one(config: Config, catalogue: Catalogue, job_id: str, *, watch: bool, as_j
         _watch(look, OneJob.live, lambda seen: changes.tell(seen.lines()), over=lambda seen: seen.over)
     else:
         Console(soft_wrap=True, highlight=False).print(seen.whole())
-
-
-def _untaken(config: Config, dropped: Waiting, job_id: str, *, as_json: bool) -> None:
-    """Tell of a job that lies in the folder still: queued, like one that was taken and waits."""
-    data = untaken(planned(config, dropped.data, file=dropped.path.name), job_id, dropped.reason)
-    if as_json:
-        say_json({"success": success(data), "data": data})
-    else:
-        click.echo(f"{job_id}  queued  0/{data['requestedCount']}  {dropped.reason}")
 
 
 def _watch(

@@ -5,7 +5,6 @@ from typing import Any
 from pipeline.cli.view.overview import Overview
 from pipeline.clock import rfc3339
 from pipeline.locks import Holder
-from pipeline.model import Job
 
 
 def _daemon(holder: Holder) -> dict[str, Any]:
@@ -54,21 +53,6 @@ def told(overview: Overview) -> dict[str, Any]:
             for day in summary.today
         ],
         "rejected": [file.name for file in overview.rejected],
-    }  # fmt: skip
-
-
-def untaken(job: Job, job_id: str, reason: str) -> dict[str, Any]:
-    """Return the result of a job that was dropped and not taken yet, in the shape of any other."""
-    count = len(job.images)
-    none = ("generated", "placeholder", "failed", "cancelled", "running")
-    return {
-        "jobId": job_id, "status": "queued", "reason": reason, "characterId": job.character.id,
-        "imageUrl": None, "imageUrls": [],
-        "requestedCount": count, **{f"{word}Count": 0 for word in none}, "queuedCount": count,
-        "maybePaidTwice": 0, "gpuSeconds": 0.0, "usedEmbedding": False,
-        "prompt": job.prompt if isinstance(job.prompt, str) else list(job.prompt),
-        "style": job.recipe.style, "labels": list(job.labels),
-        "createdAt": None, "startedAt": None, "finishedAt": None, "images": [],
     }  # fmt: skip
 
 
