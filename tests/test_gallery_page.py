@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pipeline.model import Recipe
+from pipeline.model import OnFailure, Recipe
 from pipeline.plan import make_job
 from pipeline.spec.job import parse_job
 from pipeline.spec.keys import Rules
@@ -150,8 +150,9 @@ def test_home_shows_the_owners_characters_and_leads_to_their_galleries(signed_in
 
 
 def test_anothers_character_is_not_here(signed_in):
-    signed_in.goto("/gallery/eve")
-    expect(signed_in.get_by_text("Not here")).to_be_visible()
+    for path in ("/gallery/eve", "/gallery/%ff"):
+        signed_in.goto(path)
+        expect(signed_in.get_by_text("Not here")).to_be_visible()
 
 
 def test_scrolling_loads_page_after_page_without_repeats(signed_in):
@@ -282,6 +283,26 @@ def test_search_finds_by_words_and_says_when_there_are_none(signed_in):
     expect(page.locator(".tiles a")).to_have_count(1)
     page.get_by_label("Show").select_option("Favourites")
     expect(page.get_by_text("Nothing of this kind here.")).to_be_visible()
+
+
+def test_a_search_without_a_word_finds_nothing_also_when_images_come(signed_in, gallery):
+    gallery.do("made", "stars", n=1)
+    page = opened(signed_in, "stars")
+    page.get_by_label("Search prompts").fill("***")
+    expect(page.get_by_text("No prompt contains “***”")).to_be_visible()
+    gallery.do("made", "stars", n=1)
+    expect(page.locator("#summary")).to_have_text("0 of 2 images")
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".tiles a")).to_have_count(2)
+
+
+def test_where_no_picture_came_out_the_page_leads_to_the_reasons(signed_in, gallery):
+    gallery.do("job", "lost", on_failure=OnFailure.FAIL)
+    gallery.do("give_up", "lost", 1)
+    signed_in.goto("/gallery/lost")
+    expect(signed_in.get_by_text("1 image failed.")).to_be_visible()
+    signed_in.get_by_role("button", name="Show why").click()
+    expect(signed_in.get_by_text("it took longer than 600 s")).to_be_visible()
 
 
 def test_favourites_are_shown_as_they_are_chosen_and_can_be_looked_at_alone(signed_in, gallery):

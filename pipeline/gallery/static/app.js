@@ -58,7 +58,7 @@ async function start() {
     if (error instanceof SignedOut) {
       forgetToken();
       signIn("That token opens nothing here; it may have expired or been revoked.");
-    } else if (error instanceof NotHere) {
+    } else if (error instanceof NotHere || error instanceof URIError) {
       notHere();
     } else {
       alone(el("h1", {}, "This page cannot go on"), error.message || "An answer could not be understood.");

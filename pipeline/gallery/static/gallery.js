@@ -10,6 +10,7 @@ import { counted, day } from "./words.js";
 const PAGE = 60;
 const MOST = 1000; // that one answer holds
 const SCROLLED = 240;
+const WORD = /[\p{L}\p{N}_]/u; // what a search must have one of
 const SHOWN = { "": {}, pictures: { status: "done" }, favorites: { favorite: "true" }, missing: { status: "placeholder,failed" } };
 
 class Gallery {
@@ -70,6 +71,11 @@ class Gallery {
     return { ...SHOWN[this.query.show], q: this.query.q, limit: PAGE, ...more };
   }
 
+  async newest() {
+    if (this.query.q && !WORD.test(this.query.q)) return { images: [], totalCount: 0, next: null };
+    return (await get(address(this.path, this.parameters()))).data;
+  }
+
   get plain() {
     return !this.query.q && !this.query.show;
   }
@@ -78,10 +84,10 @@ class Gallery {
   async changed(character) {
     this.character = character;
     const turn = this.turn;
-    const [page] = await Promise.all([get(address(this.path, this.parameters())), this.plain ? this.making.refresh(character.counts) : null]);
+    const [data] = await Promise.all([this.newest(), this.plain ? this.making.refresh(character.counts) : null]);
     if (turn !== this.turn) return;
-    if (this.drawn) this.merge(page.data);
-    else this.draw(page.data);
+    if (this.drawn) this.merge(data);
+    else this.draw(data);
   }
 
   head(total) {
@@ -105,8 +111,8 @@ class Gallery {
     const turn = this.turn;
     try {
       const making = this.plain && this.character ? this.making.refresh(this.character.counts) : null;
-      const [page] = await Promise.all([get(address(this.path, this.parameters())), making]);
-      if (turn === this.turn) this.draw(page.data);
+      const [data] = await Promise.all([this.newest(), making]);
+      if (turn === this.turn) this.draw(data);
     } catch (error) {
       if (turn === this.turn) this.instead(error instanceof Unreachable ? "Not reached" : "Nothing found", error.message);
     }
@@ -203,7 +209,7 @@ class Gallery {
     if (this.unsettled) return;
     if (this.stale) {
       this.reset();
-      get(address(this.path, this.parameters())).then((page) => this.draw(page.data), () => this.pill());
+      this.newest().then((data) => this.draw(data), () => this.pill());
       return;
     }
     const waiting = new Map([...this.making.release(), ...this.held.map((image) => [image.number, this.tiles.get(image.number)])]);
@@ -239,9 +245,12 @@ class Gallery {
   }
 
   nothing() {
-    const clear = el("button", { type: "button", onclick: () => { byId("search").value = ""; byId("filter").value = ""; this.ask(); } }, "Clear");
+    const offer = (show, text) => el("button", { type: "button", onclick: () => { byId("search").value = ""; byId("filter").value = show; this.ask(); } }, text);
+    const clear = offer("", "Clear");
+    const { failed } = this.character.counts;
     if (this.query.q) this.instead(`No prompt contains “${this.query.q}”`, null, clear);
     else if (this.query.show) this.instead("Nothing of this kind here.", null, clear);
+    else if (failed) this.instead("No picture came out.", `${counted(failed, "image")} failed.`, offer("missing", "Show why"));
     else this.instead("Nothing here yet.", "Drop a file into jobs/.");
   }
 
