@@ -38,6 +38,7 @@ from pipeline.stages import Parts, Stages
 
 log = structlog.get_logger(__name__)
 
+COMMANDS = 30.0  # seconds that a start waits for a command that is at work here
 LOOKS = 0.1  # seconds between two looks whether all is worked off
 
 
@@ -92,7 +93,7 @@ async def run(
     prepare_state(config.state)
     config = config if once else listening_at(config)
     try:
-        with hold(config.state) as plate, hold(config.jobs):
+        with hold(config.state, patience=COMMANDS) as plate, hold(config.jobs):
             await trio.to_thread.run_sync(_sweep, config.jobs)
             async with opened(config, openers or Openers()) as (parts, catalogue):
                 roof = _Roof(config, parts, catalogue, trio.Event() if stop is None else stop)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import orjson
@@ -26,6 +27,7 @@ _PLATE = 4096  # bytes
 _TROUBLE = 600  # characters, of at most six bytes each
 _TRIES = 5
 _BETWEEN_TRIES = 0.01  # seconds
+_BETWEEN_LOOKS = 0.05  # seconds, while a command is waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Holder:
     process: str
     since: str  # RFC 3339
     trouble: str = ""  # what it has trouble with
+    brief: bool = False  # it is a command, which lets go by itself
 
 
 class Plate:
@@ -44,9 +47,10 @@ class Plate:
     They always fill the same bytes, so new words can be said while the disk is full and the index can say nothing.
     """
 
-    def __init__(self, lock: int, process: str) -> None:
+    def __init__(self, lock: int, process: str, *, brief: bool) -> None:
         self._lock = lock
         self._process = process
+        self._brief = brief
         self._said: str | None = None
         self._since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
@@ -55,7 +59,8 @@ class Plate:
         if trouble == self._said:
             return
         self._said = trouble
-        told = {"pid": os.getpid(), "process": self._process[:80], "since": self._since, "trouble": trouble[:_TROUBLE]}
+        told = {"pid": os.getpid(), "process": self._process[:80], "since": self._since, "brief": self._brief}
+        told["trouble"] = trouble[:_TROUBLE]
         # A full disk must not keep the daemon from starting: the lock holds without the words.
         with contextlib.suppress(OSError):
             os.pwrite(self._lock, orjson.dumps(told).ljust(_PLATE - 1)[: _PLATE - 1] + b"\n", 0)
@@ -78,7 +83,9 @@ def holder(folder: Path, name: str = LOCK_NAME) -> Holder | None:
 
 
 @contextlib.contextmanager
-def hold(folder: Path, name: str = LOCK_NAME, *, process: str | None = None) -> Iterator["Plate"]:
+def hold(
+    folder: Path, name: str = LOCK_NAME, *, process: str | None = None, brief: bool = False, patience: float = 0.0
+) -> Iterator["Plate"]:
     """Hold a folder against every other process (and every other holder in this one) while the block runs.
 
     Args:
@@ -86,6 +93,8 @@ def hold(folder: Path, name: str = LOCK_NAME, *, process: str | None = None) -> 
         name: the lock file's name in it.
         process: what the next one is told about the holder; default: the command as it was called, without arguments
             that might hold a secret.
+        brief: whether this holder is a command that lets go by itself.
+        patience: seconds that such a command is waited for.
 
     Raises:
         HeldElsewhere: another process has it; the message names it.
@@ -94,8 +103,8 @@ def hold(folder: Path, name: str = LOCK_NAME, *, process: str | None = None) -> 
     path = folder / name
     lock = _open(folder, path)
     try:
-        _lock(folder, path, lock)
-        plate = Plate(lock, process or _own_command())
+        _lock(folder, path, lock, patience)
+        plate = Plate(lock, process or _own_command(), brief=brief)
         plate.say("")
         yield plate
     finally:
@@ -135,19 +144,25 @@ def refuse_shared(folder: Path, *, mountinfo: Path = MOUNTINFO) -> None:
         )
 
 
-def _lock(folder: Path, path: Path, lock: int) -> None:
+def _lock(folder: Path, path: Path, lock: int, patience: float) -> None:
     """Take the lock; tried for a moment, since somebody may just be asking who holds it."""
-    for tries_left in reversed(range(_TRIES)):
+    deadline = time.monotonic() + patience
+    for tries in count(1):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise ConfigError(f"{path}: cannot be locked ({error.strerror}); use a local folder") from error
-            if not tries_left:
+            if tries >= _TRIES and not (time.monotonic() < deadline and _lets_go(lock)):
                 raise HeldElsewhere(_told(folder, lock)) from error
-            time.sleep(_BETWEEN_TRIES)
+            time.sleep(_BETWEEN_TRIES if tries < _TRIES else _BETWEEN_LOOKS)
         else:
             return
+
+
+def _lets_go(lock: int) -> bool:
+    said = _signature(lock)
+    return said is not None and said.brief
 
 
 def _open(folder: Path, path: Path) -> int:
@@ -177,8 +192,7 @@ def _told(folder: Path, lock: int) -> str:
 def _signature(lock: int) -> Holder | None:
     try:
         said = orjson.loads(os.pread(lock, 4096, 0))
-        return Holder(
-            int(said["pid"]), str(said["process"])[:80], str(said["since"])[:40], str(said.get("trouble", ""))
-        )
+        words = (str(said["process"])[:80], str(said["since"])[:40], str(said.get("trouble", "")))
+        return Holder(int(said["pid"]), *words, brief=said.get("brief") is True)
     except (ValueError, KeyError, TypeError):
         return None

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -46,6 +47,28 @@ def test_a_killed_holder_lets_go_and_its_words_do_no_harm(tmp_path):
     assert str(other.pid) in (tmp_path / LOCK_NAME).read_text()
     with hold(tmp_path):
         assert str(os.getpid()) in (tmp_path / LOCK_NAME).read_text()
+
+
+def test_a_command_at_work_is_waited_for_and_a_daemon_is_not(tmp_path):
+    letting_go = threading.Event()
+
+    def work():
+        with hold(tmp_path, process="pipeline cancel", brief=True):
+            letting_go.wait()
+
+    command = threading.Thread(target=work)
+    command.start()
+    while holder(tmp_path) is None:
+        time.sleep(0.01)
+    with pytest.raises(HeldElsewhere, match=r"\(pipeline cancel\)"), hold(tmp_path, patience=0.2):
+        pass
+    threading.Timer(0.2, letting_go.set).start()
+    with hold(tmp_path, patience=60):
+        began = time.monotonic()
+        with pytest.raises(HeldElsewhere), hold(tmp_path, patience=60):
+            pass
+        assert time.monotonic() - began < 10
+    command.join()
 
 
 def test_the_folder_is_free_again_afterwards_and_the_lock_file_stays(tmp_path):

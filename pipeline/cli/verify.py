@@ -58,7 +58,7 @@ async def _against_store(config: Config, catalogue: Catalogue) -> list[Problem]:
 
 def _idle(config: Config) -> bool:
     try:
-        with hold(config.state, process="pipeline verify"):
+        with hold(config.state, process="pipeline verify", brief=True):
             return True
     except HeldElsewhere:
         return False

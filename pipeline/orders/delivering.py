@@ -34,13 +34,16 @@ def deliver(
     Raises:
         NoReply: none came in time; the order stays and is carried out.
     """
-    with suppress(HeldElsewhere), hold(state, process=process):  # who holds it, a daemon as a rule, is left the order
+    with (
+        suppress(HeldElsewhere),
+        hold(state, process=process, brief=True),
+    ):  # who holds it, a daemon as a rule, is left the order
         return carry_out(order)
     desk = Desk(state)
     name = desk.leave(order)
 
     def alone() -> Reply | None:
-        with suppress(HeldElsewhere), hold(state, process=process):  # another may be quicker
+        with suppress(HeldElsewhere), hold(state, process=process, brief=True):  # another may be quicker
             if desk.lies_there(name):  # else it was answered, which the next look finds
                 reply = carry_out(order)
                 desk.withdraw(name)
