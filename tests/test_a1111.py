@@ -21,14 +21,11 @@ from tests.support import a1111_emulator, pictures
 from tests.support.a1111_emulator import LOGIN
 from tests.support.loopback import Reply, Weather, page, said, served, transport
 from tests.support.scripted import house, job
+from tests.support.waiting import wall
 
 URL = "http://webui.test:7860"
 TXT2IMG = "/sdapi/v1/txt2img"
 PICTURE = pictures.plain(24, 16, shade=7)
-
-
-def wall() -> int:
-    return round(trio.current_time() * 1000)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from pipeline.ports import CannotTell, NotThere
 from tests.support import hostile, loopback
 from tests.support.hostile import assert_in_our_own_words, assert_keepable
 from tests.support.pictures import TICKET, plain, request
-from tests.support.scripted import wall
+from tests.support.waiting import wall
 
 # A body that cannot be decoded leaves the generator that gave it to trio, which closes it and says so.
 pytestmark = pytest.mark.filterwarnings(

@@ -33,6 +33,7 @@ from pipeline.orders.kinds import Cancel, Favorite, Pause, Remove, Resume, Retry
 from tests.support.browser import free_port
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator
 from tests.support.pictures import plain
+from tests.support.waiting import until
 
 SETTINGS = """
 settle: 0
@@ -48,14 +49,6 @@ DEADLINE = 60.0  # seconds: only a broken program or a frozen machine needs them
 def _quiet():
     """A daemon in a thread writes its log where a command's answer is looked for."""
     structlog.configure(wrapper_class=QUIET)
-
-
-def until(condition):
-    deadline = time.monotonic() + DEADLINE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-    return found
 
 
 class Workspace:

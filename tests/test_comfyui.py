@@ -18,17 +18,13 @@ from pipeline.ports import NotThere
 from tests.support.comfyui_emulator import STOPPED_POD, Comfy, Reply, Weather
 from tests.support.loopback import transport
 from tests.support.pictures import TICKET, request
+from tests.support.waiting import EPOCH, wall
 
 WORKFLOWS = Path(__file__).parent / "workflows"
 URL = "http://comfy.test:8188"
-EPOCH = 1_753_696_800_000
 OTHER = "7d1f3f0e-61a4-4a0f-8f0e-8a9d4d0b7c55"
 SMALL = Recipe(width=64, height=96, model="animagine.safetensors")
 HTML = {"Content-Type": "text/html"}
-
-
-def wall():
-    return EPOCH + round(trio.current_time() * 1000)
 
 
 def workflow(name):

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import httpx
 import pytest
-import trio
 from trio.testing import MockClock
 
 from pipeline import picture
@@ -22,6 +21,7 @@ from pipeline.ports import NotThere
 from tests.support.comfyui_emulator import STOPPED_POD, Comfy, Reply, Weather
 from tests.support.loopback import served
 from tests.support.pictures import TICKET, request
+from tests.support.waiting import wall
 
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 SMALL = Recipe(width=64, height=96, model="animagine.safetensors")
@@ -35,10 +35,6 @@ def fast_clock():
 @pytest.fixture
 def ask():
     return request(recipe=SMALL)
-
-
-def wall():
-    return 1_753_696_800_000 + round(trio.current_time() * 1000)
 
 
 class Stage:

@@ -19,6 +19,7 @@ from pipeline.ledger import open_ledger
 from pipeline.model import State
 from pipeline.opening import Openers
 from tests.support.scripted import ScriptedBackend, ScriptedStore
+from tests.support.waiting import becomes
 
 SKETCH = """
 settle: 0
@@ -49,11 +50,6 @@ def scripted(backend, store=None):
     if store is not None:
         openers["store"] = lambda config, *, public_url: store
     return Openers(**openers)
-
-
-async def until(condition):
-    while not condition():  # noqa: ASYNC110 - what happens in files and other threads rings no bell
-        await trio.sleep(0.02)
 
 
 def done(folder):
@@ -178,7 +174,7 @@ async def test_it_serves_and_takes_files_until_a_signal(tmp_path):
             token = started.tokens.lend(None, seconds=60)
             drop(tmp_path, quantity=2, id="j")
             result = tmp_path / "jobs/done/j.result.json"
-            await until(result.exists)
+            await becomes(result.exists)
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{started.port}") as client:
                 assert (await client.get("/readyz")).status_code == 200
                 answer = await client.get(
@@ -196,7 +192,7 @@ async def test_a_second_signal_ends_at_once(tmp_path):
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: daemon.run(configured(tmp_path), openers=scripted(slow)))
-            await until(lambda: slow.starts)
+            await becomes(lambda: slow.starts)
             os.kill(os.getpid(), signal.SIGINT)
             await trio.sleep(0.1)
             began = trio.current_time()

@@ -12,6 +12,7 @@ import pytest
 from tests.support import loopback, runpod_emulator
 from tests.support.afterwards import Dropped, rows, wrongs
 from tests.support.runpod_emulator import Plan, RunPod, sdxl_output
+from tests.support.waiting import until
 from tests.test_kills import program, said
 
 CONFIG = """
@@ -35,11 +36,9 @@ def choked(process):
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
 
 
-def until(folder, condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, said(folder)
-        time.sleep(0.05)
+def soon(folder, condition):
+    """Wait for it; where it does not come, the log is told."""
+    until(condition, PATIENCE, told=lambda: said(folder))
 
 
 def lines(folder):
@@ -73,7 +72,7 @@ def at_work(folder, pods, limit=None):
         with ExitStack() as stack:
             through = () if limit is None else ("prlimit", f"--nofile={limit}:{limit}")
             process = stack.enter_context(program(folder, through=through))
-            until(folder, lambda: told(folder, "started") and pods.paid >= 2)
+            soon(folder, lambda: told(folder, "started") and pods.paid >= 2)
             (started,) = told(folder, "started")
             with httpx.Client(base_url=f"http://127.0.0.1:{started['port']}", timeout=30) as client:
                 assert client.get("/readyz").status_code == 200
@@ -89,12 +88,12 @@ def test_without_descriptors_each_place_says_so_and_all_goes_on_when_there_are_s
             drop(folder, "later", 2)
             pods.usual.seconds = 0.0  # both results are there: the first pictures that this process decodes
             with socket.create_connection(client.base_url.netloc.decode().split(":")) as guest:
-                until(folder, lambda: told(folder, "gallery_lets_nobody_in"))
-                until(
+                soon(folder, lambda: told(folder, "gallery_lets_nobody_in"))
+                soon(
                     folder,
                     lambda: told(folder, "no job files are taken until this is mended; they stay where they are"),
                 )
-                until(folder, lambda: told(folder, "brake_held"))
+                soon(folder, lambda: told(folder, "brake_held"))
                 time.sleep(1.0)  # what was under way when the brake was put on
                 before = pods.paid
                 time.sleep(1.5)
@@ -102,15 +101,15 @@ def test_without_descriptors_each_place_says_so_and_all_goes_on_when_there_are_s
                 answer = client.get("/readyz")
                 assert (answer.status_code, answer.json()["success"]) == (503, False)
                 guest.settimeout(PATIENCE)
-        until(
+        soon(
             folder,
             lambda: (
                 {"first.result.json", "later.result.json"} <= {one.name for one in (folder / "jobs/done").iterdir()}
             ),
         )
-        until(folder, lambda: client.get("/readyz").status_code == 200)
+        soon(folder, lambda: client.get("/readyz").status_code == 200)
         dropped = Dropped({"first": ("done",) * 4, "later": ("done",) * 2})
-        until(folder, lambda: not wrongs(folder, dropped))  # that a result is written is recorded after it is
+        soon(folder, lambda: not wrongs(folder, dropped))  # that a result is written is recorded after it is
     assert wrongs(folder, dropped) == []
     assert {(row["attempts"], row["doubtful"], row["failures"]) for row in rows(folder)} == {(1, 0, 0)}
     assert all("Too many open files" in line["reason"] for line in told(folder, "gallery_lets_nobody_in"))
@@ -125,11 +124,11 @@ def test_clients_that_only_hold_connections_leave_descriptors_for_the_work(tmp_p
         address = client.base_url.netloc.decode().split(":")
         guests = [socket.create_connection(address, timeout=PATIENCE) for _ in range(200)]
         drop(folder, "later", 20)
-        until(folder, (folder / "jobs/done/later.result.json").exists)
+        soon(folder, (folder / "jobs/done/later.result.json").exists)
         assert "Too many open files" not in said(folder)
         for guest in guests:
             guest.close()
-        until(folder, lambda: httpx.get(client.base_url.join("/readyz"), timeout=PATIENCE).status_code == 200)
+        soon(folder, lambda: httpx.get(client.base_url.join("/readyz"), timeout=PATIENCE).status_code == 200)
         dropped = Dropped({"first": ("done",) * 4, "later": ("done",) * 20})
-        until(folder, lambda: not wrongs(folder, dropped))
+        soon(folder, lambda: not wrongs(folder, dropped))
     assert wrongs(folder, dropped) == []

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from pipeline.cli import main
 from tests.support.afterwards import Dropped, rows, wrongs
+from tests.support.waiting import until
 from tests.test_kills import program, said
 
 CONFIG = """
@@ -82,13 +83,6 @@ class Ballast:
         os.close(handle)
 
 
-def until(condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def drop(folder, name, quantity):
     text = f"character: Mary\nprompt: {name}\nquantity: {quantity}\nwidth: 64\nheight: 64\nid: {name}\n"
     (folder / "jobs" / f"{name}.yaml").write_text(text)
@@ -135,7 +129,7 @@ def full(folder, place, image):
         (folder / "pipeline.yaml").write_text(CONFIG)
         drop(folder, "first", 6)
         with program(folder) as process:
-            until(lambda: made(folder) >= 1)
+            until(lambda: made(folder) >= 1, PATIENCE)
             process.send_signal(signal.SIGSTOP)
             drop(folder, "later", 2)
             if place == "jobs":
@@ -151,9 +145,9 @@ def full(folder, place, image):
             finally:
                 ballast.drop()
             results = {"first.result.json", "later.result.json"}
-            until(lambda: results <= {path.name for path in (folder / "jobs/done").iterdir()})
-            until(lambda: ready(folder) == "ready" and not troubles(folder))
-            until(lambda: place != "jobs" or (folder / "jobs/rejected/bad.yaml").exists())
+            until(lambda: results <= {path.name for path in (folder / "jobs/done").iterdir()}, PATIENCE)
+            until(lambda: ready(folder) == "ready" and not troubles(folder), PATIENCE)
+            until(lambda: place != "jobs" or (folder / "jobs/rejected/bad.yaml").exists(), PATIENCE)
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
         for filler in (folder / "jobs").glob("*/.0*"):
@@ -175,7 +169,7 @@ def full(folder, place, image):
 def test_a_full_disk_is_said_waited_for_and_gone_on_after(tmp_path, place, answer, trouble):
     folder = tmp_path / "work"
     with full(folder, place, tmp_path / "disk"):
-        until(lambda: ready(folder) == answer and trouble <= troubles(folder))
+        until(lambda: ready(folder) == answer and trouble <= troubles(folder), PATIENCE)
         assert "No space left" in said(folder) or "the disk is full" in said(folder)
         if answer == "disk_full":  # what cannot be kept must not begin
             before = starts(folder)
@@ -193,7 +187,7 @@ def test_a_full_disk_is_said_waited_for_and_gone_on_after(tmp_path, place, answe
 def test_one_disk_for_all_that_is_full_the_log_included_ends_nothing(tmp_path):
     folder = tmp_path / "work"
     with full(folder, ".", tmp_path / "disk"):
-        until(lambda: ready(folder) == "disk_full" and "disk" in troubles(folder))
+        until(lambda: ready(folder) == "disk_full" and "disk" in troubles(folder), PATIENCE)
         before = starts(folder)
         time.sleep(1.5)
         assert starts(folder) == before

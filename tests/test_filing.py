@@ -5,7 +5,8 @@ import trio
 from pipeline.errors import IndexTrouble
 from pipeline.filing import Filing
 from pipeline.lifecycle import Removed
-from tests.support.scripted import LedgerResults, ScriptedBackend, ScriptedStore, house, inline, job
+from tests.support.scripted import LedgerResults, ScriptedBackend, ScriptedStore, house, job
+from tests.support.waiting import inline
 
 
 def filed(folder, name="j1.result.json"):

@@ -21,7 +21,8 @@ from pipeline.gallery.alone import serve_alone
 from pipeline.gallery.listening import UNHURRIED, Patience, PortTaken
 from pipeline.gallery.tokens import Tokens
 from pipeline.ledger import open_ledger
-from tests.support.windows import House, house, inline
+from tests.support.waiting import inline
+from tests.support.windows import House, house
 
 HASTY = Patience(grace=0.5, idle=0.3, send=0.2)
 PICTURE = "alice/characters/mary/images/mary_image_1.png"

@@ -5,13 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 
 import httpx
 import pytest
 
 from pipeline.gallery.tokens import Tokens
+from tests.support.waiting import until
 
 DESCRIPTORS = 120
 LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({n}, {n})); from pipeline.__main__ import main; main()"
@@ -30,13 +30,6 @@ def test_half_of_the_descriptors_that_may_be_had_are_connections(limits, places)
     assert told.stdout.strip() == places
 
 
-def until(condition, seconds=180):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)  # what another process does makes no event here
-
-
 def listens(port):
     with socket.socket() as line:
         return line.connect_ex(("127.0.0.1", port)) == 0
@@ -51,7 +44,7 @@ def test_more_idle_connections_than_descriptors_stop_no_work(tmp_path):
     (tmp_path / "jobs").mkdir()
     command = [sys.executable, "-c", LIMITED.format(n=DESCRIPTORS), "run"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as daemon, ExitStack() as lines:
-        until(lambda: listens(port))
+        until(lambda: listens(port), 180)
         token = Tokens(tmp_path / ".pipeline" / "tokens").create("me")
         for _ in range(2 * DESCRIPTORS):
             lines.enter_context(socket.create_connection(("127.0.0.1", port)))
@@ -59,7 +52,7 @@ def test_more_idle_connections_than_descriptors_stop_no_work(tmp_path):
         draft.write_text(json.dumps({"id": "one", "character": "Mary", "prompt": "x", "quantity": 8, "width": 64, "height": 64}))  # fmt: skip
         draft.rename(tmp_path / "jobs" / "one.json")
         result = tmp_path / "jobs" / "done" / "one.result.json"
-        until(result.exists)
+        until(result.exists, 180)
         assert json.loads(result.read_text())["data"]["generatedCount"] == 8
         lines.close()
         address = f"http://127.0.0.1:{port}/api/image-generation/character/mary"

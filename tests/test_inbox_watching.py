@@ -14,6 +14,7 @@ from pipeline.inbox.disk import Disk
 from pipeline.inbox.door import EARS_TRIED_AGAIN, MANY
 from pipeline.inbox.watching import MOST_HEARD, Ears, make_observer
 from tests.support.door import open_stand, someone_writing, spec
+from tests.support.waiting import becomes
 
 LONG = 3_600.0  # seconds between scans, where only what is heard can explain that a file was taken
 BAD = "character: Mary\nprompt: x\nquantty: 3\n"
@@ -37,13 +38,6 @@ class Notification:
         if not self.works:
             raise OSError(errno.EMFILE, "inotify instance limit reached")
         return make_observer()
-
-
-async def until(condition):
-    """In real time, for tests that have to do with the kernel's notification."""
-    with trio.fail_after(20):
-        while not condition():  # noqa: ASYNC110  # what it waits for happens in the kernel
-            await trio.sleep(0.002)
 
 
 # -- without notification, in virtual time
@@ -166,14 +160,14 @@ async def listening(tmp_path):
         trio.open_nursery() as nursery,
     ):
         await nursery.start(stand.inbox.run)
-        await until(lambda: stand.inbox.watching and stand.inbox.totals.passes >= 2)
+        await becomes(lambda: stand.inbox.watching and stand.inbox.totals.passes >= 2)
         yield stand
         nursery.cancel_scope.cancel()
 
 
 async def test_a_file_renamed_into_the_folder_is_heard_of(listening):
     listening.put("a.yaml")
-    await until(lambda: listening.accepted)
+    await becomes(lambda: listening.accepted)
 
 
 async def test_a_file_that_another_program_writes_in_place_is_taken_when_it_is_closed(listening):
@@ -185,10 +179,10 @@ async def test_a_file_that_another_program_writes_in_place_is_taken_when_it_is_c
     command = [sys.executable, "-c", script, str(listening.jobs / "a.yaml")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:  # noqa: ASYNC220  # waits for no more than its first line
         writer.stdout.readline()
-        await until(lambda: listening.inbox.totals.passes > before)
+        await becomes(lambda: listening.inbox.totals.passes > before)
         assert listening.accepted == []
         print(file=writer.stdin, flush=True)
-        await until(lambda: listening.accepted)
+        await becomes(lambda: listening.accepted)
     assert listening.prompts() == ["all of it"]
 
 
@@ -196,12 +190,12 @@ async def test_a_hard_link_into_the_folder_is_heard_of(listening):
     elsewhere = listening.jobs.parent / "a.yaml"
     elsewhere.write_text(spec())
     (listening.jobs / "a.yaml").hardlink_to(elsewhere)
-    await until(lambda: listening.accepted)
+    await becomes(lambda: listening.accepted)
 
 
 async def test_a_bad_file_is_set_aside_soon_after_it_is_heard_of(listening):
     listening.put("a.yaml", BAD)
-    await until(lambda: listening.inbox.totals.rejected)
+    await becomes(lambda: listening.inbox.totals.rejected)
 
 
 async def test_where_leases_tell_nothing_a_closed_file_need_not_settle(tmp_path):
@@ -216,14 +210,14 @@ async def test_where_leases_tell_nothing_a_closed_file_need_not_settle(tmp_path)
         trio.open_nursery() as nursery,
     ):
         await nursery.start(stand.inbox.run)
-        await until(lambda: stand.inbox.watching)
+        await becomes(lambda: stand.inbox.watching)
         (stand.jobs / "closed.yaml").write_text(spec("closed"))
         stand.put("moved.yaml", spec("moved"))
-        await until(lambda: len(stand.accepted) == 2)
+        await becomes(lambda: len(stand.accepted) == 2)
         (stand.jobs.parent / "made.yaml").write_text(spec("made"))
         (stand.jobs / "made.yaml").hardlink_to(stand.jobs.parent / "made.yaml")  # nobody closes or renames this one
         (stand.jobs / "moved.yaml").write_text(spec("second"))
-        await until(lambda: len(stand.accepted) == 3)
+        await becomes(lambda: len(stand.accepted) == 3)
         assert stand.waiting() == ["made.yaml"]
         nursery.cancel_scope.cancel()
 
@@ -232,12 +226,12 @@ async def test_a_deleted_folder_is_made_again_and_listened_to_again(tmp_path):
     options = {"run_sync": trio.to_thread.run_sync, "scan_interval": 0.2}
     async with open_stand(tmp_path, **options) as stand, trio.open_nursery() as nursery:
         await nursery.start(stand.inbox.run)
-        await until(lambda: stand.inbox.watching)
+        await becomes(lambda: stand.inbox.watching)
         stand.jobs.rename(tmp_path / "moved-away")
-        await until(lambda: stand.jobs.is_dir() and stand.inbox.watching)
-        await until(lambda: not stand.inbox._ears.deaf())
+        await becomes(lambda: stand.jobs.is_dir() and stand.inbox.watching)
+        await becomes(lambda: not stand.inbox._ears.deaf())
         stand.put("a.yaml")
-        await until(lambda: stand.accepted)
+        await becomes(lambda: stand.accepted)
         nursery.cancel_scope.cancel()
 
 
@@ -253,16 +247,16 @@ async def test_a_flood_is_worked_off_without_listening_to_it(tmp_path):
 
     async with open_stand(tmp_path, run_sync=gated, scan_interval=LONG) as stand, trio.open_nursery() as nursery:
         await nursery.start(stand.inbox.run)
-        await until(lambda: stand.inbox.watching and stand.inbox.totals.passes >= 2)
+        await becomes(lambda: stand.inbox.watching and stand.inbox.totals.passes >= 2)
         ears = stand.inbox._ears
         for n in range(files):
             stand.put(f"{n}.yaml", spec(f"p{n}"))
             if n == 0:
                 await looking.wait()
-        await until(lambda: len(ears._heard) == MOST_HEARD and not stand.inbox.watching)
+        await becomes(lambda: len(ears._heard) == MOST_HEARD and not stand.inbox.watching)
         dropped.set()
-        await until(lambda: len(stand.accepted) == files)
-        await until(lambda: stand.inbox.watching)
+        await becomes(lambda: len(stand.accepted) == files)
+        await becomes(lambda: stand.inbox.watching)
         assert sorted(stand.prompts()) == sorted(f"p{n}" for n in range(files))
         nursery.cancel_scope.cancel()
 
@@ -273,7 +267,7 @@ async def test_many_files_waiting_at_the_start_are_taken_before_listening_begins
             stand.put(f"{n}.yaml")
         async with trio.open_nursery() as nursery:
             await nursery.start(stand.inbox.run)
-            await until(lambda: stand.inbox.watching)
+            await becomes(lambda: stand.inbox.watching)
             assert len(stand.accepted) == MANY
             nursery.cancel_scope.cancel()
 
@@ -283,7 +277,7 @@ async def test_listening_ends_with_the_loop_and_leaves_no_thread_behind(tmp_path
     async with open_stand(tmp_path) as stand:
         async with trio.open_nursery() as nursery:
             await nursery.start(stand.inbox.run)
-            await until(lambda: stand.inbox.watching)
+            await becomes(lambda: stand.inbox.watching)
             assert set(threading.enumerate()) > before
             nursery.cancel_scope.cancel()
         assert not stand.inbox.watching

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from tests.support.afterwards import rows
+from tests.support.waiting import until
 from tests.support.writers import Writer, write
 from tests.test_kills import ENVIRON, program, said
 
@@ -89,13 +90,6 @@ def fire(folder, files, seconds, *, stop_for=0.0):
             work.wait(stop_for)
         settle_accounts(folder, process, work.get(seconds), seconds)
         return peak(process)
-
-
-def until(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.long

@@ -13,7 +13,8 @@ from pipeline.clearing import Clearing
 from pipeline.clock import now
 from pipeline.config import load_config
 from pipeline.errors import IndexTrouble
-from tests.support.index import HandClock, adopted, give_up, inline, job, make, open_index
+from tests.support.index import HandClock, adopted, give_up, job, make, open_index
+from tests.support.waiting import inline
 
 DAY = 86_400_000
 KEEP = 30 * 86_400.0

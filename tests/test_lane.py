@@ -7,7 +7,8 @@ import trio
 from pipeline.brake import Bell, Brake
 from pipeline.errors import NotAccepted, Unavailable
 from pipeline.pauses import Pauses
-from tests.support.scripted import EPOCH, ScriptedBackend, lane, no_jitter, wall
+from tests.support.scripted import ScriptedBackend, lane, no_jitter
+from tests.support.waiting import EPOCH, wall
 
 
 def down(text="refused", **more):

@@ -17,7 +17,7 @@ from pipeline.stores import layout
 from pipeline.stores.local import LocalStore
 from tests.support.local import FIRST, PLACE, SECOND, is_there, listed, tree
 from tests.support.pictures import EARLIER, item, plain
-from tests.support.stands import inline
+from tests.support.waiting import inline
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pipeline.errors import StoreConflict, StoreRefused, StoreUnavailable
 from pipeline.stores.local import LocalStore
 from tests.support.local import FIRST, PLACE, SECOND, is_there, listed, tree
 from tests.support.pictures import EARLIER, item
-from tests.support.stands import inline
+from tests.support.waiting import inline
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.log import MOST_A_MINUTE
 from tests.support.afterwards import rows
+from tests.support.waiting import until
 from tests.test_kills import program, said
 
 FAILING, BAD, REQUESTS = 100, 400, 160
@@ -22,13 +23,6 @@ backends: {{sketch: {{type: sketch, concurrency: 8, attempts: 1, fail_seeds: {li
 """
 PATIENCE = 150.0
 LONGEST = 8_000  # characters of a line; a traceback may be in it
-
-
-def until(condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def shout(port, text):
@@ -65,12 +59,12 @@ def test_bad_files_failing_images_and_hostile_clients_fill_no_disk_with_log(tmp_
     with program(folder) as process:
         for n in range(BAD):
             (folder / f"jobs/bad-{n}.yaml").write_text("quantty: 1\n")
-        until(lambda: '"started"' in said(folder))
+        until(lambda: '"started"' in said(folder), PATIENCE)
         port = int(re.search(r'"port": (\d+)', said(folder))[1])
         for n in range(REQUESTS):
             shout(port, hostile(n))
-        until(lambda: len(list((folder / "jobs/rejected").glob("*.yaml"))) == BAD)
-        until(lambda: {row["status"] for row in rows(folder)} == {"placeholder"})
+        until(lambda: len(list((folder / "jobs/rejected").glob("*.yaml"))) == BAD, PATIENCE)
+        until(lambda: {row["status"] for row in rows(folder)} == {"placeholder"}, PATIENCE)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
     minutes = (time.monotonic() - began) // 60 + 1

@@ -44,7 +44,8 @@ from pipeline.spec.keys import Rules
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
 from tests.support.afterwards import Dropped, rows, wrongs
-from tests.support.scripted import ScriptedBackend, ScriptedStore, inline, lane, no_jitter, wall
+from tests.support.scripted import ScriptedBackend, ScriptedStore, lane, no_jitter
+from tests.support.waiting import inline, wall
 
 BACKENDS = ("asks", "blind", "at_once")
 LONG = 48 * 3600.0  # virtual seconds within which everything must have ended once nothing is in the way

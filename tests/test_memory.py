@@ -4,7 +4,6 @@ import base64
 import os
 import re
 import struct
-import time
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from tests.support.afterwards import rows
 from tests.support.cloudinary_emulator import CloudinaryEmulator
 from tests.support.loopback import Reply
 from tests.support.runpod_emulator import Plan, RunPod
+from tests.support.waiting import until
 from tests.test_kills import program
 
 SIDE = 1672  # pixels: three bytes each make 8 MB where nothing can be packed
@@ -80,13 +80,6 @@ def peak(process):
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
-def until(condition, seconds=600):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def stored(folder):
     return rows(folder, "SELECT count(*) AS n FROM images WHERE status = 'done'")[0]["n"]
 
@@ -118,12 +111,12 @@ def memory_stays_bounded(folder, *, kind, picture, results, waiting, most):
         for n in range(results):
             drop(folder, f"first-{n}", 1, priority=1)
         with program(folder) as process:
-            until(lambda: pods.paid == results)
+            until(lambda: pods.paid == results, 600)
             for n in range(waiting // 10_000):
                 drop(folder, f"waiting-{n}", 10_000)
-            until(lambda: rows(folder, "SELECT count(*) AS n FROM images")[0]["n"] == results + waiting)
+            until(lambda: rows(folder, "SELECT count(*) AS n FROM images")[0]["n"] == results + waiting, 600)
             pods.over = True
-            until(lambda: stored(folder) == results)
+            until(lambda: stored(folder) == results, 600)
             assert peak(process) < most
     assert all(row["attempts"] == 1 and not row["doubtful"] for row in rows(folder) if row["status"] == "done")
 

@@ -26,7 +26,8 @@ from pipeline.notifying import AT_A_RECEIVER, GIVE_UP, Notifying
 from pipeline.webhook import NotDelivered, Poster, signature
 from tests.support.index import HandClock, adopted, give_up, job, make, open_index
 from tests.support.loopback import Emulator, Reply, Weather, served
-from tests.support.scripted import no_jitter, wall
+from tests.support.scripted import no_jitter
+from tests.support.waiting import becomes, wall
 
 KEY = b"a key of thirty-two bytes, exact"
 WHSEC = f"whsec_{base64.b64encode(KEY).decode()}"
@@ -121,12 +122,6 @@ async def at_work(stage):
         nursery.start_soon(stage.run)
         yield
         nursery.cancel_scope.cancel()
-
-
-async def until(condition):
-    with trio.fail_after(20):
-        while not condition():  # noqa: ASYNC110 - what happens in other threads rings no bell
-            await trio.sleep(0.005)
 
 
 # -- one message
@@ -266,8 +261,8 @@ async def test_an_ended_job_is_told_as_its_result_file_tells_it(tmp_path, receiv
         await here.end("j1", f"{origin}/{HOOK}", quantity=2)
         stage = here.stage(poster().post)
         async with at_work(stage):
-            await until(lambda: here.notices()[0]["delivered_at"])
-            await until(stage.at_rest)
+            await becomes(lambda: here.notices()[0]["delivered_at"])
+            await becomes(stage.at_rest)
         assert receiver.genuine(0)
         assert orjson.loads(receiver.bodies[0]) == {"success": True, "data": here.catalogue.result("j1")}
         (notice,) = here.notices()
@@ -286,13 +281,13 @@ async def test_a_500_then_a_200_is_the_same_message_twice(tmp_path, receiver, or
         await here.end("j1", f"{origin}/{HOOK}")
         stage = here.stage(poster(clock=clock).post)
         async with at_work(stage):
-            await until(lambda: here.notices()[0]["attempts"] == 1 and stage.at_rest())
+            await becomes(lambda: here.notices()[0]["attempts"] == 1 and stage.at_rest())
             (notice,) = here.notices()
             assert notice["next_at"] == clock.at + 5_000
             assert notice["trouble"] == "127.0.0.1 answered 500"
             clock.at += 5_000
             stage.bell.ring()
-            await until(lambda: here.notices()[0]["delivered_at"])
+            await becomes(lambda: here.notices()[0]["delivered_at"])
         (notice,) = here.notices()
     assert (notice["attempts"], notice["next_at"], notice["trouble"]) == (2, None, None)
     first, second = receiver.headers
@@ -312,11 +307,11 @@ async def test_nobody_is_told_before_the_result_file_is_there(tmp_path, receiver
         await make(here.ledger, here.ledger.images_of("j2")[0])
         stage = here.stage(poster().post)
         async with at_work(stage):
-            await until(lambda: here.notices()[0]["delivered_at"] and stage.at_rest())
+            await becomes(lambda: here.notices()[0]["delivered_at"] and stage.at_rest())
             assert here.notices()[1]["attempts"] == 0
             await here.ledger.filed("j2")
             stage.bell.ring()
-            await until(lambda: here.notices()[1]["delivered_at"])
+            await becomes(lambda: here.notices()[1]["delivered_at"])
 
 
 # -- restarts
@@ -541,7 +536,7 @@ async def test_a_stop_does_not_wait_for_a_receiver_that_hangs(tmp_path, receiver
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(daemon.run, config, once=True, stop=stop))
-        await until(lambda: receiver.requests)
+        await becomes(lambda: receiver.requests)
         stop.set()
     assert notices(tmp_path / ".pipeline/index.db")[0]["attempts"] == 0
 

@@ -15,7 +15,7 @@ from pipeline.orders.delivering import NoReply, deliver
 from pipeline.orders.desk import FORGOTTEN, Desk
 from pipeline.orders.kinds import Adopt, Cancel, Favorite, Pause, Remove, Reply, Resume, Retry, make_order, read_order
 from pipeline.orders.stage import Orders
-from tests.support.scripted import inline
+from tests.support.waiting import inline
 
 DONE = Reply(lines=("done",), data={"n": 1})
 ORDERS = [

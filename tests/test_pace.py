@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from pipeline.backends.pace import Pace
-from tests.support.scripted import EPOCH, wall
+from tests.support.waiting import EPOCH, wall
 
 
 async def looked(pace, accepted_at, until):

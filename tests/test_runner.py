@@ -15,7 +15,8 @@ from pipeline.errors import (
 from pipeline.model import OnFailure, Picture, State
 from pipeline.orders.kinds import Pause
 from tests.support.pictures import plain
-from tests.support.scripted import EPOCH, ScriptedBackend, ScriptedStore, house, job
+from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job
+from tests.support.waiting import EPOCH
 
 
 def down(**more):

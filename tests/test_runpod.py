@@ -31,17 +31,12 @@ from pipeline.ports import CannotTell
 from tests.support import pictures
 from tests.support.loopback import Reply, Weather, page, said, served, transport
 from tests.support.runpod_emulator import KEY, Plan, RunPod, sdxl_output
+from tests.support.waiting import EPOCH, wall
 
-START = 1_753_704_000_000
 URL = "https://api.runpod.test/v2/e"
 PICTURE = pictures.plain(24, 16, shade=7)
 B64 = base64.b64encode(PICTURE).decode()
 SIGNED = "https://bucket.test/a.png?X-Amz-Signature=hush-hush"
-
-
-def wall() -> int:
-    """The virtual clock as a wall clock."""
-    return START + round(trio.current_time() * 1000)
 
 
 @pytest.fixture
@@ -71,8 +66,8 @@ async def test_a_request_is_submitted_once_and_collected_when_it_is_done(cloud, 
     backend = adapter(cloud)
     submission = await backend.submit(asked())
     assert (submission.base_url, submission.accepted_at) == (URL, wall())
-    assert submission.deadline == START + 600_000
-    assert submission.expires_at == START + 1_800_000
+    assert submission.deadline == EPOCH + 600_000
+    assert submission.expires_at == EPOCH + 1_800_000
     picture = await backend.collect(asked(), submission)
     assert (picture.data, picture.gpu_seconds, picture.used_embedding) == (PICTURE, 12.1, False)
     assert 15.1 <= trio.current_time() <= 15.1 * 1.05

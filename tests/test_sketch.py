@@ -14,7 +14,7 @@ from pipeline.errors import AttemptFailed, InvalidRequest
 from pipeline.model import Recipe, State
 from tests.support import pictures
 from tests.support.scripted import house, job
-from tests.support.stands import inline
+from tests.support.waiting import inline
 
 
 def opened(data):

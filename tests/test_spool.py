@@ -6,7 +6,7 @@ import trio
 
 from pipeline.errors import SpoolTrouble
 from pipeline.spool import FRESH, Spool
-from tests.support.stands import inline
+from tests.support.waiting import inline
 
 
 def make(tmp_path, **options):

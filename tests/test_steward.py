@@ -26,17 +26,8 @@ from pipeline.orders.kinds import Adopt, Cancel, Favorite, Pause, Remove, Resume
 from pipeline.orders.steward import Steward
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
-from tests.support.scripted import (
-    LedgerResults,
-    ScriptedBackend,
-    ScriptedStore,
-    house,
-    inline,
-    job,
-    lane,
-    no_jitter,
-    wall,
-)
+from tests.support.scripted import LedgerResults, ScriptedBackend, ScriptedStore, house, job, lane, no_jitter
+from tests.support.waiting import inline, wall
 
 
 class Crash(Exception):

@@ -22,7 +22,8 @@ from pipeline.model import Fault, State, Submission
 from pipeline.patience import Patience
 from pipeline.runner import GRACE, SHUTDOWN
 from tests.support.pictures import request
-from tests.support.scripted import EPOCH, ScriptedBackend, house, job, no_jitter
+from tests.support.scripted import ScriptedBackend, house, job, no_jitter
+from tests.support.waiting import EPOCH
 
 TICKET = "0b8e6a1c-8c1e-4a53-9a3f-3f1d7f6d2a10"
 

@@ -11,7 +11,7 @@ from pipeline.inbox.disk import Disk
 from pipeline.inbox.door import Inbox
 from pipeline.ledger import Ledger, open_ledger
 from pipeline.spec.keys import Rules
-from tests.support.stands import inline
+from tests.support.waiting import inline
 
 FOLDERS = ("active", "rejected", "duplicate", "done")
 

@@ -16,13 +16,9 @@ from pipeline.model import (
     Stored,
     Submission,
 )
+from tests.support.waiting import EPOCH, inline
 
-START = 1_753_696_800_000
-
-
-async def inline(function, *args):
-    """A `run_sync` that needs no thread, for the virtual clock's sake."""
-    return function(*args)
+START = EPOCH
 
 
 class HandClock:

@@ -21,18 +21,7 @@ from pipeline.ports import CannotTell, NotThere
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
 from tests.support.pictures import plain
-
-EPOCH = 1_753_696_800_000  # what the wall shows when trio's virtual clock shows 0
-
-
-def wall():
-    """Milliseconds, in step with trio's clock."""
-    return EPOCH + round(trio.current_time() * 1000)
-
-
-async def inline(function, *args):
-    """A `run_sync` without a thread, which the virtual clock would take for idleness."""
-    return function(*args)
+from tests.support.waiting import inline, wall
 
 
 def no_jitter():

@@ -33,11 +33,7 @@ from tests.support.comfyui_emulator import Comfy, Weather
 from tests.support.runpod_emulator import KEY as RUNPOD_KEY
 from tests.support.runpod_emulator import Plan, RunPod
 from tests.support.scripted import ScriptedBackend
-
-
-async def inline(call: Callable[..., Any], *args: Any) -> Any:
-    """Stands in for `trio.to_thread.run_sync` where a virtual clock and threads would not mix."""
-    return call(*args)
+from tests.support.waiting import inline
 
 
 @dataclass

@@ -20,14 +20,11 @@ from pipeline.stores import layout
 from pipeline.stores.delivery import LocalDelivery
 from pipeline.stores.local import LocalStore
 from tests.support.pictures import artifact, plain
+from tests.support.waiting import EPOCH, inline
 
-START = 1_753_696_800_000  # 2025-07-28T10:00:00Z
+START = EPOCH
 KEY = b"k" * 32
 BASE = "http://testserver"
-
-
-async def inline(function, *arguments, **_):
-    return function(*arguments)
 
 
 class Studio:
