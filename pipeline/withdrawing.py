@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import structlog
 import trio
 from structlog.contextvars import bound_contextvars
 
@@ -12,8 +13,10 @@ from pipeline.ledger import Ledger
 from pipeline.lifecycle import AT_BACKEND, ENDS, Cancelled
 from pipeline.model import Image, State, Submission
 from pipeline.outcomes import names_of, request_for
-from pipeline.ports import NotThere
+from pipeline.ports import CannotTell, NotThere
 from pipeline.worker import Worker
+
+log = structlog.get_logger(__name__)
 
 BATCH = 500  # images cancelled between two looks at the index
 SEARCH = 0.75  # seconds that looking for what is to be cancelled may take: people wait for it
@@ -76,11 +79,20 @@ class Withdrawal:
 
 async def _stop(image: Image, lane: Lane) -> bool:
     """Stop an image at its back end; tell whether nothing of it goes on there, as far as that can be known."""
-    submission, stopped = image.submission, False
     with bound_contextvars(**names_of(image)):
+        submission, stopped = image.submission, False
         if image.state is not State.SUBMITTED:
-            with trio.move_on_after(SEARCH):
-                found = await asking.find(request_for(image, lane), lane)
-                submission = found if isinstance(found, Submission) else None
-                stopped = isinstance(found, NotThere)
+            found = await _found(image, lane)
+            submission = found if isinstance(found, Submission) else None
+            stopped = isinstance(found, NotThere)
         return stopped if submission is None else await asking.cancel(submission, lane)
+
+
+async def _found(image: Image, lane: Lane) -> Submission | NotThere | CannotTell | None:
+    """Look for what may have been accepted; None: there was no answer in time, or the adapter broke."""
+    with trio.move_on_after(SEARCH):
+        try:
+            return await asking.find(request_for(image, lane), lane)
+        except Exception:  # a defect of one adapter must not keep the job from being cancelled
+            log.exception("search_broke", **names_of(image))
+    return None

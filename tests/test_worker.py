@@ -263,6 +263,24 @@ async def test_cancelling_looks_for_what_may_have_been_accepted(tmp_path, autoju
     assert [remote for _, remote in pod.cancels] == ["r1"]
 
 
+async def test_an_adapter_that_breaks_when_it_looks_for_a_submission_keeps_no_job_from_being_cancelled(
+    tmp_path, autojump_clock
+):
+    class Broken(ScriptedBackend):
+        async def submit(self, request):
+            await trio.sleep_forever()
+
+        async def find(self, request):
+            raise KeyError(request.ticket)
+
+    async with house(tmp_path, {"pod": Broken()}, timeout=600.0) as home:
+        await home.accept(job(images=2))
+        await trio.sleep(3)
+        gone = await home.stages.runner.cancel("j1")
+        assert home.states() == ["cancelled"] * 2
+        assert [image.number for image in gone.unheard] == [1, 2]
+
+
 async def slowly(function, *args):
     """A commit on a slow disk: carried to its end whatever becomes of who waits for it, as in a thread."""
     with trio.CancelScope(shield=True):
