@@ -71,12 +71,13 @@ def _told(jobs: list[str], ended: dict[str, Withdrawn | None], ledger: Ledger) -
             data.append({"jobId": job, "cancelled": 0, "stillStored": 0, "unheard": []})
             continue
         stored = len(ledger.images_where(job_id=job, states=TO_STORE))
-        unheard = [image.filename for image in gone.unheard]
+        going_on = sorted(gone.unheard, key=lambda image: image.number)
+        unheard = [image.filename for image in going_on]
         rest = f"; {_images(stored)} made already, still to be stored" if stored else ""
         lines.append(f"{job}: {_images(gone.images)} cancelled{rest}")
         lines += [
             f"{image.filename}: may go on at back end {image.backend}, which could not be told to stop"
-            for image in gone.unheard
+            for image in going_on
         ]
         data.append({"jobId": job, "cancelled": gone.images, "stillStored": stored, "unheard": unheard})
     return Reply(lines=tuple(lines), data={"jobs": data})
