@@ -1,3 +1,4 @@
+import httpx
 import pytest
 
 from pipeline.catalogue import Catalogue
@@ -7,6 +8,7 @@ from pipeline.gallery.addresses import listening_at
 from pipeline.gallery.app import Gallery
 from pipeline.gallery.opening import open_gallery
 from pipeline.gallery.tokens import Tokens
+from tests.support.windows import BASE, house
 
 CLOUD = "store: {type: cloudinary, cloud_name: demo, api_key: '1', api_secret: s}"
 JWT = "gallery: {host: 0.0.0.0, jwt: {secret: 0123456789abcdef0123456789abcdef, audience: app}}"
@@ -25,6 +27,27 @@ def opened(folder, text="", *, token=False):
 @pytest.mark.parametrize("text", ["", CLOUD, JWT, "gallery: {host: localhost}", "gallery: {host: '::1'}"])
 def test_the_gallery_can_be_built_for_every_store_and_way_of_logging_in(tmp_path, text):
     assert isinstance(opened(tmp_path, text), Gallery)
+
+
+@pytest.mark.parametrize("text", ["store: {type: local, folder: elsewhere}", CLOUD])
+async def test_what_another_store_keeps_is_shown_after_a_change(tmp_path, text):
+    (before := tmp_path / "before").mkdir()
+    async with house(before) as home:
+        await home.studio.made(n=1)
+        (tmp_path / "pipeline.yaml").write_text(text)
+        config = load_config(tmp_path / "pipeline.yaml", environ={})
+        config.state.mkdir()
+        catalogue = Catalogue(before / ".pipeline" / "index.db", images=config.images)
+        gallery = open_gallery(config, catalogue, home.tokens)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(gallery), base_url=BASE) as client:
+            answer = await client.get(home.images(), headers={"authorization": f"Bearer {home.alice}"})
+            image = answer.json()["data"]["images"][0]
+            whole, small = await client.get(image["url"]), await client.get(image["thumbnailUrl"])
+            page = await client.get("/")
+        catalogue.close()
+    assert (whole.status_code, whole.headers["content-type"]) == (200, "image/png")
+    assert (small.status_code, small.headers["content-type"]) == (200, "image/webp")
+    assert "https://res.cloudinary.com" in page.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize(

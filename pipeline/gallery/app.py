@@ -70,7 +70,7 @@ def make_app(
         tokens: who may ask.
         delivery: mints the addresses that answers contain.
         settings: how the gallery shows itself.
-        files: where the local store's files are and the key of their addresses; None where images are kept elsewhere.
+        files: how the local store's files are found and the key of their addresses; None: none are served.
         pulse: asked by `/readyz` and `/metrics`; None under `serve`, where the index alone matters.
         now: the wall clock that addresses and tokens expire by.
 

@@ -39,7 +39,7 @@ class _File(FileResponse):
 
 
 class Media:
-    """Answers for files; without a local store there are none."""
+    """Answers for files, those that were stored before the store was changed included."""
 
     def __init__(
         self, catalogue: Catalogue, doorkeeper: Doorkeeper, files: LocalFiles | None, now: clock.Clock
@@ -69,7 +69,7 @@ class Media:
         lifetime = self._lifetime(query, stored.version) if signed else "private, no-cache"
         choices = [(place, f'"{stored.md5}"', kind)]
         if query.get("thumbnail") == "1":  # the whole picture does where the small one is missing
-            choices.insert(0, (files.thumbnail(public_id), f'"{stored.md5}-small"', "image/webp"))
+            choices.insert(0, (files.thumbnail(place, public_id), f'"{stored.md5}-small"', "image/webp"))
         for path, tag, media_type in choices:
             if (seen := _regular(path)) is not None:
                 headers = {**_ALWAYS, "etag": tag, "cache-control": lifetime}

@@ -1,17 +1,16 @@
 """From what the configuration says about the gallery to the gallery itself, for the daemon and for `pipeline serve`."""
 
 from collections.abc import Callable
-from functools import partial
 
 from pipeline.catalogue import Catalogue
-from pipeline.config import CloudinaryConfig, Config, JwtConfig
+from pipeline.config import Config, JwtConfig
 from pipeline.gallery.addresses import check_exposure
 from pipeline.gallery.app import Gallery, make_app
 from pipeline.gallery.settings import GallerySettings, JwtSettings, LocalFiles
 from pipeline.gallery.tokens import Tokens
 from pipeline.model import Pulse
 from pipeline.stores.delivery import load_key
-from pipeline.stores.layout import thumbnail_file
+from pipeline.stores.layout import thumbnail_beside
 from pipeline.stores.opening import KEY_FILE, open_delivery
 
 CLOUDINARY = "https://res.cloudinary.com"  # where its pictures are delivered from
@@ -22,6 +21,8 @@ def open_gallery(
 ) -> Gallery:
     """Build the gallery of this workspace; `pulse` tells how the daemon in this process is doing, if there is one.
 
+    Whatever the store is now, what was put into another one before is shown as well.
+
     Raises:
         ConfigError: it would be open to the network while nobody has a token, or a key of `gallery.jwt` cannot be used.
         OSError: the state folder cannot be written.
@@ -31,14 +32,12 @@ def open_gallery(
         public_url=config.gallery.public_url,
         jobs_folder=str(config.jobs),
         cors=config.gallery.cors,
-        image_sources=(CLOUDINARY,) if isinstance(config.store, CloudinaryConfig) else (),
+        image_sources=(CLOUDINARY,),
         jwt=login_settings(config.gallery.jwt) if config.gallery.jwt is not None else None,
         rules=config.rules(),
     )
     delivery = open_delivery(config.store, public_url=config.gallery.public_url, state=config.state)
-    files = None
-    if config.images is not None:
-        files = LocalFiles(load_key(config.state / KEY_FILE), partial(thumbnail_file, config.images))
+    files = LocalFiles(load_key(config.state / KEY_FILE), thumbnail_beside)
     return make_app(catalogue, tokens, delivery, settings=settings, files=files, pulse=pulse)
 
 

@@ -45,7 +45,7 @@ class LocalFiles:
     """The local store's side of `/media`: the key that addresses are signed with, and where small versions stand."""
 
     key: bytes
-    thumbnail: Callable[[str], Path]  # from a public id
+    thumbnail: Callable[[Path, str], Path]  # from where an image stands, and its public id
 
     def __repr__(self) -> str:
         return "LocalFiles()"

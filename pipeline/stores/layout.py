@@ -24,6 +24,11 @@ def thumbnail_file(root: Path, public_id: str) -> Path:
     return root / BESIDE / "thumbnails" / f"{public_id}.webp"
 
 
+def thumbnail_beside(place: Path, public_id: str) -> Path:
+    """Name the small version of the image that stands at `place`, whichever folder the store has now."""
+    return thumbnail_file(place.parents[public_id.count("/")], public_id)
+
+
 def label_file(root: Path, public_id: str) -> Path:
     """Name the label of an image whose bytes must not be touched."""
     return root / BESIDE / "labels" / f"{public_id}.json"

@@ -2,7 +2,6 @@
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from itertools import count
 
 import httpx
@@ -143,7 +142,7 @@ class House:
         self.catalogue = Catalogue(made.folder / ".pipeline" / "index.db", images=made.store.folder)
         self.tokens = Tokens(made.folder / ".pipeline" / "tokens", now=made.now)
         self.settings = replace(GallerySettings(public_url=BASE), **changes.pop("settings", {}))
-        self.files = LocalFiles(KEY, partial(layout.thumbnail_file, made.store.folder))
+        self.files = LocalFiles(KEY, layout.thumbnail_beside)
         self.app = make_app(
             self.catalogue, self.tokens, changes.pop("delivery", None) or LocalDelivery(self.settings.public_url, KEY),
             settings=self.settings, files=self.files, now=made.now, **changes,
