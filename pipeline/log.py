@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO, cast
 
+import click
 import structlog
 import trio
 from structlog.typing import EventDict, WrappedLogger
@@ -26,8 +27,8 @@ _MORE = "more_like_it"
 
 def set_up_logging(*, level: int = logging.INFO, stream: TextIO | None = None) -> None:
     """Send every log line to stderr (or `stream`), and the libraries' own warnings with them."""
-    out = stream or sys.stderr
-    pretty = out.isatty()
+    out = stream or sys.stderr  # None where it was closed before the start
+    pretty = out is not None and out.isatty()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -45,6 +46,12 @@ def set_up_logging(*, level: int = logging.INFO, stream: TextIO | None = None) -
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
     threading.excepthook = _thread_broke
+
+
+def greet(words: str) -> None:
+    """Say something to whoever starts this by hand; dropped, like a line of the log, where it cannot be written."""
+    with contextlib.suppress(OSError):
+        click.echo(words, err=True)
 
 
 async def tell_what_was_held_back() -> None:
@@ -118,16 +125,18 @@ def _thread_broke(broken: threading.ExceptHookArgs) -> None:
 class _Unfailing:
     """A stream that drops what cannot be written: its disk may be full, or whoever reads it gone."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
     def write(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # ValueError: closed
-            self._stream.write(text)
+            if self._stream is not None:
+                self._stream.write(text)
 
     def flush(self) -> None:
         with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
+            if self._stream is not None:
+                self._stream.flush()
 
 
 class _Libraries(logging.Handler):

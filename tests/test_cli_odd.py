@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -54,6 +55,33 @@ def test_what_an_image_waits_for_is_told_also_while_it_is_made_again(workspace):
     assert answer.exit_code == 1
     assert '"waits_for": ["back end sketch is not configured"]' in answer.stderr
     assert "JOBS 0 running, 0 waiting · 1 image is made again" in call("status").output
+
+
+def test_a_log_that_cannot_be_written_keeps_nothing_from_being_made(workspace):
+    for n, redirection in enumerate(("2>/dev/full", "2>&-", ">&- 2>&- <&-")):
+        drop(workspace, "mary.yaml", f"id: a{n}\ncharacter: Mary\nprompt: x\n{SMALL}")
+        command = f"{shlex.quote(sys.executable)} -m pipeline run --once {redirection}"
+        assert subprocess.run(command, shell=True, timeout=60, check=False).returncode == 0
+        assert (workspace / f"jobs/done/a{n}.result.json").exists()
+
+
+def test_answers_that_cannot_be_written_are_told_without_a_traceback(workspace):
+    command = f"{shlex.quote(sys.executable)} -m pipeline schema >/dev/full"
+    answer = subprocess.run(command, shell=True, timeout=60, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr == "stdout cannot be written (No space left on device); send it elsewhere, or make room\n"
+
+
+def test_what_a_terminals_encoding_lacks_is_written_otherwise(workspace):
+    drop(workspace, "mary.yaml", f"id: a\ncharacter: Zoë\nprompt: ein Garten im März 日本\n{SMALL}")
+    assert call("run", "--once").exit_code == 0
+    environ = os.environ | {"PYTHONIOENCODING": "ascii"}
+    shown = [
+        subprocess.run([sys.executable, "-m", "pipeline", *words], env=environ, capture_output=True, check=True).stdout
+        for words in (("status", "a", "--json"), ("status",), ("status", "a"))
+    ]
+    assert json.loads(shown[0])["data"]["prompt"] == "ein Garten im März 日本"
+    assert all(text.isascii() for text in shown)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -67,7 +68,8 @@ def refuse(message: str) -> NoReturn:
 
 def say_json(value: Any) -> None:  # noqa: ANN401  # anything JSON
     """Print one JSON document, in UTF-8 also where a file name in it is not."""
-    text = json.dumps(value, ensure_ascii=False, indent=2)
+    wide = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    text = json.dumps(value, ensure_ascii=not wide, indent=2)
     click.echo(text.encode("utf-8", "replace").decode())
 
 

@@ -11,7 +11,7 @@ from pipeline import daemon
 from pipeline.cli.common import DURATION, configured
 from pipeline.config import Config, own_address
 from pipeline.gallery.addresses import check_exposure
-from pipeline.log import set_up_logging
+from pipeline.log import greet, set_up_logging
 
 LENT = 12 * 3600.0  # seconds that the address shown in a terminal opens the gallery
 
@@ -36,9 +36,7 @@ def run(config: Config, *, once: bool, patience: float, verbose: bool) -> None:
     """
     set_up_logging(level=logging.DEBUG if verbose else logging.INFO)
     if config.source is None:
-        click.echo(
-            f"No pipeline.yaml here: running on the defaults in {config.root} (`pipeline init` writes one).", err=True
-        )
+        greet(f"No pipeline.yaml here: running on the defaults in {config.root} (`pipeline init` writes one).")
     outcome = trio.run(partial(daemon.run, config, once=once, patience=patience, started=partial(_greet, config)))
     if once:
         raise SystemExit(outcome.exit_code)
@@ -46,12 +44,12 @@ def run(config: Config, *, once: bool, patience: float, verbose: bool) -> None:
 
 def _greet(config: Config, started: daemon.Started) -> None:
     """Say that it works, what the gallery exposes, and where to look; in a terminal with a token of this process alone."""
-    click.echo(f"Watching {config.jobs}", err=True)
+    greet(f"Watching {config.jobs}")
     if started.port is None:
         return
     host, logins = config.gallery.host, config.gallery.jwt is not None
-    click.echo(check_exposure(host, started.tokens, logins=logins), err=True)
+    greet(check_exposure(host, started.tokens, logins=logins))
     address = f"{own_address(host, started.port)}/"
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         address += f"#t={started.tokens.lend(None, seconds=LENT)}"
-    click.echo(f"Look at {address}", err=True)
+    greet(f"Look at {address}")

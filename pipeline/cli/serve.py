@@ -10,7 +10,7 @@ from pipeline.gallery.addresses import check_exposure, listening_at
 from pipeline.gallery.alone import serve_alone
 from pipeline.gallery.opening import open_gallery
 from pipeline.gallery.tokens import Tokens
-from pipeline.log import set_up_logging
+from pipeline.log import greet, set_up_logging
 
 
 @click.command(short_help="Serve the gallery alone, without working on jobs.")
@@ -29,7 +29,7 @@ def serve(config: Config, *, host: str | None, port: int | None) -> None:
     config = listening_at(config, host=host, port=port)
     where = config.gallery
     tokens = Tokens(config.state / "tokens")
-    click.echo(check_exposure(where.host, tokens, logins=where.jwt is not None), err=True)
+    greet(check_exposure(where.host, tokens, logins=where.jwt is not None))
     try:
         make_folder(config.state, mode=0o700)  # nothing may have run here yet
         gallery = open_gallery(config, Catalogue(config.index, images=config.images), tokens)
@@ -39,5 +39,5 @@ def serve(config: Config, *, host: str | None, port: int | None) -> None:
         gallery,
         where.host,
         where.port,
-        listening=lambda bound: click.echo(f"serving at {own_address(where.host, bound)}/", err=True),
+        listening=lambda bound: greet(f"serving at {own_address(where.host, bound)}/"),
     )
