@@ -100,7 +100,7 @@ class Catalogue:
         """Return what all images of a job have in common, by the field names of `model.Recipe`."""
         with self._reading.snapshot() as connection:
             row = connection.execute("SELECT recipe FROM jobs WHERE id = ?", (job_id,)).fetchone()
-            return None if row is None else dict(images.recipe_of(row[0]))
+            return None if row is None else dict(json.loads(row[0]))
 
     def media(self, public_id: str) -> Media | None:
         """Find a stored file by its public id; None where there is none, or none any more."""

@@ -10,11 +10,13 @@ from pipeline import naming
 from pipeline.catalogue.values import Media
 from pipeline.model import Fault, Stored
 
-COLUMNS: Final = """
+# `params` may hold whole pictures, and a page has a thousand rows. What is joined to nothing is a text to `json_array`.
+_RECIPE = "iif(length(jobs.recipe) <= 4096, jobs.recipe, json_remove(jobs.recipe, '$.params') || '')"
+COLUMNS: Final = f"""
     images.id, characters.id, images.public_id, images.number, characters.slug, images.status, images.standing,
     images.created_at, images.updated_at, images.url, images.version, images.md5, images.bytes, images.width,
     images.height, images.format, images.path, images.store_date, images.delivery, images.color, prompts.text,
-    images.seed, jobs.recipe, images.backend, images.gpu_seconds, images.attempts, images.doubtful,
+    images.seed, {_RECIPE}, images.backend, images.gpu_seconds, images.attempts, images.doubtful,
     images.used_embedding, jobs.labels, images.favorite, images.fault_code, images.fault_message, jobs.id"""
 JOINED: Final = """
     JOIN characters ON characters.row = images.character
@@ -72,7 +74,7 @@ class GalleryRow(NamedTuple):
     color: str | None
     prompt: str | None
     seed: int | None
-    recipe_text: str | None  # JSON; `recipe` is what it says
+    recipe_text: str | None  # JSON; `recipe` is what it says; without `params` where those are large
     backend: str | None
     gpu_seconds: float
     attempts: int
@@ -102,7 +104,10 @@ class GalleryRow(NamedTuple):
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """What all images of its job have in common, by the field names of `model.Recipe`; empty where it was adopted."""
+        """What all images of its job have in common, by the field names of `model.Recipe`; empty where it was adopted.
+
+        Large `params` are left out: `Catalogue.recipe` has them.
+        """
         return recipe_of(self.recipe_text or "{}")
 
     @property

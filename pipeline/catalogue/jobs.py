@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.catalogue import cursor
 from pipeline.catalogue.images import SELECT as SELECT_IMAGE
-from pipeline.catalogue.images import GalleryRow, recipe_of, words_of
+from pipeline.catalogue.images import GalleryRow, words_of
 from pipeline.catalogue.values import JobRow, Notice, Page
 from pipeline.clock import rfc3339
 from pipeline.model import Stored
@@ -16,7 +16,7 @@ from pipeline.model import Stored
 STATUSES = ("queued", "running", "done", "placeholder", "failed", "cancelled", "removed")
 _SELECT = f"""
 SELECT jobs.seq, jobs.id, owners.id, owners.slug, characters.id, characters.name, jobs.status, jobs.reason, jobs.file,
-    jobs.prompt, jobs.recipe, jobs.labels, jobs.backends, jobs.priority, jobs.notify, jobs.quantity,
+    jobs.prompt, jobs.recipe ->> '$.style', jobs.labels, jobs.backends, jobs.priority, jobs.notify, jobs.quantity,
     jobs.first_number, jobs.created_at, jobs.started_at, jobs.finished_at, jobs.version, jobs.planned,
     {", ".join(f"jobs.{status}" for status in STATUSES)}
 FROM jobs
@@ -187,7 +187,7 @@ def _job_row(connection: sqlite3.Connection, row: tuple[Any, ...]) -> JobRow:
         reason=reason,
         file=row[8],
         prompt=said if isinstance(said, str) else tuple(said),
-        style=recipe_of(row[10]).get("style"),
+        style=row[10],
         labels=words_of(row[11]),
         backends=backends,
         priority=row[13],

@@ -79,7 +79,7 @@ class Ledger:
         self._reading = reading
         self._path = path
         self._clock = clock
-        self._reader = Reader()
+        self._reader = Reader(self._rows)
         self._newest: dict[str, int] = {}  # the latest moment at which an image was stored, by character
         self.notes = Notes(writer, clock)
         self.outbox = Outbox(writer, self._rows)

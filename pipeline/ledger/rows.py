@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from pipeline import naming
@@ -11,9 +12,14 @@ from pipeline.model import Artifact, Fault, Image, Job, Lora, OnFailure, Recipe,
 
 Row = tuple[Any, ...]
 
+KEPT = 4 << 20  # characters of recipes and labels that a Reader keeps parsed
+OVERHEAD = 4 << 10  # characters that a small recipe counts for, parsed
+
+# A recipe may hold whole pictures in its `params`; such a one is read once for its job, by RECIPE.
 SELECT_IMAGE = """
 SELECT images.id, jobs.id, characters.id, characters.name, owners.id, images.number, jobs.first_number,
-    characters.slug, images.public_id, prompts.text, images.seed, jobs.seq, jobs.recipe, jobs.labels, jobs.on_failure,
+    characters.slug, images.public_id, prompts.text, images.seed, jobs.seq,
+    iif(length(jobs.recipe) <= 4096, jobs.recipe, NULL), jobs.labels, jobs.on_failure,
     jobs.quantity, images.state, images.standing, images.backend, images.ticket, images.attempts, images.failures,
     images.doubtful, images.gpu_seconds, images.used_embedding, images.created_at, images.fault_code,
     images.fault_message, images.remote_id, images.base_url, images.accepted_at, images.deadline, images.expires_at,
@@ -27,6 +33,7 @@ JOIN owners ON owners.row = characters.owner
 LEFT JOIN jobs ON jobs.seq = images.job
 LEFT JOIN prompts ON prompts.id = images.prompt
 """
+RECIPE = "SELECT recipe FROM jobs WHERE seq = ?"
 OWNER = "(SELECT owner FROM characters WHERE characters.row = images.character)"  # of a row that was just updated
 
 
@@ -67,11 +74,16 @@ def recipe_from_json(text: str) -> Recipe:
 
 
 class Reader:
-    """Makes Images of rows; recipes and labels of a job are parsed once while its images are asked for."""
+    """Makes Images of rows; recipes and labels of a job are parsed once while its images are asked for.
 
-    def __init__(self, *, jobs_kept: int = 1_000) -> None:
-        self._jobs_kept = jobs_kept
-        self._jobs: OrderedDict[int, tuple[Recipe, tuple[str, ...]]] = OrderedDict()
+    Args:
+        ask: runs a query, for recipes that are too large to come with each row.
+    """
+
+    def __init__(self, ask: Callable[..., list[Any]]) -> None:
+        self._ask = ask
+        self._jobs: OrderedDict[int, tuple[Recipe, tuple[str, ...], int]] = OrderedDict()
+        self._held = 0
 
     def image(self, row: Row) -> Image:
         """Make an Image of a row of SELECT_IMAGE."""
@@ -110,14 +122,21 @@ class Reader:
         )
 
     def _of_job(self, seq: int | None, recipe: str | None, labels: str | None) -> tuple[Recipe, tuple[str, ...]]:
-        if seq is None or recipe is None or labels is None:
+        if seq is None or labels is None:
             return Recipe(), ()
         known = self._jobs.get(seq)
         if known is None:
-            known = self._jobs[seq] = recipe_from_json(recipe), tuple(json.loads(labels))
-            if len(self._jobs) > self._jobs_kept:
-                self._jobs.popitem(last=False)
-        return known
+            known = self._jobs[seq] = self._parsed(seq, recipe, labels)
+            self._held += known[2]
+            while self._held > KEPT and len(self._jobs) > 1:
+                _, (_, _, size) = self._jobs.popitem(last=False)
+                self._held -= size
+        return known[0], known[1]
+
+    def _parsed(self, seq: int, recipe: str | None, labels: str) -> tuple[Recipe, tuple[str, ...], int]:
+        if recipe is None:
+            ((recipe,),) = self._ask(RECIPE, seq)
+        return recipe_from_json(recipe), tuple(json.loads(labels)), len(recipe) + len(labels) + OVERHEAD
 
 
 def _stored(public_id: str, row: Row) -> Stored | None:
