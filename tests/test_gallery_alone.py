@@ -310,6 +310,17 @@ def test_a_taken_port_and_a_foreign_address_are_named(app):
             serve_alone(app.app, host, 0, listening=never)
 
 
+def test_the_command_does_not_say_that_it_listens_where_it_cannot(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "-m", "pipeline", "serve", "--port", str(taken.getsockname()[1])]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30)
+    assert ended.returncode == 2
+    assert "taken by another program" in ended.stderr
+    assert "listens" not in ended.stderr
+
+
 @pytest.mark.parametrize(("number", "used_before"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_the_command_serves_until_a_signal_and_ends_well(tmp_path, number, used_before):
     (tmp_path / "pipeline.yaml").write_text(INIT_TEMPLATE)

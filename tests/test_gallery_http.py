@@ -38,6 +38,8 @@ async def test_a_strong_etag_for_every_answer_and_304_in_every_form_of_the_quest
             again = await home.get(path, if_none_match=held)
             assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag), (path, held)
         assert (await home.get(path, if_none_match='"x"')).status_code == 200
+        lines = [("authorization", f"Bearer {home.alice}"), ("if-none-match", '"x"'), ("if-none-match", tag)]
+        assert (await home.client.get(path, headers=lines)).status_code == 304
         head = await home.client.head(path, headers={"authorization": f"Bearer {home.alice}"})
         assert head.content == b""
         assert dict(head.headers) == dict(answer.headers)

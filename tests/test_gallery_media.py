@@ -72,6 +72,8 @@ async def test_conditional_and_partial_requests(home):
     for held in (tag, f'W/{tag}, "x"', "*"):
         again = await home.get(PLAIN, if_none_match=held)
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    lines = [("authorization", f"Bearer {home.alice}"), ("if-none-match", '"x"'), ("if-none-match", tag)]
+    assert (await home.client.get(PLAIN, headers=lines)).status_code == 304
     part = await home.get(PLAIN, range="bytes=1-3")
     assert (part.status_code, part.content) == (206, b"PNG")
     assert (await home.get(PLAIN, range="bytes=1-3", if_range='"other"')).status_code == 200

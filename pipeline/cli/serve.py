@@ -29,15 +29,15 @@ def serve(config: Config, *, host: str | None, port: int | None) -> None:
     config = listening_at(config, host=host, port=port)
     where = config.gallery
     tokens = Tokens(config.state / "tokens")
-    greet(check_exposure(where.host, tokens, logins=where.jwt is not None))
+    exposed = check_exposure(where.host, tokens, logins=where.jwt is not None)
     try:
         make_folder(config.state, mode=0o700)  # nothing may have run here yet
         gallery = open_gallery(config, Catalogue(config.index, images=config.images), tokens)
     except OSError as error:
         refuse(f"{config.state}: cannot be used ({error.strerror}); it must belong to whoever runs this")
-    serve_alone(
-        gallery,
-        where.host,
-        where.port,
-        listening=lambda bound: greet(f"serving at {own_address(where.host, bound)}/"),
-    )
+
+    def listening(bound: int) -> None:
+        greet(exposed)
+        greet(f"serving at {own_address(where.host, bound)}/")
+
+    serve_alone(gallery, where.host, where.port, listening=listening)

@@ -96,5 +96,5 @@ def _regular(path: Path) -> os.stat_result | None:
 
 
 def _holds(request: Request, tag: str) -> bool:
-    held = request.headers.get("if-none-match", "")
+    held = ",".join(request.headers.getlist("if-none-match"))
     return held.strip() == "*" or tag in {part.strip().removeprefix("W/") for part in held.split(",")}

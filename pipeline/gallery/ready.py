@@ -57,8 +57,8 @@ class Ready:
 
     def known_tag(self, headers: Headers) -> str | None:
         """Return the ETag that the caller already holds of these bytes, in either encoding."""
-        held = headers.get("if-none-match")
-        if held is None:
+        held = ",".join(headers.getlist("if-none-match"))
+        if not held:
             return None
         if held.strip() == "*":
             return self.tag
