@@ -18,13 +18,13 @@ from structlog.testing import capture_logs
 from pipeline.config import INIT_TEMPLATE, load_config
 from pipeline.errors import ConfigError
 from pipeline.gallery.alone import serve_alone
-from pipeline.gallery.listening import UNHURRIED, Patience, PortTaken
+from pipeline.gallery.listening import UNHURRIED, Deadlines, PortTaken
 from pipeline.gallery.tokens import Tokens
 from pipeline.ledger import open_ledger
 from tests.support.waiting import inline
 from tests.support.windows import House, house
 
-HASTY = Patience(grace=0.5, idle=0.3, send=0.2)
+HASTY = Deadlines(grace=0.5, idle=0.3, send=0.2)
 PICTURE = "alice/characters/mary/images/mary_image_1.png"
 LARGE = 40_000_000
 
@@ -48,7 +48,7 @@ def app(home):
     made.catalogue.close()
 
 
-def served(home, visit, *, patience=UNHURRIED, end=signal.SIGTERM):
+def served(home, visit, *, deadlines=UNHURRIED, end=signal.SIGTERM):
     """Serve in the main thread, where signals arrive; `visit(client, port)` runs in another and then it is stopped."""
     result = Future()
 
@@ -68,7 +68,7 @@ def served(home, visit, *, patience=UNHURRIED, end=signal.SIGTERM):
         "127.0.0.1",
         0,
         listening=lambda port: threading.Thread(target=go, args=(port,)).start(),
-        patience=patience,
+        deadlines=deadlines,
     )
     return result.result(5)
 
@@ -195,7 +195,7 @@ def test_rubbish_and_endless_heads_end_their_own_connection(app, text, answered)
         assert client.get("/healthz").status_code == 200
         return answer
 
-    answer = served(app, visit, patience=HASTY)
+    answer = served(app, visit, deadlines=HASTY)
     assert answer.startswith(answered)
     assert answer or not answered
     assert answer.count("HTTP/1.1 ") <= 1
@@ -217,7 +217,7 @@ def test_bytes_that_trickle_in_do_not_put_the_end_off(app):
                 pass
             return sent
 
-    assert served(app, visit, patience=HASTY) < 300
+    assert served(app, visit, deadlines=HASTY) < 300
 
 
 def asked(app, port, more=""):
@@ -262,7 +262,7 @@ def test_a_client_that_takes_nothing_any_more_is_given_up(app, closing, stop_ear
             return got + rest(line)
 
     with capture_logs() as lines:
-        assert 0 < served(app, visit, patience=HASTY) < LARGE
+        assert 0 < served(app, visit, deadlines=HASTY) < LARGE
 
 
 def test_a_client_that_takes_slowly_gets_all_of_it(app):
@@ -278,7 +278,7 @@ def test_a_client_that_takes_slowly_gets_all_of_it(app):
                     time.sleep(0.02)
             return got
 
-    assert served(app, visit, patience=HASTY) > LARGE
+    assert served(app, visit, deadlines=HASTY) > LARGE
 
 
 def test_a_client_that_takes_nothing_holds_up_no_stop(app):
@@ -291,7 +291,7 @@ def test_a_client_that_takes_nothing_holds_up_no_stop(app):
         lines.append(line)
 
     started = time.monotonic()
-    served(app, visit, patience=Patience(grace=0.3))
+    served(app, visit, deadlines=Deadlines(grace=0.3))
     assert time.monotonic() - started < 8
     lines[0].close()
 

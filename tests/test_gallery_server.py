@@ -15,11 +15,11 @@ import trio
 from pipeline.errors import ConfigError
 from pipeline.gallery.addresses import check_exposure, is_loopback
 from pipeline.gallery.apart import serve_apart
-from pipeline.gallery.listening import UNHURRIED, Patience, PortTaken, listen
+from pipeline.gallery.listening import UNHURRIED, Deadlines, PortTaken, listen
 from pipeline.gallery.tokens import Tokens
 from tests.support.windows import house
 
-HASTY = Patience(grace=0.3, idle=0.3, send=0.2)
+HASTY = Deadlines(grace=0.3, idle=0.3, send=0.2)
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ async def home(tmp_path):
         yield made
 
 
-async def serving(app, host, port, *, stop=None, patience=UNHURRIED, task_status=trio.TASK_STATUS_IGNORED):
+async def serving(app, host, port, *, stop=None, deadlines=UNHURRIED, task_status=trio.TASK_STATUS_IGNORED):
     await serve_apart(
-        app, host, port, stop=trio.Event() if stop is None else stop, patience=patience, task_status=task_status
+        app, host, port, stop=trio.Event() if stop is None else stop, deadlines=deadlines, task_status=task_status
     )
 
 
@@ -53,7 +53,7 @@ async def test_a_client_that_takes_nothing_holds_up_no_stop(home, way):
         async with trio.open_nursery() as nursery:
             port = await nursery.start(
                 lambda task_status: serving(
-                    home.app, "127.0.0.1", 0, stop=stop, patience=HASTY, task_status=task_status
+                    home.app, "127.0.0.1", 0, stop=stop, deadlines=HASTY, task_status=task_status
                 )
             )
             stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -67,7 +67,7 @@ async def test_a_client_that_takes_nothing_holds_up_no_stop(home, way):
 
 
 async def test_a_silent_connection_is_given_up(home, nursery):
-    port = await nursery.start(partial(serving, patience=HASTY), home.app, "127.0.0.1", 0)
+    port = await nursery.start(partial(serving, deadlines=HASTY), home.app, "127.0.0.1", 0)
     with trio.fail_after(5):
         assert await ask(port, "") == ""
     nursery.cancel_scope.cancel()
@@ -75,12 +75,12 @@ async def test_a_silent_connection_is_given_up(home, nursery):
 
 async def test_a_stop_does_not_wait_for_silent_connections(home):
     stop = trio.Event()
-    endless = Patience(grace=math.inf, idle=math.inf, send=1.0)
+    endless = Deadlines(grace=math.inf, idle=math.inf, send=1.0)
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             port = await nursery.start(
                 lambda task_status: serving(
-                    home.app, "127.0.0.1", 0, stop=stop, patience=endless, task_status=task_status
+                    home.app, "127.0.0.1", 0, stop=stop, deadlines=endless, task_status=task_status
                 )
             )
             async with await trio.open_tcp_stream("127.0.0.1", port) as silent, httpx.AsyncClient() as client:
@@ -164,7 +164,7 @@ def served(home, stop, left=lambda: None):
         home.catalogue.close()
         left()
 
-    return partial(serve_apart, home.app, "127.0.0.1", 0, stop=stop, patience=HASTY, leaving=leaving)
+    return partial(serve_apart, home.app, "127.0.0.1", 0, stop=stop, deadlines=HASTY, leaving=leaving)
 
 
 async def test_an_answer_comes_while_the_loop_beside_it_does_not_come_to_rest(home):

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import anyio
 
-from pipeline.gallery.listening import UNHURRIED, Patience, listen
+from pipeline.gallery.listening import UNHURRIED, Deadlines, listen
 from pipeline.gallery.server import Server, Windows
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -19,7 +19,7 @@ def serve_alone(
     port: int,
     *,
     listening: Callable[[int], None],
-    patience: Patience = UNHURRIED,
+    deadlines: Deadlines = UNHURRIED,
 ) -> None:
     """Serve `app` until SIGINT or SIGTERM, from the main thread; `listening` is told the port once clients can connect.
 
@@ -31,7 +31,7 @@ def serve_alone(
     """
 
     async def serve() -> None:
-        await _Server(app, patience=patience, listening=listening).serve(sockets)
+        await _Server(app, deadlines=deadlines, listening=listening).serve(sockets)
 
     with ExitStack() as opened:
         sockets = [opened.enter_context(each) for each in listen(host, port)]

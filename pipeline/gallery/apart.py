@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 import anyio
 import trio
 
-from pipeline.gallery.listening import UNHURRIED, Patience, listen
+from pipeline.gallery.listening import UNHURRIED, Deadlines, listen
 from pipeline.gallery.server import Server, Windows
 
 _TURN = (
@@ -27,7 +27,7 @@ async def serve_apart(
     port: int,
     *,
     stop: trio.Event,
-    patience: Patience = UNHURRIED,
+    deadlines: Deadlines = UNHURRIED,
     leaving: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -42,7 +42,7 @@ async def serve_apart(
     """
     with ExitStack() as opened:
         sockets = [opened.enter_context(each) for each in await trio.to_thread.run_sync(listen, host, port)]
-        there = _There(app, sockets, patience, leaving)
+        there = _There(app, sockets, deadlines, leaving)
 
         async def tell() -> None:
             try:
@@ -67,13 +67,13 @@ class _There:
     """The other thread's loop and server, as they are seen from here."""
 
     def __init__(
-        self, app: Windows, sockets: list[socket.socket], patience: Patience, leaving: Callable[[], None]
+        self, app: Windows, sockets: list[socket.socket], deadlines: Deadlines, leaving: Callable[[], None]
     ) -> None:
         self.listens = trio.Event()  # clients can connect
         self.port = 0
         self._app = app
         self._sockets = sockets
-        self._patience = patience
+        self._deadlines = deadlines
         self._leaving = leaving
         self._here = trio.lowlevel.current_trio_token()
         self._server: Server | None = None
@@ -106,7 +106,7 @@ class _There:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._server = Server(self._app, patience=self._patience, listening=self._listening)
+        self._server = Server(self._app, deadlines=self._deadlines, listening=self._listening)
         await self._server.serve(self._sockets)
 
     def _listening(self, port: int) -> None:

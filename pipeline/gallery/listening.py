@@ -10,17 +10,17 @@ from pipeline.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long clients are waited for, in seconds."""
+class Deadlines:
+    """How long the server waits for its clients, in seconds."""
 
     grace: float = 3.0  # for answers under way when a stop is asked for
     idle: float = 15.0  # a connection may stay without a complete request
     send: float = 20.0  # in which a client must take the next chunk of its answer
 
 
-UNHURRIED = Patience()
+UNHURRIED = Deadlines()
 MOST = 2000  # connections at once
-CHUNK = 64 * 1024  # bytes: what `Patience.send` is about
+CHUNK = 64 * 1024  # bytes: what `Deadlines.send` is about
 _BACKLOG = 2048
 _NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}  # a family that this machine lacks, beside one that it has
 

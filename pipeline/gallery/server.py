@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from pipeline.gallery.listening import CHUNK, Patience, places
+from pipeline.gallery.listening import CHUNK, Deadlines, places
 from pipeline.gallery.refusals import Refusal, bad_request, head_too_large, method_not_allowed
 
 _log = structlog.get_logger("pipeline.gallery")
@@ -38,7 +38,7 @@ class Windows(Protocol):
 class Server(uvicorn.Server):
     """Serves `app` on sockets that listen, until it is told to end; `listening` is told the port once clients can connect."""
 
-    def __init__(self, app: Windows, *, patience: Patience, listening: Callable[[int], None]) -> None:
+    def __init__(self, app: Windows, *, deadlines: Deadlines, listening: Callable[[int], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 _Journal(app),
@@ -50,12 +50,12 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 log_level="critical",  # what clients do wrong is theirs, and what we do wrong `_Journal` tells
-                timeout_keep_alive=cast("int", patience.idle),
-                timeout_graceful_shutdown=cast("int", patience.grace),
+                timeout_keep_alive=cast("int", deadlines.idle),
+                timeout_graceful_shutdown=cast("int", deadlines.grace),
             )
         )
         self._app = app
-        self._patience = patience
+        self._deadlines = deadlines
         self._listening = listening
         self._places = asyncio.Semaphore(places())
         self._accepting: list[asyncio.Task[None]] = []
@@ -111,7 +111,7 @@ class Server(uvicorn.Server):
                 return client
 
     def _connection(self) -> "_Connection":
-        return _Connection(self, self._patience, left=self._places.release)
+        return _Connection(self, self._deadlines, left=self._places.release)
 
     def _tell(self, trouble: str | None) -> None:
         """Say once why nobody is let in, and once that it is over."""
@@ -126,10 +126,10 @@ class Server(uvicorn.Server):
 class _Connection(HttpToolsProtocol):
     """A connection that ends where its client neither asks nor takes."""
 
-    def __init__(self, server: Server, patience: Patience, *, left: Callable[[], None]) -> None:
+    def __init__(self, server: Server, deadlines: Deadlines, *, left: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(server.config, server.server_state, server.lifespan.state, loop)
-        self._patience = patience
+        self._deadlines = deadlines
         self._leave = left
         self._head = b""  # as much as there is of one that is not complete
         self._left = 0  # bytes that were not taken when last looked at
@@ -137,7 +137,7 @@ class _Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows asyncio's BaseTransport likewise
         super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(self._patience.idle, self.timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = self.loop.call_later(self._deadlines.idle, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -185,7 +185,7 @@ class _Connection(HttpToolsProtocol):
         if self._taking is None:
             self.transport.abort()
         else:  # it still takes its last answer
-            self.timeout_keep_alive_task = self.loop.call_later(self._patience.idle, self.timeout_keep_alive_handler)
+            self.timeout_keep_alive_task = self.loop.call_later(self._deadlines.idle, self.timeout_keep_alive_handler)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -198,7 +198,7 @@ class _Connection(HttpToolsProtocol):
     def _wait_for_taking(self) -> None:
         self._taken()
         self._left = self.transport.get_write_buffer_size()
-        self._taking = self.loop.call_later(self._patience.send, self._look)
+        self._taking = self.loop.call_later(self._deadlines.send, self._look)
 
     def _look(self) -> None:
         if self._left - self.transport.get_write_buffer_size() < CHUNK:
