@@ -17,9 +17,9 @@ from pipeline.catalogue.values import (
     CharacterRow,
     Figures,
     JobRow,
-    Lane,
+    LaneRow,
     Media,
-    Notice,
+    NoticeRow,
     Page,
     Problem,
     Step,
@@ -184,7 +184,7 @@ class Catalogue:
         with self._reading.snapshot() as connection:
             return list(jobs.images(connection, job))
 
-    def notices(self, job_id: str) -> list[Notice]:
+    def notices(self, job_id: str) -> list[NoticeRow]:
         """Tell whether, and when, the ends of a job were told to whom its `notify` names."""
         with self._reading.snapshot() as connection:
             return jobs.notices(connection, job_id)
@@ -226,7 +226,7 @@ class Catalogue:
 
     # -- the whole
 
-    def lanes(self) -> list[Lane]:
+    def lanes(self) -> list[LaneRow]:
         """Return the back ends as they were last noted, by name."""
         with self._reading.snapshot() as connection:
             return figures.lanes(connection)

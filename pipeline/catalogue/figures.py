@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from pipeline.catalogue import jobs
-from pipeline.catalogue.values import Day, Durations, Figures, Lane, Summary, TroubleRow, Work
+from pipeline.catalogue.values import Day, Durations, Figures, LaneRow, Summary, TroubleRow, Work
 from pipeline.model import DURATION_BOUNDS
 
 _UNDER_WAY = """
@@ -57,12 +57,12 @@ def summary(connection: sqlite3.Connection, day: str) -> Summary:
     )
 
 
-def lanes(connection: sqlite3.Connection) -> list[Lane]:
+def lanes(connection: sqlite3.Connection) -> list[LaneRow]:
     """Read the back ends as they were last noted, by name."""
     found = connection.execute(
         "SELECT name, state, slots, busy, waiting, typical, reason, next_try, noted_at FROM lanes ORDER BY name"
     )
-    return [Lane(*row) for row in found]
+    return [LaneRow(*row) for row in found]
 
 
 def troubles(connection: sqlite3.Connection) -> list[TroubleRow]:

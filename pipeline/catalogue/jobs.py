@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.catalogue import cursor
 from pipeline.catalogue.images import SELECT as SELECT_IMAGE
 from pipeline.catalogue.images import GalleryRow, words_of
-from pipeline.catalogue.values import JobRow, Notice, Page
+from pipeline.catalogue.values import JobRow, NoticeRow, Page
 from pipeline.clock import rfc3339
 from pipeline.model import Stored
 
@@ -97,7 +97,7 @@ def images(connection: sqlite3.Connection, job: JobRow) -> Iterator[GalleryRow]:
     yield from map(GalleryRow._make, connection.execute(_OF_JOB, (character, job.first_number, last, job.seq)))
 
 
-def notices(connection: sqlite3.Connection, job_id: str) -> list[Notice]:
+def notices(connection: sqlite3.Connection, job_id: str) -> list[NoticeRow]:
     """Return whom each end of a job was to be told to, in order; an index of an older version tells of none."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'notices'").fetchall():
         return []
@@ -106,7 +106,7 @@ def notices(connection: sqlite3.Connection, job_id: str) -> list[Notice]:
         "WHERE job = (SELECT seq FROM jobs WHERE id = ?) ORDER BY seq",
         (job_id,),
     )
-    return [Notice(*row) for row in found]
+    return [NoticeRow(*row) for row in found]
 
 
 def overview(job: JobRow) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class JobRow(NamedTuple):
     version: int  # grows with every step of its images
 
 
-class Notice(NamedTuple):
+class NoticeRow(NamedTuple):
     """An end of a job that somebody was, or is, to be told of."""
 
     receiver: str  # host and port; the address itself may hold a key
@@ -90,7 +90,7 @@ class Media(NamedTuple):
     updated_at: int
 
 
-class Lane(NamedTuple):
+class LaneRow(NamedTuple):
     """A back end as its lane last noted it."""
 
     name: str

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.catalogue import Lane
+from pipeline.catalogue import LaneRow
 from pipeline.cli.view.overview import Overview, ended
 from pipeline.cli.words import ago, countdown, span, spoilt
 
@@ -106,7 +106,7 @@ def _lanes(overview: Overview) -> RenderableType:
     return table
 
 
-def why(lane: Lane, at: int) -> str:
+def why(lane: LaneRow, at: int) -> str:
     """Why a back end takes nothing, and when it is asked again."""
     return f"{lane.reason or ''}{_next_try(lane.next_try, at)}".strip()
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from pipeline.catalogue import Catalogue, GalleryRow, JobRow, Notice, Step
+from pipeline.catalogue import Catalogue, GalleryRow, JobRow, NoticeRow, Step
 from pipeline.cli.view.drawn import SPOILT, bar
 from pipeline.cli.view.lines import plain
 from pipeline.cli.view.overview import ended
@@ -106,7 +106,7 @@ def _step_line(step: Step) -> str:
     return f"    {at}  {step.event:<14}  {'  '.join(parts)}".rstrip()
 
 
-def _notified(notice: Notice) -> str:
+def _notified(notice: NoticeRow) -> str:
     if notice.delivered_at is not None:
         return f"notified {notice.receiver} {rfc3339(notice.delivered_at)}"
     why = f": {notice.trouble}" if notice.trouble else ""

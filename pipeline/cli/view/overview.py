@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from pipeline.catalogue import Catalogue, Day, JobRow, Lane, Summary, TroubleRow
+from pipeline.catalogue import Catalogue, Day, JobRow, LaneRow, Summary, TroubleRow
 from pipeline.clock import now
 from pipeline.config import Config
 from pipeline.inbox.names import readable
@@ -37,7 +37,7 @@ class Overview:
     waiting: int
     jobs: Sequence[JobRow]  # running ones first, each kind in arrival order; of the label asked for
     sharing: Sequence[JobRow]  # the same, of all labels
-    lanes: Sequence[Lane]
+    lanes: Sequence[LaneRow]
     troubles: Sequence[TroubleRow]
     rejected: Sequence[Rejected]  # the latest last
     paused: frozenset[str]  # jobs that people have paused; `EVERYTHING` stands for all of them
@@ -122,7 +122,7 @@ def ended(job: JobRow) -> int:
     return job.quantity - _left(job)
 
 
-def _stopped(lane: Lane) -> Lane:
+def _stopped(lane: LaneRow) -> LaneRow:
     """A back end while no daemon runs: what was noted of it last is over, unless people paused it."""
     if lane.state == "paused":
         return lane._replace(busy=0)
