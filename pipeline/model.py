@@ -48,8 +48,7 @@ class OnFailure(StrEnum):
     FAIL = "fail"
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """Why something went wrong: a word for programs, a sentence for people, no secrets in either."""
 
     code: str
@@ -64,8 +63,7 @@ class Lora:
     weight: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class CharacterRef:
+class CharacterRef(NamedTuple):
     """The character as a job names it: `id` means exactly that id, `name` alone is looked up among its owner's."""
 
     id: str | None
@@ -92,16 +90,14 @@ class Recipe:
     params: Params = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedImage:
+class PlannedImage(NamedTuple):
     """One image of a job before it has a number: the prompt as it will be sent, and its seed."""
 
     prompt: str
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A parsed job with its styles and defaults applied: what acceptance records and never reads from the file again."""
 
     id: str  # the spec's own, or made from time and file name
@@ -122,8 +118,7 @@ class Job:
     file: str = ""  # the name in `active/`, extension included
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """An accepted request at a back end: enough to find it again after a restart."""
 
     remote_id: str
@@ -133,8 +128,7 @@ class Submission:
     expires_at: int | None = None  # when the service forgets a finished result, as far as is known
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+class Artifact(NamedTuple):
     """Checked bytes in the spool, with what the index wants to know of them."""
 
     file: str  # name inside the spool folder
@@ -147,8 +141,7 @@ class Artifact:
     color: str  # "#rrggbb", the dominant colour
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """Where a store keeps an image; the same public id always means the same place."""
 
     public_id: str
@@ -164,8 +157,7 @@ class Stored:
     type: str = "upload"  # Cloudinary's delivery type; adopted assets keep theirs
 
 
-@dataclass(frozen=True, slots=True)
-class Asset:
+class Asset(NamedTuple):
     """Something found in a store's listing: a Stored and what its context tells."""
 
     stored: Stored
@@ -229,8 +221,7 @@ class Request:
     timeout: float  # seconds this submission may take there
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """What a back end made, before anybody has looked at the bytes."""
 
     data: bytes
@@ -238,8 +229,7 @@ class Picture:
     used_embedding: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """What a store is asked to keep, with all that is needed to rebuild the index from the store."""
 
     public_id: str
@@ -258,8 +248,7 @@ class Item:
     color: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(NamedTuple):
     """Something beside the back ends that keeps work from going on, as it was last noted."""
 
     what: str  # "store", "spool", "disk", "intake", "notification", "results"
@@ -267,8 +256,7 @@ class Trouble:
     next_try: int | None = None  # moment of the next probe
 
 
-@dataclass(frozen=True, slots=True)
-class Pulse:
+class Pulse(NamedTuple):
     """How the daemon in this process is doing, for `/readyz` and `/metrics`; counts are since its start."""
 
     intake: str | None  # why no job files are taken; None: they are
@@ -282,8 +270,7 @@ class Pulse:
     deaf: str | None = None  # why new files are found by scanning alone; None: they are heard of
 
 
-@dataclass(frozen=True, slots=True)
-class LaneState:
+class LaneState(NamedTuple):
     """What `status` shows of a back end, as its lane last noted it."""
 
     name: str

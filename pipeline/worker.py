@@ -97,7 +97,7 @@ class Worker:
             fault = Fault("repeated_output", str(repeated))
             return await self.record(image, GaveUp(fault, paid=True, gpu_seconds=event.gpu_seconds))
         if after.fault is not None and after.fault != image.fault:
-            log.info("image_trouble", **names_of(after, image), step=type(event).__name__, **asdict(after.fault))
+            log.info("image_trouble", **names_of(after, image), step=type(event).__name__, **after.fault._asdict())
         else:
             log.debug("image_step", **names_of(after, image), step=type(event).__name__)
         self.recorded(after)

@@ -543,7 +543,7 @@ async def test_what_has_ended_or_never_was_is_cancelled_without_harm(autojump_cl
     await stage.backend.collect(ask, submission)
     other = await stage.backend.submit(replace(ask, ticket=OTHER))
     await stage.backend.cancel(submission)
-    await stage.backend.cancel(replace(other, remote_id="no/such id"))
+    await stage.backend.cancel(other._replace(remote_id="no/such id"))
     assert stage.comfy.running.id == OTHER
     assert stage.comfy.interrupts == []
 

@@ -1,7 +1,6 @@
 """The answers as HTTP: validators, compression, caching, methods, health, and input that nobody means well."""
 
 import re
-from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -117,14 +116,14 @@ async def test_health_and_readiness(tmp_path):
             answer = await home.client.get(path)
             assert answer.json()["success"] is True
             assert answer.status_code == 200
-        pulse[0] = replace(well, deaf="no inotify instance is left")
+        pulse[0] = well._replace(deaf="no inotify instance is left")
         answer = await home.client.get("/readyz")
         assert (answer.status_code, answer.json()["data"]["notes"]) == (
             200,
             ["New job files are found by scanning alone."],
         )
         for trouble, code in (({"intake": "no such folder"}, "intake_stopped"), ({"disk": "full"}, "disk_full")):
-            pulse[0] = replace(well, **trouble)
+            pulse[0] = well._replace(**trouble)
             answer = await home.client.get("/readyz")
             assert (answer.status_code, answer.json()["code"]) == (503, code)
         assert (await home.client.get("/healthz")).status_code == 200

@@ -130,7 +130,7 @@ async def test_a_declined_job_leaves_nothing_on_its_characters_counters(tmp_path
     async with open_ledger(tmp_path / "index.db", clock=HandClock(), run_sync=when_all_wait) as ledger:
         await ledger.accept([job("j")])
         await ledger.adopt("me", "me", [asset("zoe", 1), asset("zoe", 3)])
-        bad = replace(job("bad", "zoe"), images=(PlannedImage("half a pair: \ud800", 1),))
+        bad = job("bad", "zoe")._replace(images=(PlannedImage("half a pair: \ud800", 1),))
         declined, taken = await ledger.accept([bad, job("good", "zoe")])
         assert (type(declined), type(taken)) == (Declined, Taken)
         assert [image.number for image in ledger.images_of("good")] == [4]

@@ -1,7 +1,5 @@
 """The law, as a table of every state by every event, and what holds over any walk through it."""
 
-from dataclasses import replace
-
 import hypothesis
 import pytest
 from hypothesis import strategies as st
@@ -15,7 +13,7 @@ FAULT = Fault("timed_out", "it took too long")
 OLD_FAULT = Fault("refused", "429")
 SUBMISSION = Submission("remote", "http://pod", 1, 2, 3)
 ARTIFACT = Artifact("1-t.img", "0" * 32, 9, 8, 8, "png", "f" * 64, "#ffffff")
-PLACEHOLDER = replace(ARTIFACT, file="1-placeholder.img")
+PLACEHOLDER = ARTIFACT._replace(file="1-placeholder.img")
 STORED = Stored("me/characters/mary/images/mary_image_1", "http://x", "1", "0" * 32, 9, 8, 8, "png")
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import struct
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,7 +82,7 @@ async def test_bytes_that_must_not_be_touched_have_their_label_beside_them(store
     assert stored.md5 == wanted.artifact.md5
     [asset] = await listed(store)
     assert (asset.owner, asset.seed, asset.stored.created_at) == ("alice", wanted.seed, wanted.created_at)
-    assert await store.put(replace(wanted, created_at=wanted.created_at + 1)) == stored
+    assert await store.put(wanted._replace(created_at=wanted.created_at + 1)) == stored
     await store.remove(stored)
     assert tree(tmp_path / "images") == []
 
@@ -196,7 +195,7 @@ async def test_thumbnails_are_small_and_follow_a_replacement(store, tmp_path):
 
 async def test_a_small_version_that_cannot_be_made_costs_nothing_else(store, tmp_path):
     damaged = FIRST[:-20] + b"\0" * 20
-    stored = await store.put(replace(item(FIRST), data=damaged))
+    stored = await store.put(item(FIRST)._replace(data=damaged))
     assert is_there(stored)
     assert tree(tmp_path / "images") == [f"{PLACE}.png"]
 

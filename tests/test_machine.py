@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter, deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -88,7 +88,7 @@ class Service(ScriptedBackend):
     def accept(self, request):
         submission = super().accept(request)
         moment = self.world.clock()
-        submission = replace(submission, accepted_at=moment, deadline=moment + round(request.timeout * 1000))
+        submission = submission._replace(accepted_at=moment, deadline=moment + round(request.timeout * 1000))
         self.begin(request, submission.remote_id)
         self.bought[request.key] += 1
         return submission

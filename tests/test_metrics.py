@@ -1,7 +1,5 @@
 """What `/metrics` tells is what has happened, in figures that only grow where they should."""
 
-from dataclasses import replace
-
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -122,9 +120,9 @@ async def test_the_daemon_s_own_figures(index, tmp_path):
     assert [seen("intake_files_total", outcome=name) for name in ("taken", "rejected", "duplicate")] == [5, 2, 1]
     assert (seen("intake_lag_seconds"), seen("state_free_bytes")) == (0.25, 9)
     assert seen("intake_last_pass_timestamp_seconds") == START / 1000 + 0.5
-    before = told(tmp_path, pulse=replace(pulse, passed_at=None))
+    before = told(tmp_path, pulse=pulse._replace(passed_at=None))
     assert ("pipeline_intake_last_pass_timestamp_seconds",) not in before.values
-    full = told(tmp_path, pulse=replace(pulse, disk="full"))
+    full = told(tmp_path, pulse=pulse._replace(disk="full"))
     assert [full("trouble", what=what) for what in ("disk", "intake")] == [1, 0]
     assert ("pipeline_intake_lag_seconds",) not in told(tmp_path).values
     assert told(tmp_path).types["process_resident_memory_bytes"] == "gauge"

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import replace
 
 import orjson
 import pytest
@@ -109,7 +108,7 @@ def dump(config):
 def shown(row):
     values = {name: getattr(row, name) for name in TOLD} | {name: row.recipe.get(name) for name in OF_RECIPE}
     if row.stored:
-        values["stored"] = replace(row.stored, md5="", created_at=None)  # Cloudinary's listing tells no checksum
+        values["stored"] = row.stored._replace(md5="", created_at=None)  # Cloudinary's listing tells no checksum
     if row.status == "removed":
         values["created_at"] = values["color"] = None
     return values

@@ -344,7 +344,7 @@ async def test_cancelling_stops_that_job_and_nothing_else(cloud, autojump_clock)
     first, second = await backend.submit(asked()), await backend.submit(asked())
     await backend.cancel(first)
     await backend.cancel(first)
-    await backend.cancel(replace(first, remote_id="../purge-queue"))
+    await backend.cancel(first._replace(remote_id="../purge-queue"))
     assert cloud.cancelled[:2] == [first.remote_id] * 2
     assert not any(path.rpartition("/")[2] == "purge-queue" and "cancel" not in path for _, path in cloud.requests)
     with pytest.raises(AttemptFailed, match="cancelled"):
@@ -363,7 +363,7 @@ async def test_the_probe_asks_for_health(cloud, autojump_clock):
 
 async def test_the_key_does_not_follow_a_submission_to_another_origin(cloud, autojump_clock):
     backend = adapter(cloud)
-    submission = replace(await backend.submit(asked()), base_url="https://elsewhere.test/v2/e")
+    submission = (await backend.submit(asked()))._replace(base_url="https://elsewhere.test/v2/e")
     with pytest.raises(Unavailable):
         await backend.collect(asked(), submission)
     assert "authorization" not in cloud.headers[-1]
@@ -443,7 +443,7 @@ async def test_no_secret_is_in_any_error_or_log(cloud, autojump_clock, caplog, w
     with structlog.testing.capture_logs() as logs:
         for act in (
             lambda: backend.submit(asked()),
-            lambda: backend.collect(asked(timeout=20), replace(submission, deadline=wall() + 20_000)),
+            lambda: backend.collect(asked(timeout=20), submission._replace(deadline=wall() + 20_000)),
             lambda: backend.cancel(submission),
             backend.probe,
         ):

@@ -634,7 +634,7 @@ def elsewhere(n, *, at=None, folder="old/mary"):
 def planted(number, **changes):
     name = f"bob/characters/john/images/john_image_{number}"
     kept = Stored(name, f"http://store/{name}", "1", "0" * 32, 9, 8, 8, "png", created_at=5_000)
-    return replace(Asset(kept, "john", number, None, None), **changes)
+    return Asset(kept, "john", number, None, None)._replace(**changes)
 
 
 ADOPT = Adopt(character="mary", prefix="old/mary", default_owner="alice")

@@ -1,6 +1,5 @@
 """What every Store promises (`pipeline.ports.Store`), asked of each adapter."""
 
-from dataclasses import replace
 from hashlib import md5
 
 import pytest
@@ -155,7 +154,7 @@ async def test_a_store_that_is_down_says_so_in_words(stand, ask):
     stored = await stand.store.put(item(FIRST))
     await pull(stand.go_down)
     calls = {
-        "put": lambda: stand.store.put(replace(item(SECOND, 6))),
+        "put": lambda: stand.store.put(item(SECOND, 6)),
         "remove": lambda: stand.store.remove(stored),
         "probe": stand.store.probe,
     }

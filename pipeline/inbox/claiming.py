@@ -1,7 +1,7 @@
 """Giving drafts their names and moving their files: the renames, each of which a later pass can go on from."""
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.inbox.disk import EVERYWHERE, Disk, Folders, reject, set_aside
@@ -28,14 +28,14 @@ class Claim:
         arrival = draft.arrival
         file = job_id + split(arrival.name)[1]
         moves = not (arrival.claimed and arrival.name == file)
-        return cls(arrival, replace(draft.job, id=job_id, file=file), draft.stamp, moves, f"{folders.active}/{file}")
+        return cls(arrival, draft.job._replace(id=job_id, file=file), draft.stamp, moves, f"{folders.active}/{file}")
 
     @classmethod
     def in_place(cls, draft: Draft, folders: Folders) -> "Claim":
         """Leave the file where it is until the ledger has said what a second job of a known id is."""
         file = draft.job.id + split(draft.arrival.name)[1]
         place = place_of(draft.arrival, folders.jobs)
-        return cls(draft.arrival, replace(draft.job, file=file), draft.stamp, False, place)
+        return cls(draft.arrival, draft.job._replace(file=file), draft.stamp, False, place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from pipeline import naming
 from pipeline.clock import NOT_YET
@@ -26,7 +25,7 @@ def adopt(transaction: Transaction, owner: str, slug: str, assets: Sequence[Asse
     _claim_folder(transaction, row, owner, slug, now)
     transaction.executemany(
         "INSERT INTO shelf (owner, slug, number, character_id, asset) VALUES (?, ?, ?, ?, ?)",
-        ((row, a.slug, a.number, a.character_id, json.dumps(asdict(a))) for a in assets),
+        ((row, a.slug, a.number, a.character_id, write_asset(a)) for a in assets),
     )
     characters = [c for (c,) in transaction.execute("SELECT row FROM characters WHERE owner = ? ORDER BY row", (row,))]
     transaction.execute("UPDATE characters SET slug = NULL WHERE owner = ?", (row,))
@@ -97,8 +96,13 @@ def claim_shelf(transaction: Transaction, character: Character, now: int) -> Non
     touch(transaction, character.row, character.owner)
 
 
+def write_asset(asset: Asset) -> str:
+    """Write an asset as JSON."""
+    return json.dumps({**asset._asdict(), "stored": asset.stored._asdict()})
+
+
 def read_asset(text: str) -> Asset:
-    """Read back an asset that was kept as JSON."""
+    """Read back what `write_asset` wrote."""
     values = json.loads(text)
     return Asset(**{**values, "stored": Stored(**values["stored"]), "status": Status(values["status"])})
 

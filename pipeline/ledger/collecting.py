@@ -8,9 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import orjson
-
-from pipeline.ledger.adopting import LARGEST_NUMBER, read_asset
+from pipeline.ledger.adopting import LARGEST_NUMBER, read_asset, write_asset
 from pipeline.ledger.transaction import begin
 from pipeline.model import Asset, Status
 
@@ -167,4 +165,4 @@ def _found(asset: Asset) -> tuple[object, ...]:
     stored = asset.stored
     folder = stored.public_id.partition("/")[0]
     about = (asset.owner, asset.character_id, asset.character_name, asset.job_id, stored.created_at)
-    return (stored.public_id, folder, asset.slug, asset.number, *about, orjson.dumps(asset).decode())
+    return (stored.public_id, folder, asset.slug, asset.number, *about, write_asset(asset))

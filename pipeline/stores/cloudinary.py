@@ -8,7 +8,7 @@ Facts: `docs/cloudinary.md`.
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import md5
 from typing import Any
@@ -218,7 +218,7 @@ class CloudinaryStore:
         if answer.get("existing") and stored.md5 != md5(item.data, usedforsecurity=False).hexdigest():
             raise StoreConflict(f"a different image stands at {item.public_id} in this account", code="conflict")
         if not answer.get("existing"):  # the moment as our context tells it, also where the answer leaves that out
-            return replace(stored, created_at=item.created_at)
+            return stored._replace(created_at=item.created_at)
         return stored
 
     def _stored(self, answer: Mapping[str, Any]) -> Stored:
@@ -238,7 +238,7 @@ class CloudinaryStore:
             created_at=first_stored(answer) or moment(answer.get("created_at")),
             type=text_of(answer.get("type")) or "upload",
         )
-        return replace(stored, url=self._delivery.url(stored))
+        return stored._replace(url=self._delivery.url(stored))
 
 
 def _tags(item: Item) -> list[str]:

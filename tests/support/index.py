@@ -1,6 +1,5 @@
 """Jobs, artifacts and clocks for tests of the index, and images walked through the law in it."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from pipeline import lifecycle as law
@@ -54,7 +53,7 @@ def job(job_id, character="mary", quantity=1, *, owner=None, **changes):
         digest=f"digest of {job_id}",
         file=f"{job_id}.yaml",
     )
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 def by_id(character_id, name=None, **more):
@@ -67,13 +66,13 @@ def artifact(tag):
 
 def stored(image, version="1", **changes):
     made = Stored(image.public_id, f"http://x/{image.public_id}.png", version, "0" * 32, 1234, 64, 96, "png")
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 def asset(slug, number, *, owner_slug="me", character_id=None, created_at=START - 1_000, **changes):
     public_id = f"{owner_slug}/characters/{slug}/images/{slug}_image_{number}"
     kept = Stored(public_id, f"http://x/{public_id}", "1", "0" * 32, 99, 8, 8, "png", created_at=created_at)
-    return replace(Asset(kept, slug, number, None, character_id), **changes)
+    return Asset(kept, slug, number, None, character_id)._replace(**changes)
 
 
 def submission(image):

@@ -54,7 +54,7 @@ def item(data: bytes, number: int = 5, *, owner_slug: str = "alice", slug: str =
         labels=("spring",),
         color=found.color,
     )
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 def request(prompt: str = "a portrait in a garden", seed: int = 7, **changes: Any) -> Request:

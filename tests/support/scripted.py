@@ -5,7 +5,7 @@ Both outlive the house: what was accepted there goes on while "the daemon" is do
 
 import contextlib
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -44,7 +44,7 @@ def job(job_id="j1", images=1, *, owner="alice", character="mary", backends=("po
         digest=job_id,
         file=f"{job_id}.yaml",
     )
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 @dataclass
