@@ -244,6 +244,23 @@ async def test_assets_of_another_tool_become_characters_of_their_folders(tmp_pat
         assert results(config)["a"]["images"][0]["publicId"] == "bob/characters/mary/images/mary_image_2"
 
 
+async def test_an_id_that_our_results_give_stays_ours_in_an_account_that_others_use_too(tmp_path):
+    with CloudinaryEmulator() as cloud:
+        config = configured(tmp_path, cloudinary(cloud))
+        drop(config, "a", id="a", character="Mary", owner="zoe", seed=1)
+        await work_off(config)
+        cloud.plant(
+            "aaron/characters/mary/images/mary_image_1", plain(shade=9), context={"character": "mary", "owner": "aaron"}
+        )
+        lose(config)
+        await rebuilt(config)
+        with closing(Catalogue(config.state / "index.db")) as catalogue:
+            assert {(one.id, one.owner) for one in catalogue.characters(None).rows} == {
+                ("mary", "zoe"),
+                ("mary-2", "aaron"),
+            }
+
+
 async def test_a_folder_named_like_the_default_owner_is_that_owners(tmp_path):
     with CloudinaryEmulator() as cloud:
         config = configured(tmp_path, cloudinary(cloud) + "default_owner: Al@ice\n")

@@ -188,7 +188,9 @@ class _People:
         self._ids: dict[Place, str] = {}
         taken: set[str] = set()
         told = {place: self._told_id(place) for place in (*folders, *jobs)}
-        for place in sorted(told, key=lambda place: (told[place] is None, place)):
+        for place in sorted(
+            told, key=lambda place: (told[place] is None, not self._answered(place, told[place]), place)
+        ):
             self._ids[place] = _first_free(told[place] or place[1], taken)
             taken.add(self._ids[place])
         votes = self._votes()
@@ -215,6 +217,10 @@ class _People:
         if folder is not None and folder.character_id is not None:
             return folder.character_id
         return next((claim.ended.character_id for claim in self._jobs.get(place, []) if claim.ended.character_id), None)
+
+    def _answered(self, place: Place, character_id: str | None) -> bool:
+        """Whether a result of this workspace gives the id: somebody relies on it, which no label of another's tells."""
+        return any(claim.ended.character_id == character_id for claim in self._jobs.get(place, []))
 
     def _votes(self) -> dict[str, Counter[str]]:
         votes: dict[str, Counter[str]] = {}
