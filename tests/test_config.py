@@ -310,7 +310,18 @@ def test_the_public_url(load, gallery, url):
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90s", 90), ("10m", 600), ("2h", 7200), ("1.5 min", 90), ("250ms", 0.25), ("7", 7), ("1d", 86400)],
+    [
+        ("90s", 90),
+        ("10m", 600),
+        ("2h", 7200),
+        ("1.5 min", 90),
+        ("250ms", 0.25),
+        ("7", 7),
+        ("1d", 86400),
+        ("0.30000000000000004", 0.1 + 0.2),
+        ("1e-05", 0.00001),
+        ("2.5E+1", 25),
+    ],  # fmt: skip
 )
 def test_durations(load, text, seconds):
     assert load(f"settle: {text}").settle == seconds

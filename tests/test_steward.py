@@ -457,6 +457,7 @@ async def test_a_long_list_of_names_is_cut_and_every_image_is_retried(tmp_path, 
     async with idle(tmp_path, ScriptedStore()) as (_, steward):
         reply = await steward.carry_out(Retry(job="j1"))
         assert reply.lines[0].startswith("12 images are made again: ")
+        assert [name.rpartition("_")[2] for name in reply.data["retried"]] == [str(n + 1) for n in range(12)]
         assert reply.lines[0].endswith(" and 2 more")
 
 

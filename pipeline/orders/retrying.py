@@ -26,19 +26,19 @@ async def retry(order: Retry, parts: Parts, stages: Stages) -> Reply:
     """Make the images again that an order selects."""
     ledger = parts.ledger
     kept = await _kept(parts)
-    bought: list[str] = []
-    uploaded: list[str] = []
-    left: list[str] = []
-    under_way: list[str] = []
+    bought: list[tuple[int, str]] = []
+    uploaded: list[tuple[int, str]] = []
+    left: list[tuple[int, str]] = []
+    under_way: list[tuple[int, str]] = []
     jobs: set[str] = set()
 
     async def one(image: Image) -> None:
         if image.standing is not None:
-            under_way.append(image.filename)
+            under_way.append((image.row, image.filename))
             return
         why_not = _hindrance(image)
         if why_not is not None:
-            left.append(f"{image.filename} {why_not}")
+            left.append((image.row, f"{image.filename} {why_not}"))
             return
         artifact = await _artifact(image, kept.get(image.row, []), parts)
         try:
@@ -46,10 +46,10 @@ async def retry(order: Retry, parts: Parts, stages: Stages) -> Reply:
         except (StaleImage, IllegalStep):  # somebody else's step came first
             return
         if artifact is None:
-            bought.append(image.filename)
+            bought.append((image.row, image.filename))
             jobs.add(image.job_id)
         else:
-            uploaded.append(image.filename)
+            uploaded.append((image.row, image.filename))
             # Should a crash come in between, or the storing stage be quicker, it fetches the file itself.
             await _bring_back(artifact.file, parts)
 
@@ -60,8 +60,8 @@ async def retry(order: Retry, parts: Parts, stages: Stages) -> Reply:
     for job in jobs:
         stages.runner.due(job)
     stages.storing.bell.ring()
-    left += [f"{name} is being made again already" for name in under_way]
-    reply = _told(bought, uploaded, left, _holds(jobs, ledger))
+    left += [(row, f"{name} is being made again already") for row, name in under_way]
+    reply = _told(_in_order(bought), _in_order(uploaded), _in_order(left), _holds(jobs, ledger))
     # To ask again for what is under way is no failure; to name what cannot be made again is.
     return reply.model_copy(update={"exit_code": 1 if order.numbers and len(left) > len(under_way) else 0})
 
@@ -134,6 +134,11 @@ async def _bring_back(file: str, parts: Parts) -> None:
 def _holds(jobs: set[str], ledger: Ledger) -> list[str]:
     """What keeps these jobs from starting, as far as people have asked for it."""
     return [what.reason for what in ledger.pauses() if what.kind == "all" or what.name in jobs]
+
+
+def _in_order(said: list[tuple[int, str]]) -> list[str]:
+    """Leave out the rows that what is said was sorted by."""
+    return [words for _, words in sorted(said)]
 
 
 def _told(bought: list[str], uploaded: list[str], left: list[str], holds: list[str]) -> Reply:

@@ -16,7 +16,7 @@ _BYTES = {"": 1.0, "B": 1.0} | {
     for power, letter in enumerate("KMGT", start=1)
     for end, base in (("", 1000), ("B", 1000), ("iB", 1024))
 }
-_AMOUNT = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{0,9})?)\s*([A-Za-z]*)\s*")
+_AMOUNT = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-z]*)\s*")
 
 
 def _amount(value: object, units: dict[str, float], kind: Literal["duration", "size"]) -> object:
