@@ -321,7 +321,7 @@ def test_the_public_url(load, gallery, url):
         ("0.30000000000000004", 0.1 + 0.2),
         ("1e-05", 0.00001),
         ("2.5E+1", 25),
-    ],  # fmt: skip
+    ],
 )
 def test_durations(load, text, seconds):
     assert load(f"settle: {text}").settle == seconds
