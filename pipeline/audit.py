@@ -132,10 +132,15 @@ async def audit_store(catalogue: Catalogue, store: Store) -> AsyncIterator[Probl
     for slug in folders:
         async for asset in store.listing(slug):
             row = known.get(asset.stored.public_id)
-            seen.add(asset.stored.public_id)
             if row is None or row.stored is None:
                 yield Problem("extra", asset.stored.public_id, "the store holds it, the index does not know it")
-            elif (asset.stored.version or "") != (row.stored.version or ""):
+                continue
+            if asset.stored.type != row.stored.type:
+                what = f"the store holds another one under this name, of the type {asset.stored.type}"
+                yield Problem("extra", asset.stored.public_id, what)
+                continue
+            seen.add(asset.stored.public_id)
+            if (asset.stored.version or "") != (row.stored.version or ""):
                 yield Problem("changed", row.public_id, "the store holds another version than the index tells")
             else:
                 for problem in _contradictions(row, _said(asset), "the store"):

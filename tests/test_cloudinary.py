@@ -81,6 +81,28 @@ async def test_a_placeholder_is_tagged_as_one_and_replaced_with_a_new_version(cl
     assert read_context(asset.record())["status"] == "done"
 
 
+async def test_a_placeholder_of_another_access_goes_only_while_it_is_ours(cloud):
+    account = Account(CLOUD, KEY, SECRET, cloud.url)
+    before = CloudinaryStore(account, delivery_type="upload", clock=lambda: NOW, timeout=5)
+    for ours in (True, False):
+        cloud.assets.clear()
+        first = await before.put(item(png("orange"), status=Status.PLACEHOLDER))
+        if not ours:
+            cloud.plant(first.public_id, png("red"))
+        stored = await store(cloud).put(item(png("navy")), replace=first)
+        assert stored.type == "authenticated"
+        assert {kind for kind, _ in cloud.assets} == ({"authenticated"} if ours else {"authenticated", "upload"})
+        assert await store(cloud).put(item(png("navy")), replace=first) == stored
+
+
+async def test_a_placeholder_that_cannot_be_deleted_holds_up_nothing(cloud):
+    account = Account(CLOUD, KEY, SECRET, cloud.url)
+    before = CloudinaryStore(account, delivery_type="upload", clock=lambda: NOW, timeout=5)
+    first = await before.put(item(png("orange"), status=Status.PLACEHOLDER))
+    cloud.admin_left = 0
+    assert (await store(cloud).put(item(png("navy")), replace=first)).type == "authenticated"
+
+
 async def test_the_same_bytes_a_second_time_are_adopted_and_stored_once(cloud):
     first = await store(cloud).put(item())
     assert await store(cloud).put(item()) == first

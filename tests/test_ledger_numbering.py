@@ -190,11 +190,15 @@ async def test_new_images_go_on_after_the_highest_that_the_store_holds(tmp_path)
 
 async def test_assets_wait_on_the_shelf_for_a_character_seen_later(tmp_path):
     async with open_index(tmp_path) as ledger:
-        await ledger.adopt("me", "me", [asset("mary", 2), asset("mary", 2, created_at=1), asset("john", 1)])
+        spare = asset("mary", 1, status=Status.PLACEHOLDER)
+        await ledger.adopt(
+            "me", "me", [spare, asset("mary", 1), asset("mary", 2), asset("mary", 2, created_at=1), asset("john", 1)]
+        )
         await ledger.accept([job("a", by_id("9", "Mary"))])
         await ledger.accept([job("b", by_id("9", "Mary"))])
         assert names(ledger, "a") == ["mary_image_3"]
         assert names(ledger, "b") == ["mary_image_4"]
+        assert ledger.image_by_number("9", 1).state is State.DONE
         assert ledger.image_by_number("9", 2).created_at == START - 1_000
         assert ledger.image_by_number("john", 1) is None
 

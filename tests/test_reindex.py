@@ -244,6 +244,23 @@ async def test_assets_of_another_tool_become_characters_of_their_folders(tmp_pat
         assert results(config)["a"]["images"][0]["publicId"] == "bob/characters/mary/images/mary_image_2"
 
 
+async def test_of_two_under_one_public_id_the_picture_comes_back_not_the_placeholder(tmp_path):
+    with CloudinaryEmulator() as cloud:
+        config = configured(tmp_path, cloudinary(cloud))
+        drop(config, "a", id="a", character="Mary", quantity=2, seed=1)
+        await work_off(config)
+        cloud.plant(
+            "me/characters/mary/images/mary_image_1", plain(shade=9), context={"status": "placeholder", "job": "a"}
+        )
+        lose(config)
+        await rebuilt(config)
+        with closing(Catalogue(config.state / "index.db")) as catalogue:
+            rows = catalogue.page("mary").rows
+            assert {(row.number, row.status, row.stored.type, row.job_id) for row in rows} == {
+                (1, "done", "authenticated", "a"), (2, "done", "authenticated", "a"),
+            }  # fmt: skip
+
+
 async def test_an_id_that_our_results_give_stays_ours_in_an_account_that_others_use_too(tmp_path):
     with CloudinaryEmulator() as cloud:
         config = configured(tmp_path, cloudinary(cloud))

@@ -212,6 +212,7 @@ async def test_an_account_that_has_drifted_is_named(tmp_path):
         cloud.assets["authenticated", TWO].version += 1
         cloud.assets["authenticated", ONE[:-1] + "3"].context["seed"] = "99"
         cloud.plant(ONE[:-1] + "8", plain(), type="private")
+        cloud.plant(ONE[:-1] + "4", plain(), type="private")
         assert await drift() == {
-            ("missing", ONE), ("changed", TWO), ("contradiction", ONE[:-1] + "3"), ("extra", ONE[:-1] + "8"),
+            ("missing", ONE), ("changed", TWO), ("contradiction", ONE[:-1] + "3"), ("extra", ONE[:-1] + "8"), ("extra", ONE[:-1] + "4"),
         }  # fmt: skip

@@ -1,7 +1,7 @@
 """Adoption: what a store already holds becomes rows, and the owner's waiting jobs are numbered after it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pipeline import naming
 from pipeline.clock import NOT_YET
@@ -74,9 +74,7 @@ def claim_shelf(transaction: Transaction, character: Character, now: int) -> Non
     ).fetchall()
     if not shelved or character.owner_slug is None:
         return
-    found: dict[int, Asset] = {}
-    for _, number, text in shelved:
-        found.setdefault(number, read_asset(text))
+    found = by_number(read_asset(text) for _, _, text in shelved)
     newest = 0
     for number in range(1, max(found) + 1):
         asset = found.get(number)
@@ -92,8 +90,20 @@ def claim_shelf(transaction: Transaction, character: Character, now: int) -> Non
     for status in set(statuses):
         tally(transaction, character.row, status, statuses.count(status))
     tally(transaction, character.row, "removed", max(found) - len(found))
-    transaction.executemany("DELETE FROM shelf WHERE id = ?", ((row,) for row, _, _ in shelved))
+    transaction.executemany("DELETE FROM shelf WHERE id = ?", ((row,) for row, *_ in shelved))
     touch(transaction, character.row, character.owner)
+
+
+def by_number(assets: Iterable[Asset]) -> dict[int, Asset]:
+    """Keep one asset for each number, the first one, but of two the image, not the placeholder.
+
+    At Cloudinary a public id may stand once in each delivery type.
+    """
+    found: dict[int, Asset] = {}
+    for asset in assets:
+        if asset.number not in found or asset.status is Status.DONE is not found[asset.number].status:
+            found[asset.number] = asset
+    return found
 
 
 def write_asset(asset: Asset) -> str:

@@ -8,19 +8,21 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.ledger.adopting import LARGEST_NUMBER, read_asset, write_asset
+from pipeline.ledger.adopting import LARGEST_NUMBER, by_number, read_asset, write_asset
 from pipeline.ledger.transaction import begin
-from pipeline.model import Asset, Status
+from pipeline.model import Asset
 
 _STAGING = (
     """CREATE TABLE IF NOT EXISTS found (
-        public_id TEXT PRIMARY KEY,
+        public_id TEXT NOT NULL,
+        delivery TEXT NOT NULL,
         folder TEXT NOT NULL,
         slug TEXT NOT NULL,
         number INTEGER NOT NULL,
         owner TEXT, character_id TEXT, name TEXT, job TEXT,
         created_at INTEGER,
-        asset TEXT NOT NULL
+        asset TEXT NOT NULL,
+        PRIMARY KEY (public_id, delivery)
     ) STRICT""",
     "CREATE INDEX IF NOT EXISTS found_in ON found (folder, slug, number)",
     "CREATE INDEX IF NOT EXISTS found_of_job ON found (job, folder, slug, number) WHERE job IS NOT NULL",
@@ -88,8 +90,8 @@ class Finds:
         """Keep a page of the listing, with the bookmark for what comes after it; repeats change nothing."""
         with begin(self._connection):
             self._connection.executemany(
-                "INSERT OR IGNORE INTO found (public_id, folder, slug, number, owner, character_id, name, job, "
-                "created_at, asset) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO found (public_id, delivery, folder, slug, number, owner, character_id, name, job, "
+                "created_at, asset) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (_found(asset) for asset in assets if asset.number <= LARGEST_NUMBER),
             )
             self._connection.execute("UPDATE listed SET bookmark = ?", (bookmark,))
@@ -122,7 +124,7 @@ class Finds:
     def traces(self) -> Iterator[Traces]:
         """Jobs that assets name, each with its numbers."""
         rows = self._connection.execute(
-            "SELECT job, folder, slug, json_group_array(number), coalesce(min(created_at), 0) FROM found "
+            "SELECT job, folder, slug, json_group_array(DISTINCT number), coalesce(min(created_at), 0) FROM found "
             "WHERE job IS NOT NULL GROUP BY job, folder, slug ORDER BY job"
         )
         for job, folder, slug, numbers, since in rows:
@@ -130,14 +132,10 @@ class Finds:
 
     def assets(self, owner_folder: str, slug: str) -> dict[int, Asset]:
         """What lies in a character's folder, by number; of two under one number the image, not the placeholder."""
-        found: dict[int, Asset] = {}
-        for (text,) in self._connection.execute(
+        rows = self._connection.execute(
             "SELECT asset FROM found WHERE folder = ? AND slug = ? ORDER BY number, rowid", (owner_folder, slug)
-        ):
-            asset = read_asset(text)
-            if asset.number not in found or asset.status is Status.DONE is not found[asset.number].status:
-                found[asset.number] = asset
-        return found
+        )
+        return by_number(read_asset(text) for (text,) in rows)
 
     def _most(self, folder: str, slug: str, column: str) -> str | None:
         row = self._connection.execute(
@@ -165,4 +163,4 @@ def _found(asset: Asset) -> tuple[object, ...]:
     stored = asset.stored
     folder = stored.public_id.partition("/")[0]
     about = (asset.owner, asset.character_id, asset.character_name, asset.job_id, stored.created_at)
-    return (stored.public_id, folder, asset.slug, asset.number, *about, write_asset(asset))
+    return (stored.public_id, stored.type, folder, asset.slug, asset.number, *about, write_asset(asset))

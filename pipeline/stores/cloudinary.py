@@ -14,6 +14,7 @@ from hashlib import md5
 from typing import Any
 
 import cloudinary
+import structlog
 import trio
 from cloudinary import uploader, utils
 from cloudinary.api_client.execute_request import execute_request
@@ -24,6 +25,8 @@ from pipeline.model import Asset, Item, Stored
 from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
 from pipeline.stores.cloudinary_words import Complaint, Heard, complaint, translated
 from pipeline.stores.context import first_stored, moment, read_asset, text_of, written_context
+
+log = structlog.get_logger(__name__)
 
 TYPES = ("upload", "private", "authenticated")
 PAGE = 500  # assets in one answer of the Admin API, its maximum
@@ -93,7 +96,20 @@ class CloudinaryStore:
         answer = await self._upload(item, overwrite=False)
         if replace is not None and answer.get("existing") and answer.get("etag") == replace.md5:
             answer = await self._upload(item, overwrite=True)
-        return self._checked(answer, item)
+        stored = self._checked(answer, item)
+        if replace is not None and replace.path is None and replace.type != self._type:
+            await self._retire(replace)
+        return stored
+
+    async def _retire(self, old: Stored) -> None:
+        """Delete a placeholder that was stored under another `access`, while it is still the one that stands there."""
+        try:
+            records, _ = await self._page(old.public_id, old.type, "")
+            standing = {text_of(record.get("public_id")): text_of(record.get("version")) for record in records}
+            if standing.get(old.public_id) == old.version:
+                await self.remove(old)
+        except StoreError as error:  # the picture is stored; what is left over `verify --store` tells
+            log.warning("placeholder_left", public_id=old.public_id, type=old.type, reason=str(error))
 
     async def _upload(self, item: Item, *, overwrite: bool) -> Mapping[str, Any]:
         name = item.public_id.rsplit("/", 1)[-1]
