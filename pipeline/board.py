@@ -84,8 +84,10 @@ class Board:
 
     def hindrances(self) -> list[str]:
         """All that anything waits for at this moment, in words, each once."""
-        troubles = {f"{trouble.what}: {trouble.reason}" for ask in self._troubles if (trouble := ask()) is not None}
-        return sorted(troubles | {reason for pool in self._turns.pools() if (reason := self.reason(pool)) is not None})
+        reasons = {reason for pool in self._turns.pools() if (reason := self.reason(pool)) is not None}
+        troubles = [trouble for ask in self._troubles if (trouble := ask()) is not None]
+        told = " ".join(reasons)
+        return sorted(reasons | {f"{one.what}: {one.reason}" for one in troubles if one.reason not in told})
 
     async def _tell_jobs(self) -> None:
         reasons = {pool: self.reason(pool) for pool in self._turns.pools()}

@@ -57,6 +57,15 @@ def test_what_an_image_waits_for_is_told_also_while_it_is_made_again(workspace):
     assert "JOBS 0 running, 0 waiting · 1 image is made again" in call("status").output
 
 
+def test_a_lost_index_is_noticed_before_it_is_begun_anew(workspace):
+    drop(workspace, "mary.yaml", f"id: a\ncharacter: Mary\nprompt: x\n{SMALL}")
+    assert "pipeline reindex" not in call("run", "--once").stderr
+    assert "pipeline reindex" not in call("run", "--once").stderr
+    for file in (workspace / ".pipeline").glob("index.db*"):
+        file.unlink()
+    assert "There is no index, but jobs have ended here: `pipeline reindex`" in call("run", "--once").stderr
+
+
 def test_a_log_that_cannot_be_written_keeps_nothing_from_being_made(workspace):
     for n, redirection in enumerate(("2>/dev/full", "2>&-", ">&- 2>&- <&-")):
         drop(workspace, "mary.yaml", f"id: a{n}\ncharacter: Mary\nprompt: x\n{SMALL}")

@@ -37,6 +37,11 @@ def run(config: Config, *, once: bool, patience: float, verbose: bool) -> None:
     set_up_logging(level=logging.DEBUG if verbose else logging.INFO)
     if config.source is None:
         greet(f"No pipeline.yaml here: running on the defaults in {config.root} (`pipeline init` writes one).")
+    if not config.index.exists() and any((config.jobs / "done").glob("*.result.json")):
+        greet(
+            f"There is no index, but jobs have ended here: `pipeline reindex` brings back what {config.index} knew, "
+            "before it is begun anew."
+        )
     outcome = trio.run(partial(daemon.run, config, once=once, patience=patience, started=partial(_greet, config)))
     if once:
         raise SystemExit(outcome.exit_code)

@@ -41,7 +41,9 @@ def index(config: Config) -> Finding:
             summary = catalogue.summary()
     except IndexTrouble as error:
         return Finding("index", False, str(error))
-    return Finding("index", True, f"{path}: {sum(summary.images.values()):,} images; `pipeline verify` checks them")
+    images = sum(summary.images.values())
+    told = f"{images:,} {'image' if images == 1 else 'images'}"
+    return Finding("index", True, f"{path}: {told}; `pipeline verify` checks them")
 
 
 def own_clock(world: World) -> Finding | None:
