@@ -266,7 +266,7 @@ def _after_failure(image: Image, fault: Fault, limit: int) -> Image:
 
 def _give_up(image: Image, fault: Fault) -> Image:
     if image.standing is not None:
-        return _at_rest(image, image.standing)
+        return _at_rest(image, image.standing)._replace(fault=fault)
     if image.on_failure is OnFailure.FAIL:
         return _at_rest(image, State.FAILED)._replace(fault=fault)
     return _at_rest(image, State.GIVEN_UP)._replace(fault=fault)

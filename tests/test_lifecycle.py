@@ -204,8 +204,10 @@ def test_on_failure_decides_what_stands_under_the_number(name):
     ],
 )
 def test_making_again_that_fails_leaves_what_stood(state, name, standing):
-    image = advance(an_image(state, standing=standing, stored=STORED), EVENTS[name])
+    before = Fault("earlier", "why it was made again")
+    image = advance(an_image(state, standing=standing, stored=STORED, fault=before), EVENTS[name])
     assert (image.state, image.standing, image.stored) == (standing, None, STORED)
+    assert image.fault == (before if name == "cancelled" else FAULT)  # why there is still no picture
 
 
 def test_making_again_starts_with_all_attempts_and_remembers_what_stands():
