@@ -109,7 +109,10 @@ def _read_until(terminal: int, words: str) -> str:
     while words not in text:
         ready, _, _ = select.select([terminal], [], [], max(deadline - time.monotonic(), 0))
         assert ready, text
-        text += os.read(terminal, 65536).decode(errors="replace")
+        try:
+            text += os.read(terminal, 65536).decode(errors="replace")
+        except OSError:  # it has ended, and said no more
+            raise AssertionError(text) from None
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
