@@ -59,7 +59,7 @@ def test_every_command_has_a_help_page_and_the_sentence_of_the_list():
     [
         ("--version", ("trio", "httpx", "PIL", "pydantic", "starlette", "rich")),
         ("status", ("trio", "httpx", "PIL", "starlette", "pipeline.lifecycle", "pipeline.spec.job")),
-        ("run", ("starlette", "rich", "httpx._main")),
+        ("run", ("starlette", "rich", "httpx._main", "cloudinary")),
     ],
 )
 def test_a_command_loads_no_library_that_it_can_do_without(command, spared):

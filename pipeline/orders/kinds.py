@@ -13,8 +13,12 @@ Number = Annotated[int, Field(ge=1, le=2**53)]
 Numbers = Annotated[tuple[Number, ...], Field(max_length=10_000)]
 
 
+# Most runs of the daemon see no order: what checks them is built for the first.
+_FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
 class _Order(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _FROZEN
 
     @property
     def lasting(self) -> bool:
@@ -117,13 +121,15 @@ class Adopt(_Order):
 
 
 Order = Cancel | Retry | Pause | Resume | Favorite | Remove | Adopt
-_ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
+_ORDER: TypeAdapter[Order] = TypeAdapter(
+    Annotated[Order, Field(discriminator="kind")], config=ConfigDict(defer_build=True)
+)
 
 
 class Reply(BaseModel):
     """What became of an order."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _FROZEN
 
     exit_code: int = 0  # as the command leaves with: 0 done, 1 something failed, 2 invalid
     lines: tuple[str, ...] = ()  # for people

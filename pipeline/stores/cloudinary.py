@@ -13,11 +13,8 @@ from functools import partial
 from hashlib import md5
 from typing import Any
 
-import cloudinary
 import structlog
 import trio
-from cloudinary import uploader, utils
-from cloudinary.api_client.execute_request import execute_request
 
 from pipeline.clock import Clock
 from pipeline.errors import StoreConflict, StoreError, StoreUnavailable
@@ -25,6 +22,7 @@ from pipeline.model import Asset, Item, Stored
 from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
 from pipeline.stores.cloudinary_words import Complaint, Heard, complaint, translated
 from pipeline.stores.context import first_stored, moment, read_asset, text_of, written_context
+from pipeline.stores.sdk import cloudinary, execute_request, uploader, utils
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,6 @@ import trio
 from pipeline.clock import Clock, now
 from pipeline.config.adapters import CloudinaryConfig, LocalConfig, StoreConfig
 from pipeline.ports import Delivery, Store
-from pipeline.stores.cloudinary import Account, CloudinaryStore
 from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
 from pipeline.stores.delivery import ByPlace, LocalDelivery, load_key
 from pipeline.stores.local import LocalStore
@@ -35,6 +34,8 @@ def open_store(config: StoreConfig, *, public_url: str, clock: Clock = now) -> S
                 config.folder, public_url=public_url, run_sync=partial(trio.to_thread.run_sync, limiter=threads)
             )
         case CloudinaryConfig():
+            from pipeline.stores.cloudinary import Account, CloudinaryStore
+
             account = Account(
                 config.cloud_name,
                 config.api_key.get_secret_value(),
