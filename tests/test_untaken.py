@@ -31,6 +31,16 @@ def test_its_status_is_that_of_a_job_that_waits(workspace):
     assert (told["data"]["queuedCount"], told["data"]["reason"]) == (4, words)
 
 
+def test_the_overview_counts_the_files_that_nobody_has_taken(workspace):
+    assert call("run", "--once").exit_code == 0
+    assert "JOBS 0 running, 0 waiting\n" in call("status").output
+    for n, told in enumerate(("1 file", "2 files")):
+        drop(workspace, f"mary{n}.yaml", JOB)
+        drop(workspace, f"draft{n}.tmp", JOB)
+        assert f"JOBS 0 running, 0 waiting · {told} not taken yet\n" in call("status").output
+    assert json.loads(call("status", "--json").stdout)["notTaken"] == 2
+
+
 @pytest.mark.parametrize("command", ["cancel", "pause", "retry"])
 def test_what_would_steer_it_says_how_to_keep_it_from_being_made(workspace, command):
     drop(workspace, "mary.yaml", JOB)

@@ -56,6 +56,8 @@ def _head(overview: Overview) -> RenderableType:
 
 def _jobs_line(overview: Overview) -> str:
     told = f"JOBS {overview.running} running, {overview.waiting} waiting"
+    if overview.dropped:
+        told += f" · {overview.dropped:,} {'file' if overview.dropped == 1 else 'files'} not taken yet"
     if again := overview.summary.retrying:
         told += f" · {again:,} {'image is' if again == 1 else 'images are'} made again"
     if not overview.rate or not overview.holder:

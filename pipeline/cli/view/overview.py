@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.catalogue import Catalogue, Day, JobRow, LaneRow, Summary, TroubleRow
 from pipeline.clock import now
 from pipeline.config import Config
+from pipeline.inbox.looking import list_names
 from pipeline.inbox.names import readable
 from pipeline.locks import Holder, holder
 from pipeline.naming import EXTENSIONS
@@ -35,6 +36,7 @@ class Overview:
     summary: Summary
     running: int  # jobs, of the label asked for
     waiting: int
+    dropped: int  # files in the folder that nobody has taken yet
     jobs: Sequence[JobRow]  # running ones first, each kind in arrival order; of the label asked for
     sharing: Sequence[JobRow]  # the same, of all labels
     lanes: Sequence[LaneRow]
@@ -102,6 +104,7 @@ def overview(config: Config, catalogue: Catalogue, label: str | None) -> Overvie
         summary=catalogue.summary(now=at),
         running=unfinished.get("running", 0),
         waiting=unfinished.get("queued", 0),
+        dropped=_dropped(config.jobs),
         jobs=sharing[:MOST_JOBS] if label is None else catalogue.unfinished(MOST_JOBS, label),
         sharing=sharing,
         lanes=[lane if held_by else _stopped(lane) for lane in catalogue.lanes()],
@@ -131,6 +134,13 @@ def _stopped(lane: LaneRow) -> LaneRow:
 
 def _left(job: JobRow) -> int:
     return job.counts["queued"] + job.counts["running"]
+
+
+def _dropped(folder: Path) -> int:
+    try:
+        return len(list_names(folder))
+    except OSError:
+        return 0
 
 
 def _rejected(folder: Path) -> list[Rejected]:

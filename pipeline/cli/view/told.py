@@ -20,6 +20,7 @@ def told(overview: Overview) -> dict[str, Any]:
         "daemon": _daemon(overview.holder) if overview.holder else None,
         "paused": overview.all_paused,
         "jobs": {"running": overview.running, "queued": overview.waiting},
+        "notTaken": overview.dropped,
         "imagesPerMinute": round(overview.rate * 60, 2),
         "images": dict(summary.images),
         "retrying": summary.retrying,
