@@ -148,6 +148,7 @@ def test_tokens_are_made_listed_and_revoked(workspace):
     assert call("token", "revoke", "phone").exit_code == 2
     assert call("token", "create").exit_code == 2
     assert call("token", "create", "bob", "--expires", "soon").exit_code == 2
+    assert call("token", "create", "bob", "--expires", "0s").exit_code == 2
 
 
 @pytest.mark.parametrize("owner", ["bad/owner", "", "-x", "a" * 129])

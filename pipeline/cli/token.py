@@ -37,6 +37,8 @@ def create(config: Config, owner: str | None, *, everyone: bool, expires: float 
         refuse(
             f'"{owner}" is no owner: ASCII letters, digits, `. _ - @ | : +`, the first a letter or digit, at most 128'
         )
+    if expires == 0:
+        refuse("--expires: a token of no time would open nothing; leave it out for one that lasts until it is revoked")
     click.echo(_tokens(config).create(owner, seconds=expires, name=name))
 
 
