@@ -66,6 +66,13 @@ def test_a_lost_index_is_noticed_before_it_is_begun_anew(workspace):
     assert "There is no index, but jobs have ended here: `pipeline reindex`" in call("run", "--once").stderr
 
 
+def test_an_index_that_cannot_be_opened_is_told_with_what_it_needs(workspace):
+    (workspace / ".pipeline/index.db").mkdir(parents=True)
+    answer = call("status")
+    assert answer.exit_code == 1
+    assert answer.stderr.endswith("see that its disk has room, and that this user may write beside it\n")
+
+
 def test_a_log_that_cannot_be_written_keeps_nothing_from_being_made(workspace):
     for n, redirection in enumerate(("2>/dev/full", "2>&-", ">&- 2>&- <&-")):
         drop(workspace, "mary.yaml", f"id: a{n}\ncharacter: Mary\nprompt: x\n{SMALL}")

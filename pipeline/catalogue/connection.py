@@ -71,7 +71,7 @@ class Reading:
             opened = _open(self.path)
         except sqlite3.Error as error:
             unopened = isinstance(error, sqlite3.OperationalError)  # else it was, and is no index
-            remedy = "make it readable for this user" if unopened else _REMEDY
+            remedy = "see that its disk has room, and that this user may write beside it" if unopened else _REMEDY
             raise IndexTrouble(f"{self.path}: cannot be opened ({error}); {remedy}") from error
         self._mine.connection, self._mine.inode = opened, inode
         self._mine.opened = getattr(self._mine, "opened", 0) + 1
