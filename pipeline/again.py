@@ -7,7 +7,7 @@ parsed and planned under the present rules, and the first that plans exactly thi
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -165,7 +165,7 @@ def _planned(text: str, rules: Rules) -> Job | None:
 def _is_same(job: Job, made: Made) -> bool:
     recipe = job.recipe
     if not recipe.no_embedding and recipe.embedding is None:
-        recipe = replace(recipe, embedding=made.character_embedding)
+        recipe = recipe._replace(embedding=made.character_embedding)
     asked = [PlannedImage(image.prompt.strip(), image.seed) for image in job.images]
     return asked == [PlannedImage(made.prompt.strip(), made.seed)] and _bare(recipe) == _bare(made.recipe)
 
@@ -173,4 +173,4 @@ def _is_same(job: Job, made: Made) -> bool:
 def _bare(recipe: Recipe) -> Recipe:
     """What a back end is asked for: a style is only a name by then, blanks at the ends (a template's) say nothing."""
     negative = (recipe.negative_prompt or "").strip() or None
-    return replace(recipe, style=None, no_embedding=False, negative_prompt=negative)
+    return recipe._replace(style=None, no_embedding=False, negative_prompt=negative)

@@ -11,10 +11,10 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
@@ -30,8 +30,7 @@ _BETWEEN_TRIES = 0.01  # seconds
 _BETWEEN_LOOKS = 0.05  # seconds, while a command is waited for
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """Who holds a folder."""
 
     pid: int

@@ -4,12 +4,12 @@ Moments are wall-clock milliseconds since 1970 UTC; durations are seconds; sizes
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 DURATION_BOUNDS = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, float("inf"))  # of `/metrics`
 Params = Mapping[str, Any]  # what `params` of a job holds: JSON values, handed on as they are
+NO_PARAMS: Params = {}
 
 
 class State(StrEnum):
@@ -55,8 +55,7 @@ class Fault(NamedTuple):
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lora:
+class Lora(NamedTuple):
     """A LoRA by the name its back end knows it by."""
 
     name: str
@@ -71,8 +70,7 @@ class CharacterRef(NamedTuple):
     embedding: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(NamedTuple):
     """What all images of a job have in common, styles and defaults already applied."""
 
     width: int = 1024
@@ -87,7 +85,7 @@ class Recipe:
     embedding: str | None = None  # the job's own; the character's is resolved when the job is numbered
     no_embedding: bool = False  # the job said `embedding: null`
     loras: tuple[Lora, ...] = ()
-    params: Params = field(default_factory=dict)
+    params: Params = NO_PARAMS
 
 
 class PlannedImage(NamedTuple):
@@ -207,8 +205,7 @@ class Image(NamedTuple):  # each step makes one anew, which takes a dataclass of
     created_at: int | None = None  # when it, or its placeholder, was first stored
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What one image asks of a back end."""
 
     ticket: str  # lower-case UUID: the submission's id where the caller may choose one

@@ -1,8 +1,8 @@
 """What kind of file system a folder lies on, as far as the kernel tells (`/proc/self/mountinfo`, Linux only)."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 
@@ -20,8 +20,7 @@ _SHARED_OVER_FUSE = frozenset({
 # fmt: on
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """One line of the mount table."""
 
     point: Path

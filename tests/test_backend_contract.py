@@ -1,7 +1,5 @@
 """What every Backend promises (`pipeline.ports.Backend`), asked of each adapter."""
 
-from dataclasses import replace
-
 import pytest
 
 from pipeline import picture
@@ -59,7 +57,7 @@ async def test_an_accepted_submission_is_found_by_its_ticket(stand):
 
 
 async def test_what_was_never_submitted_is_not_found(stand):
-    found = await stand.backend.find(replace(stand.good, ticket=LATER))
+    found = await stand.backend.find(stand.good._replace(ticket=LATER))
     if stand.finds:
         assert found == NotThere()
     else:

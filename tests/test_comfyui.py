@@ -1,7 +1,6 @@
 """The ComfyUI adapter against an emulated server: ids, looks, restarts, refusals, and exact times."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,7 +89,7 @@ async def test_the_first_look_comes_after_a_quarter_of_a_second_and_waiting_cost
 
 
 async def test_images_wait_in_the_servers_own_queue(autojump_clock, stage, ask):
-    second = replace(ask, ticket=OTHER, seed=8)
+    second = ask._replace(ticket=OTHER, seed=8)
     first_in, second_in = await stage.backend.submit(ask), await stage.backend.submit(second)
     one = await stage.backend.collect(ask, first_in)
     two = await stage.backend.collect(second, second_in)
@@ -115,7 +114,7 @@ async def test_a_quick_result_teaches_though_it_was_never_seen_waiting(autojump_
 
 async def test_of_several_images_the_bound_nodes_is_taken(autojump_clock, ask):
     stage = Stage(binding=workflow("hires_fix"))
-    plain = replace(ask, recipe=replace(SMALL, model="v1-5-pruned.ckpt"))
+    plain = ask._replace(recipe=SMALL._replace(model="v1-5-pruned.ckpt"))
     submission = await stage.backend.submit(plain)
     made = await stage.backend.collect(plain, submission)
     ours = stage.comfy.files["output", "pipeline", f"{TICKET}_00001_.png"]
@@ -129,7 +128,7 @@ async def test_of_several_images_the_bound_nodes_is_taken(autojump_clock, ask):
 
 @pytest.mark.parametrize("after", [0.0, 5.0, 60.0])
 async def test_an_accepted_prompt_is_found_waiting_running_or_done(autojump_clock, stage, ask, after):
-    blocker = replace(ask, ticket=OTHER)
+    blocker = ask._replace(ticket=OTHER)
     await stage.backend.submit(blocker)
     stage.comfy.weather.append(Weather("swallow", "POST", "/prompt"))
     with pytest.raises(AcceptanceUnknown):
@@ -252,16 +251,16 @@ async def test_a_failed_run_is_told_in_words(autojump_clock, stage, ask, result,
     ("recipe", "words"),
     [
         (
-            replace(SMALL, model="gone.safetensors"),
+            SMALL._replace(model="gone.safetensors"),
             ["node 1 (CheckpointLoaderSimple)", "gone.safetensors", "animagine.s"],
         ),
-        (replace(SMALL, loras=(Lora("gone.safetensors"),)), ["LoraLoader", "gone.safetensors", "detail.safetensors"]),
-        (replace(SMALL, width=8), ["node 4 (EmptyLatentImage)", "smaller than min"]),
+        (SMALL._replace(loras=(Lora("gone.safetensors"),)), ["LoraLoader", "gone.safetensors", "detail.safetensors"]),
+        (SMALL._replace(width=8), ["node 4 (EmptyLatentImage)", "smaller than min"]),
     ],
 )
 async def test_a_refused_graph_names_node_input_and_choices(autojump_clock, stage, ask, recipe, words):
     with pytest.raises(InvalidRequest) as caught:
-        await stage.backend.submit(replace(ask, recipe=recipe))
+        await stage.backend.submit(ask._replace(recipe=recipe))
     assert caught.value.code == "invalid_request"
     assert [word for word in words if word not in str(caught.value)] == []
     assert stage.comfy.accepted == []
@@ -365,7 +364,7 @@ async def test_a_cancel_that_a_page_knows_nothing_of_is_made_the_old_way(autojum
 
 async def test_lists_that_a_page_says_are_not_there_refuse_nothing(autojump_clock, stage):
     stage.comfy.weather.append(always(NO_SUCH_PAGE, path="/object_info"))
-    await stage.backend.check(replace(SMALL, model="anything", loras=(Lora("x"),)), None, images=2)
+    await stage.backend.check(SMALL._replace(model="anything", loras=(Lora("x"),)), None, images=2)
 
 
 @pytest.mark.parametrize(
@@ -501,7 +500,7 @@ async def test_a_history_without_a_status_counts_by_its_outputs(autojump_clock, 
 
 async def test_what_still_runs_when_its_time_is_over_is_told_from_what_failed(autojump_clock, ask):
     stage = Stage(seconds=1000)
-    brief = replace(ask, timeout=3)
+    brief = ask._replace(timeout=3)
     with pytest.raises(OutOfTime, match="after 3 s") as caught:
         await stage.backend.collect(brief, await stage.backend.submit(brief))
     assert (caught.value.code, trio.current_time()) == ("timed_out", 3.0)
@@ -514,7 +513,7 @@ async def test_a_wall_clock_that_is_put_on_ends_nothing_that_still_has_time(auto
 
 
 async def test_a_look_after_its_time_is_over_still_finds_what_was_made(autojump_clock, stage, ask):
-    brief = replace(ask, timeout=3)
+    brief = ask._replace(timeout=3)
     submission = await stage.backend.submit(brief)
     await trio.sleep(11)
     assert picture.examine((await stage.backend.collect(brief, submission)).data).width == 64
@@ -523,7 +522,7 @@ async def test_a_look_after_its_time_is_over_still_finds_what_was_made(autojump_
 @pytest.mark.parametrize("age", ["new", "old"])
 async def test_only_our_own_prompt_is_cancelled(autojump_clock, ask, age):
     stage = Stage(age=age)
-    other = replace(ask, ticket=OTHER)
+    other = ask._replace(ticket=OTHER)
     running, waiting = await stage.backend.submit(other), await stage.backend.submit(ask)
     await stage.backend.cancel(waiting)
     assert stage.comfy.running.id == OTHER
@@ -541,7 +540,7 @@ async def test_what_has_ended_or_never_was_is_cancelled_without_harm(autojump_cl
     stage = Stage(age=age)
     submission = await stage.backend.submit(ask)
     await stage.backend.collect(ask, submission)
-    other = await stage.backend.submit(replace(ask, ticket=OTHER))
+    other = await stage.backend.submit(ask._replace(ticket=OTHER))
     await stage.backend.cancel(submission)
     await stage.backend.cancel(other._replace(remote_id="no/such id"))
     assert stage.comfy.running.id == OTHER
@@ -555,17 +554,17 @@ async def test_what_has_ended_or_never_was_is_cancelled_without_harm(autojump_cl
     ("recipe", "code", "words"),
     [
         (
-            replace(SMALL, model="animagin.safetensors"),
+            SMALL._replace(model="animagin.safetensors"),
             "missing_model",
             ['did you mean "animagine.safetensors"', "v1-5"],
         ),
-        (replace(SMALL, model="gone"), "missing_model", ['"gone"', "animagine.safetensors"]),
-        (replace(SMALL, loras=(Lora("inks.safetensors"),)), "missing_lora", ["inks", "style/ink.safetensors"]),
-        (replace(SMALL, loras=(Lora("x"),)), "missing_lora", ['"x"', "detail.safetensors"]),
-        (replace(SMALL, sampler_name="dpm_fast"), "missing_sampler", ["dpm_fast", "euler"]),
-        (replace(SMALL, sampler_name="eulr"), "unknown_sampler", ["eulr", "euler"]),
-        (replace(SMALL, scheduler="kl_optimal"), "missing_scheduler", ["kl_optimal", "karras"]),
-        (replace(SMALL, negative_prompt="x", model=None), "missing_model", ["set model", "animagine.safetensors"]),
+        (SMALL._replace(model="gone"), "missing_model", ['"gone"', "animagine.safetensors"]),
+        (SMALL._replace(loras=(Lora("inks.safetensors"),)), "missing_lora", ["inks", "style/ink.safetensors"]),
+        (SMALL._replace(loras=(Lora("x"),)), "missing_lora", ['"x"', "detail.safetensors"]),
+        (SMALL._replace(sampler_name="dpm_fast"), "missing_sampler", ["dpm_fast", "euler"]),
+        (SMALL._replace(sampler_name="eulr"), "unknown_sampler", ["eulr", "euler"]),
+        (SMALL._replace(scheduler="kl_optimal"), "missing_scheduler", ["kl_optimal", "karras"]),
+        (SMALL._replace(negative_prompt="x", model=None), "missing_model", ["set model", "animagine.safetensors"]),
     ],
 )
 async def test_what_is_not_installed_is_named_before_anything_is_queued(autojump_clock, stage, recipe, code, words):
@@ -577,18 +576,18 @@ async def test_what_is_not_installed_is_named_before_anything_is_queued(autojump
 
 
 async def test_what_is_installed_passes(autojump_clock, stage):
-    full = replace(
-        SMALL, loras=(Lora("ink"),), sampler_name="DPM++ 2M Karras", cfg_scale=6, steps=20, negative_prompt="bad"
+    full = SMALL._replace(
+        loras=(Lora("ink"),), sampler_name="DPM++ 2M Karras", cfg_scale=6, steps=20, negative_prompt="bad"
     )
     await stage.backend.check(full, "mary-v2", images=500)
-    await stage.backend.check(replace(full, sampler_name="res_2s"), None, images=500)
+    await stage.backend.check(full._replace(sampler_name="res_2s"), None, images=500)
     assert stage.comfy.bodies == []
 
 
 @pytest.mark.parametrize("name", ["flux", "sdxl_refiner", "lora_chain", "controlnet"])
 async def test_a_workflows_own_models_and_nodes_are_checked_too(autojump_clock, name):
     stage = Stage(binding=workflow(name))
-    recipe = replace(SMALL, model=None)
+    recipe = SMALL._replace(model=None)
     await stage.backend.check(recipe, None, images=2)
     kind, used = next(
         (node["class_type"], name)
@@ -616,9 +615,9 @@ async def test_a_workflow_without_a_seed_fails_the_check_for_several_images(auto
 
 async def test_a_server_that_does_not_tell_is_not_second_guessed(autojump_clock, stage):
     stage.comfy.weather.append(always(Reply(404, b"404: Not Found"), path="/object_info"))
-    await stage.backend.check(replace(SMALL, model="anything", loras=(Lora("x"),)), None, images=2)
+    await stage.backend.check(SMALL._replace(model="anything", loras=(Lora("x"),)), None, images=2)
     with pytest.raises(InvalidRequest, match="set model"):
-        await stage.backend.check(replace(SMALL, model=None), None, images=2)
+        await stage.backend.check(SMALL._replace(model=None), None, images=2)
 
 
 @pytest.mark.parametrize(
@@ -626,7 +625,7 @@ async def test_a_server_that_does_not_tell_is_not_second_guessed(autojump_clock,
 )
 async def test_choices_that_are_not_told_are_left_to_the_server(autojump_clock, stage, told):
     stage.comfy.info["CheckpointLoaderSimple"] = told
-    await stage.backend.check(replace(SMALL, model="anything"), None, images=2)
+    await stage.backend.check(SMALL._replace(model="anything"), None, images=2)
 
 
 async def test_a_server_that_is_down_cannot_be_checked(autojump_clock, stage):
@@ -637,7 +636,7 @@ async def test_a_server_that_is_down_cannot_be_checked(autojump_clock, stage):
 
 async def test_the_one_installed_checkpoint_is_the_default(autojump_clock, stage, ask):
     stage.comfy.info["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"] = ["COMBO", {"options": ["only.ckpt"]}]
-    open_model = replace(ask, recipe=replace(SMALL, model=None))
+    open_model = ask._replace(recipe=SMALL._replace(model=None))
     await stage.backend.check(open_model.recipe, None, images=2)
     await stage.backend.submit(open_model)
     assert stage.graph()["1"]["inputs"]["ckpt_name"] == "only.ckpt"
@@ -646,29 +645,29 @@ async def test_the_one_installed_checkpoint_is_the_default(autojump_clock, stage
 async def test_without_any_checkpoint_the_person_is_told(autojump_clock, stage, ask):
     stage.comfy.info["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"] = [[]]
     with pytest.raises(InvalidRequest, match="none is installed there"):
-        await stage.backend.submit(replace(ask, recipe=replace(SMALL, model=None)))
+        await stage.backend.submit(ask._replace(recipe=SMALL._replace(model=None)))
 
 
 async def test_names_without_extension_or_folder_are_completed(autojump_clock, stage, ask):
     stage.comfy.info["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"][0].append("v1.5")
-    recipe = replace(SMALL, model="Animagine", loras=(Lora("ink", 0.5),))
-    await stage.backend.submit(replace(ask, recipe=replace(recipe, model="v1.5")))
+    recipe = SMALL._replace(model="Animagine", loras=(Lora("ink", 0.5),))
+    await stage.backend.submit(ask._replace(recipe=recipe._replace(model="v1.5")))
     assert stage.graph()["1"]["inputs"]["ckpt_name"] == "v1.5", "a dot alone makes no extension"
-    await stage.backend.submit(replace(ask, ticket=OTHER, recipe=recipe))
+    await stage.backend.submit(ask._replace(ticket=OTHER, recipe=recipe))
     assert stage.graph()["1"]["inputs"]["ckpt_name"] == "animagine.safetensors"
     assert stage.graph()["8"]["inputs"]["lora_name"] == "style/ink.safetensors"
     stage.comfy.info["LoraLoader"]["input"]["required"]["lora_name"] = [["a/ink.pt", "b/ink.pt"]]
     with pytest.raises(InvalidRequest, match="2 of that name"):
-        await stage.backend.submit(replace(ask, recipe=recipe))
+        await stage.backend.submit(ask._replace(recipe=recipe))
 
 
 async def test_exact_names_cost_no_further_request(autojump_clock, stage, ask):
-    await stage.backend.submit(replace(ask, recipe=replace(SMALL, loras=(Lora("detail.safetensors"),))))
+    await stage.backend.submit(ask._replace(recipe=SMALL._replace(loras=(Lora("detail.safetensors"),))))
     assert stage.comfy.requests == [("POST", "/prompt")]
 
 
 async def test_an_embedding_counts_as_used_where_it_was_sent_and_exists(autojump_clock, stage, ask):
-    asked = replace(ask, embedding="mary-v2.safetensors")
+    asked = ask._replace(embedding="mary-v2.safetensors")
     submission = await stage.backend.submit(asked)
     assert stage.graph()["2"]["inputs"]["text"] == f"{ask.prompt}, embedding:mary-v2"
     assert (await stage.backend.collect(asked, submission)).used_embedding is True
@@ -676,7 +675,7 @@ async def test_an_embedding_counts_as_used_where_it_was_sent_and_exists(autojump
 
 async def test_an_embedding_that_is_missing_is_refused_where_the_server_would_only_log_it(autojump_clock, stage, ask):
     for call in (
-        stage.backend.submit(replace(ask, embedding="mary-v3")),
+        stage.backend.submit(ask._replace(embedding="mary-v3")),
         stage.backend.check(SMALL, "mary-v3", images=2),
     ):
         with pytest.raises(InvalidRequest, match=r'"mary-v3".*did you mean "mary-v2"') as caught:
@@ -688,7 +687,7 @@ async def test_an_embedding_that_is_missing_is_refused_where_the_server_would_on
 async def test_an_embedding_is_named_as_it_was_asked_for_where_none_are_listed(autojump_clock, stage, ask):
     for reply in (Reply(404, b"404: Not Found"), NO_SUCH_PAGE):
         stage.comfy.weather.append(Weather("answer", "GET", "/embeddings", reply=reply))
-        await stage.backend.submit(replace(ask, embedding="mary-v3"))
+        await stage.backend.submit(ask._replace(embedding="mary-v3"))
         assert stage.graph()["2"]["inputs"]["text"] == f"{ask.prompt}, embedding:mary-v3"
 
 
@@ -696,7 +695,7 @@ async def test_a_long_list_of_choices_is_cut(autojump_clock, stage):
     many = [f"m{n:02}.safetensors" for n in range(40)]
     stage.comfy.info["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"] = [many]
     with pytest.raises(InvalidRequest, match=r"m11\.safetensors and 28 more"):
-        await stage.backend.check(replace(SMALL, model="z.safetensors"), None, images=1)
+        await stage.backend.check(SMALL._replace(model="z.safetensors"), None, images=1)
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ def test_the_job_that_is_written_plans_the_same_image(tmp_path, said, default):
     job = planned({"character": "Mary", "prompt": "in a garden", "seed": 7} | said, its_rules)
     again = parsed(job_again(made_of(job), its_rules), its_rules)
     assert again.images == job.images
-    assert replace(again.recipe, no_embedding=False) == replace(job.recipe, no_embedding=False)
+    assert again.recipe._replace(no_embedding=False) == job.recipe._replace(no_embedding=False)
     assert (again.backends, again.labels, again.character.id) == (("pod",), job.labels, "mary")
 
 

@@ -1,7 +1,6 @@
 """Workflows as ComfyUI exports them, bound without a change: the table says where each value goes."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,7 +171,7 @@ SET = {
 @pytest.mark.parametrize("name", sorted(set(BINDINGS) - {"placeholders", "no_seed"}))
 def test_every_bound_input_gets_its_value_and_nothing_else_changes(name):
     expected = {key: where for key, where in BINDINGS[name].items() if where and key != "output"}
-    recipe = replace(Recipe(), **{key: getattr(FULL, key) for key in expected if hasattr(FULL, key)})
+    recipe = Recipe()._replace(**{key: getattr(FULL, key) for key in expected if hasattr(FULL, key)})
     graph = filled(name, prompt="a cat", seed=77, recipe=recipe)
     for key, places in expected.items():
         assert [value(graph, where) for where in places.split()] == [SET[key]] * len(places.split())
@@ -206,7 +205,7 @@ def test_the_built_in_workflow_takes_every_key_of_a_job():
     binding = bind(load_workflow(None))
     assert {line.key for line in binding.describe()} == {*SD15}
     graph = fill(
-        binding, request(prompt="a cat", seed=5, recipe=replace(FULL, loras=(Lora("detail.safetensors", 0.7),)))
+        binding, request(prompt="a cat", seed=5, recipe=FULL._replace(loras=(Lora("detail.safetensors", 0.7),)))
     )
     kinds = {"CheckpointLoaderSimple", "LoraLoader", "CLIPTextEncode", "EmptyLatentImage", "KSampler", "VAEDecode"}
     assert {one["class_type"] for one in graph.values()} == kinds | {"SaveImage"}
@@ -274,7 +273,7 @@ def test_size_and_steps_take_along_what_repeats_or_depends_on_them():
 
 
 def test_placeholders_keep_their_type_alone_and_become_text_within_text():
-    recipe = replace(FULL, params={"mood": "calm", "denoise": 0.75})
+    recipe = FULL._replace(params={"mood": "calm", "denoise": 0.75})
     graph = filled("placeholders", prompt="a cat", seed=77, recipe=recipe)
     assert value(graph, "6.text") == "masterpiece, a cat, seed 77, calm"
     assert value(graph, "3.denoise") == 0.75
@@ -290,14 +289,14 @@ def test_a_prompt_with_braces_is_not_filled_in_again():
 
 def test_placeholders_without_a_value_are_refused_by_name():
     with pytest.raises(InvalidRequest, match=r"\{\{mood\}\}"):
-        filled("placeholders", recipe=replace(FULL, params={"denoise": 1}))
+        filled("placeholders", recipe=FULL._replace(params={"denoise": 1}))
     with pytest.raises(InvalidRequest, match="set steps in the job"):
-        filled("placeholders", recipe=replace(FULL, steps=None, params={"mood": "", "denoise": 1}))
+        filled("placeholders", recipe=FULL._replace(steps=None, params={"mood": "", "denoise": 1}))
     raw = exported("sd15")
     raw["6"]["inputs"]["text"] = "{{prompt}}, {{promt}}"
     with pytest.raises(InvalidRequest, match=r"did you mean \{\{prompt\}\}"):
         fill(bound(raw), request())
-    quiet = replace(FULL, negative_prompt=None, params={"mood": "", "denoise": 1})
+    quiet = FULL._replace(negative_prompt=None, params={"mood": "", "denoise": 1})
     assert value(filled("placeholders", recipe=quiet), "7.text") == ""
 
 
@@ -327,7 +326,7 @@ def test_an_embedding_is_named_in_the_positive_prompt_alone(embedding, prompt, t
 )
 def test_a_key_the_workflow_has_no_input_for_is_refused(name, changes, hint):
     with pytest.raises(InvalidRequest, match=hint) as caught:
-        filled(name, recipe=replace(Recipe(), **changes))
+        filled(name, recipe=Recipe()._replace(**changes))
     assert caught.value.code == "no_input"
 
 

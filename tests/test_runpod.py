@@ -467,7 +467,7 @@ def full(**changes):
         width=832, height=1216, negative_prompt="blurry", model="animagine.safetensors", steps=28, cfg_scale=7,
         sampler_name="Euler", loras=(Lora("glow.safetensors", 0.8),), style="anime",
     )  # fmt: skip
-    return pictures.request(recipe=replace(recipe, **changes.pop("recipe", {})), **changes)
+    return pictures.request(recipe=recipe._replace(**changes.pop("recipe", {})), **changes)
 
 
 def test_the_input_of_worker_sdxl_holds_only_keys_it_knows():

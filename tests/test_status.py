@@ -14,7 +14,6 @@ import sys
 import termios
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -59,7 +58,7 @@ class Studio:
             seen = overview(self.config, self.catalogue, label)
         days = self.catalogue.summary(now=AT)
         known = {"at": AT, "summary": days, "holder": Holder(1, "pipeline run", clock.rfc3339(AT - 11_520_000))}
-        return replace(seen, **known | changes)
+        return seen._replace(**known | changes)
 
     def text(self, label=None, width=80, **changes):
         return rendered(drawn(self.look(label, **changes)), width)
@@ -173,7 +172,7 @@ async def test_jobs_of_more_priority_are_waited_for_whole_and_others_in_turn(stu
     assert seen.remaining(mary) == pytest.approx((19 + 19) / rate)
     assert seen.remaining(john) == pytest.approx((34 + 19) / rate)
     first = john._replace(priority=5)
-    ahead = replace(seen, sharing=[mary, first])
+    ahead = seen._replace(sharing=[mary, first])
     assert ahead.remaining(mary) == pytest.approx((19 + 34) / rate)
     assert ahead.remaining(first) == pytest.approx(34 / rate)
     assert seen.remaining(seen.jobs[2]) is None  # its back end is down

@@ -1,7 +1,6 @@
 """The names in a request, spelt as one ComfyUI spells them; what is written exactly is not asked for."""
 
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pipeline.backends import samplers
@@ -27,8 +26,8 @@ async def spelt(
     recipe = request.recipe
     loras = tuple([Lora(await _file("lora", lora.name, LORAS, look), lora.weight) for lora in recipe.loras])
     embedding = None if request.embedding is None else _embedding(request.embedding, await embeddings())
-    named = replace(recipe, model=await _model(recipe.model, binding, look), loras=loras)
-    return replace(request, recipe=named, embedding=embedding), await _offered(recipe, look)
+    named = recipe._replace(model=await _model(recipe.model, binding, look), loras=loras)
+    return request._replace(recipe=named, embedding=embedding), await _offered(recipe, look)
 
 
 async def _model(asked: str | None, binding: Binding, look: Look) -> str | None:

@@ -3,8 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -17,8 +16,7 @@ SHOWN = ("done", "placeholder")
 _WORD = re.compile(r"\w+")
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(NamedTuple):
     """Which of a character's images are asked for; None and empty: no condition."""
 
     statuses: tuple[str, ...] = SHOWN

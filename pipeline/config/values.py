@@ -1,8 +1,7 @@
 """Kinds of value that only the configuration has."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -11,8 +10,7 @@ from pydantic_core import PydanticCustomError
 FROZEN = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What validation needs besides the file: the folder that relative paths start from."""
 
     root: Path

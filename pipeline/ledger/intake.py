@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from pipeline.ledger.adopting import claim_shelf
@@ -125,4 +124,4 @@ def _with_embedding(recipe: Recipe, character: Character) -> Recipe:
     """Decided now, since a later job may give the character another one before this job is numbered."""
     if recipe.no_embedding or recipe.embedding is not None or character.embedding is None:
         return recipe
-    return replace(recipe, embedding=character.embedding)
+    return recipe._replace(embedding=character.embedding)

@@ -1,6 +1,5 @@
 """Rows of the index to Images and back."""
 
-import dataclasses
 import json
 from collections import OrderedDict
 from collections.abc import Callable
@@ -55,12 +54,9 @@ def job_columns(job: Job, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
-
-
 def recipe_to_json(recipe: Recipe) -> str:
     """Write a recipe for `jobs.recipe`; what is None or empty is left out."""
-    values = {name: getattr(recipe, name) for name in _RECIPE}
+    values = {name: getattr(recipe, name) for name in Recipe._fields}
     values["loras"] = [[lora.name, lora.weight] for lora in recipe.loras]
     values["params"] = dict(recipe.params)
     return json.dumps({key: value for key, value in values.items() if value or (value == 0 and value is not False)})

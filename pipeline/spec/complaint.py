@@ -4,15 +4,14 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 SHOWN_WIDTH = 100  # characters of a long source line that are shown around the place
 _YAML_BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 _JSON_BREAK = re.compile(r"\r\n|[\r\n]")
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
+class Complaint(NamedTuple):
     """A fault at a place of a file; `line` and `column` count from 1, `column` in characters."""
 
     file: str
@@ -34,8 +33,7 @@ class Complaint:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """The text of a file, kept to quote from it; `redact` hides the values of lines that may hold a secret."""
 
     file: str

@@ -1,7 +1,6 @@
 """Pydantic's errors in the words of the person who wrote the file."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -155,7 +154,7 @@ def _complaint(detail: ErrorDetails, place: _Place, source: Source) -> Complaint
     shown = "" if _secret(place.field) else _shown(node)
     message = f"{place.label}: {shown} {words}" if place.label and shown else f"{place.label}{shown} {words}"
     said = source.complaint(node.line, node.column, message, context.get("expected") or describe(place.field))
-    return replace(said, source_line="") if _secret(place.field) else said
+    return said._replace(source_line="") if _secret(place.field) else said
 
 
 def _words(detail: ErrorDetails, context: dict[str, Any]) -> str:

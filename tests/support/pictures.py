@@ -1,7 +1,6 @@
 """Small pictures and the values that go with them, for tests of every room."""
 
 import io
-from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -69,4 +68,4 @@ def request(prompt: str = "a portrait in a garden", seed: int = 7, **changes: An
         images_in_job=1,
         timeout=600.0,
     )
-    return replace(made, **changes)
+    return made._replace(**changes)

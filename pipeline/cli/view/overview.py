@@ -1,9 +1,9 @@
 """Everything that one status shows, of one moment, and what follows from it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.catalogue import Catalogue, Day, JobRow, LaneRow, Summary, TroubleRow
 from pipeline.clock import now
@@ -18,16 +18,14 @@ MOST_JOBS = 10  # are shown one by one
 MOST_WEIGHED = 200  # are looked at for what the shown ones share their back ends with
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(NamedTuple):
     """A file that was never accepted, by its name as it can be shown, and the first line of the reason."""
 
     name: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(NamedTuple):
     """The workspace as it is."""
 
     workspace: str
