@@ -19,7 +19,7 @@ from pipeline.backends.fetch import Fetcher
 from pipeline.backends.pace import Pace
 from pipeline.backends.runpod import Runpod
 from pipeline.backends.runpod_inputs import input_builder
-from pipeline.errors import AttemptFailed, InvalidRequest
+from pipeline.errors import AttemptFailed, InvalidRequest, OutOfTime
 from pipeline.model import Recipe
 from tests.support import pictures
 from tests.support.loopback import Emulator, Reply, said, served
@@ -141,7 +141,12 @@ async def test_every_shape_that_a_real_worker_hands_back(tmp_path):
 
             async def made(acts, timeout=60.0):
                 request = asked(acts, timeout)
-                return await backend.collect(request, await backend.submit(request))
+                submission = await backend.submit(request)
+                try:
+                    return await backend.collect(request, submission)
+                except OutOfTime:
+                    await backend.cancel(submission)  # as whoever asks does
+                    raise
 
             with trio.fail_after(120):
                 for acts in ("comfyui", "a1111", "sdxl"):
