@@ -6,7 +6,7 @@ would take: nothing but a person, or a retry, takes them out again.
 
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,7 +55,6 @@ class Spool:
                 make_folder(place, mode=0o700)
             self._sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()}
         self._total = sum(self._sizes.values())
-        self._released: list[str] = []
 
     @property
     def total(self) -> int:
@@ -113,25 +112,6 @@ class Spool:
         with _telling("removed", path):
             await self._run_sync(_unlink, path)
         self._count(name, 0)
-
-    def release(self, name: str) -> None:
-        """Take note that the store has a file's bytes, and that its name is never used again; `tidy` removes it."""
-        self._count(name, 0)
-        self._released.append(self._path(name).name)
-
-    async def tidy(self) -> None:
-        """Remove what was released, all in one visit to a thread; what a crash leaves is swept at the start.
-
-        Raises:
-            SpoolTrouble: some of it could not be removed; the next call tries again.
-        """
-        names, self._released = self._released, []
-        try:
-            with _telling("tidied", self.folder):
-                await self._run_sync(_unlink_all, self.folder, names)
-        except BaseException:
-            self._released += names
-            raise
 
     async def keep(self, name: str) -> None:
         """Put a file aside for good: no store would take these bytes, and they were paid for.
@@ -236,11 +216,6 @@ def _write_examined(path: Path, data: bytes, examine: Callable[[bytes], T]) -> T
 
 def _unlink(path: Path) -> None:
     path.unlink(missing_ok=True)
-
-
-def _unlink_all(folder: Path, names: Sequence[str]) -> None:
-    for name in names:
-        _unlink(folder / name)
 
 
 def _move(src: Path, dst: Path) -> int:

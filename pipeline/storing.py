@@ -25,7 +25,6 @@ log = structlog.get_logger(__name__)
 PARALLEL = 8  # uploads at once
 COPIES = 3  # of an image's bytes that its upload has in memory: as read, labelled or wrapped for the wire, as sent
 AHEAD = 4  # times as many as are stored at once are read from the index together
-UNTIDY = 0.25  # seconds that a stored picture's file may stay
 
 
 class Storing:
@@ -59,7 +58,6 @@ class Storing:
         self._at_once = AHEAD * parallel
         self._stopping = False
         self._idle = trio.Event()
-        self._untidy = Bell()
         self.bell = Bell()
         self.under_way: set[int] = set()
 
@@ -67,7 +65,6 @@ class Storing:
         """Store what is due, for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._weather.keep_watch)
-            nursery.start_soon(self._keep_tidy)
             task_status.started()
             while True:
                 await self._weather.fine()
@@ -84,19 +81,11 @@ class Storing:
                         await self.bell.wait()
 
     async def drain(self) -> None:
-        """Begin nothing new, and return when the uploads under way have ended and the spool is tidy."""
+        """Begin nothing new, and return when the uploads under way have ended."""
         self._stopping = True
         while self.under_way:
             self._idle = trio.Event()
             await self._idle.wait()
-        await self._patience.until_done("the spool", self._spool.tidy)
-
-    async def _keep_tidy(self) -> None:
-        """Remove what is stored a few at a time: to change threads for each file costs as much as an examination."""
-        while True:
-            await self._untidy.wait()
-            await trio.sleep(UNTIDY)
-            await self._patience.until_done("the spool", self._spool.tidy)
 
     async def _due(self) -> list[Image]:
         await trio.lowlevel.checkpoint()
@@ -176,11 +165,7 @@ class Storing:
         self._weather.went_well()
         image = await self._record(image, StoredAt(stored))
         log.info("image_stored", **names_of(image), status=image.state.value, gpu_seconds=round(image.gpu_seconds, 3))
-        if image.state is State.DONE:
-            self._spool.release(artifact.file)
-            self._untidy.ring()
-        else:  # a placeholder's file has the same name when it is drawn again
-            await self._patience.until_done("the spool", lambda: self._spool.drop(artifact.file))
+        await self._patience.until_done("the spool", lambda: self._spool.drop(artifact.file))
         return image
 
     async def _refused(self, image: Image, artifact: Artifact, fault: Fault, *, conflict: bool) -> Image:

@@ -89,22 +89,6 @@ async def test_the_total_follows_every_way_in_and_out(tmp_path):
     assert await spool.read("2-b.img") == b"1234567"
 
 
-async def test_what_is_released_counts_no_more_and_goes_when_the_spool_is_tidied(tmp_path):
-    spool = make(tmp_path, limit=12)
-    for name in ("1-a.img", "2-b.img"):
-        await spool.write(name, b"123456")
-    spool.release("1-a.img")
-    spool.release("2-b.img")
-    assert (spool.total, spool.full, names(tmp_path / "spool")) == (0, False, ["1-a.img", "2-b.img"])
-    (tmp_path / "spool" / "1-a.img").unlink()
-    (tmp_path / "spool" / "1-a.img").mkdir()  # what cannot be unlinked
-    with pytest.raises(SpoolTrouble, match="could not be tidied"):
-        await spool.tidy()
-    (tmp_path / "spool" / "1-a.img").rmdir()
-    await spool.tidy()
-    assert names(tmp_path / "spool") == []
-
-
 async def test_keeping_twice_is_what_a_crash_before_the_record_does(tmp_path):
     spool = make(tmp_path)
     await spool.write("1-a.img", b"bytes")

@@ -23,24 +23,6 @@ async def test_uploads_run_a_few_at_a_time_oldest_first(tmp_path, autojump_clock
     assert [moment for moment, *_ in store.puts] == [1, 2, 3, 51, 52, 53, 101]
 
 
-async def test_stored_pictures_leave_the_spool_together_and_before_the_end(tmp_path, autojump_clock):
-    pod = ScriptedBackend(takes=1.0)
-
-    def lying():
-        return len(list(home.spool.folder.iterdir()))
-
-    async with house(tmp_path, {"pod": pod}, ScriptedStore(), concurrency=2) as home:
-        await home.accept(job(images=3))
-        await trio.sleep(1.2)
-        assert (home.states(), home.spool.total, lying()) == (["done", "done", "submitted"], 0, 2)
-        await trio.sleep(0.1)
-        assert lying() == 0
-        await home.settled()
-        assert lying() == 1
-        await home.stages.storing.drain()
-        assert lying() == 0
-
-
 async def test_an_outage_of_the_store_stops_all_uploads_and_generation_goes_on(tmp_path, autojump_clock):
     pod, store = ScriptedBackend(takes=1.0), ScriptedStore()
     store.on_put = deque([away()])
