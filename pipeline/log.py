@@ -4,8 +4,10 @@ Tracebacks are written without local variables and with secrets taken out, and o
 A line that cannot be written is dropped: to say less is better than to end.
 """
 
+import atexit
 import contextlib
 import logging
+import os
 import sys
 import threading
 import time
@@ -46,6 +48,8 @@ def set_up_logging(*, level: int = logging.INFO, stream: TextIO | None = None) -
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
     threading.excepthook = _thread_broke
+    atexit.unregister(_leave_nothing_unwritten)
+    atexit.register(_leave_nothing_unwritten, out)
 
 
 def greet(words: str) -> None:
@@ -120,6 +124,19 @@ def _thread_broke(broken: threading.ExceptHookArgs) -> None:
     name = broken.thread.name if broken.thread is not None else None
     error = (broken.exc_type, broken.exc_value, broken.exc_traceback)
     structlog.get_logger(__name__).error("thread_broke", thread=name, exc_info=error)
+
+
+def _leave_nothing_unwritten(stream: TextIO | None) -> None:
+    """What could not be written is dropped: the interpreter would try it once more at its end, and call that a failure."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 class _Unfailing:
