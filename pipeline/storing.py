@@ -76,7 +76,7 @@ class Storing:
                         break
                     self.under_way.add(image.row)
                     nursery.start_soon(self._one, image)
-                else:
+                else:  # all were begun
                     if len(due) < self._at_once:
                         await self.bell.wait()
 

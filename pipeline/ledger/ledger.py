@@ -223,7 +223,7 @@ class Ledger:
         after = advance(image, event)
         written = await self._writer.do(lambda transaction: record(transaction, image, after, event, self._clock()))
         if image.created_at is None and written.created_at is not None:
-            self._stored_by(image.character_id, written.created_at)
+            self._remember_newest(image.character_id, written.created_at)
         return written
 
     def stored_moment(self, image: Image) -> int:
@@ -232,7 +232,7 @@ class Ledger:
             return image.created_at
         if image.character_id not in self._newest:
             ((newest,),) = self._rows("SELECT newest_at FROM characters WHERE id = ?", image.character_id)
-            self._stored_by(image.character_id, newest)
+            self._remember_newest(image.character_id, newest)
         return max(self._newest[image.character_id], self._clock())
 
     def image(self, row: int) -> Image:
@@ -293,7 +293,7 @@ class Ledger:
 
     # -- inside
 
-    def _stored_by(self, character_id: str, moment: int) -> None:
+    def _remember_newest(self, character_id: str, moment: int) -> None:
         """Remember the latest moment of a character, so that it need not be read for each image."""
         if len(self._newest) >= CHARACTERS_KNOWN:
             self._newest.clear()
