@@ -3,8 +3,8 @@
     planned ──Submitting──▶ submitting ──Accepted──▶ submitted ──Fetched──▶ fetched ──StoredAt──▶ done
        ▲                     │ │ │  └────Fetched (services that answer at once)──▲
        ├──Refused, Absent────┘ │ └──AcceptanceLost──▶ unclear ──Accepted──▶ submitted
-       ├──Doubtful─────────────┴─────────────────────────┘
-       └──AttemptLost, while failures are left
+       ├──Doubtful─────────────┴──────Absent─────────────┘
+       └──AttemptLost, Doubtful, Absent, while failures are left
     planned, submitting, unclear, submitted ──GaveUp──▶ given_up ──Drawn──▶ drawn ──StoredAt──▶ placeholder
                                                  (on_failure: fail) └─▶ failed
     planned, submitting, unclear, submitted ──Cancelled──▶ cancelled
@@ -105,12 +105,18 @@ class AcceptanceLost:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Looked up at the back end and certainly not there: it was never accepted."""
+    """Looked up at the back end and certainly not there: it was never accepted.
+
+    Nothing was bought, and yet a request that is answered so each time has to end: it is limited as `Doubtful` is.
+    """
 
     allowed: ClassVar = frozenset({State.SUBMITTING, State.UNCLEAR})
+    limit: int | None
 
     def applied_to(self, image: Image) -> Image:
-        return _plan_again(image, image.fault)
+        if image.state is State.SUBMITTING or self.limit is None:
+            return _plan_again(image, image.fault)
+        return _after_failure(image, image.fault, self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,14 +263,14 @@ def _paid(image: Image, gpu_seconds: float) -> Image:
     return image._replace(attempts=attempts, gpu_seconds=image.gpu_seconds + gpu_seconds)
 
 
-def _after_failure(image: Image, fault: Fault, limit: int) -> Image:
+def _after_failure(image: Image, fault: Fault | None, limit: int) -> Image:
     failed_once_more = image._replace(failures=image.failures + 1)
     if failed_once_more.failures < limit:
         return _plan_again(failed_once_more, fault)
     return _give_up(failed_once_more, fault)
 
 
-def _give_up(image: Image, fault: Fault) -> Image:
+def _give_up(image: Image, fault: Fault | None) -> Image:
     if image.standing is not None:
         return _at_rest(image, image.standing)._replace(fault=fault)
     if image.on_failure is OnFailure.FAIL:

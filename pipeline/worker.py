@@ -159,6 +159,7 @@ class Worker:
         return await self._keep(image, answer, lane, slot)
 
     async def _settle(self, image: Image, lane: Lane, slot: Slot) -> Event:
+        limit = lane.attempts if await lane.there() else None  # asked first: once it is found, the outage is over
         try:
             found = await asking.find(request_for(image, lane), lane)
         except Exception as error:  # noqa: BLE001 - as above; what cannot be found out is made again
@@ -168,13 +169,12 @@ class Worker:
                 lane.accepted()
                 return Accepted(found)
             case NotThere():
-                return Absent()
+                return Absent(limit)
             case CannotTell(reason):
                 unknown = Fault("acceptance_unknown", f"whether {lane.name} took it is not known: {reason}")
-                there = await lane.there()
-                if there and image.state is State.UNCLEAR:
+                if limit is not None and image.state is State.UNCLEAR:
                     lane.doubted(unknown.message)
-                return Doubtful(unknown, lane.attempts if there else None)
+                return Doubtful(unknown, limit)
 
     async def _collect(self, image: Image, lane: Lane, slot: Slot) -> Event:
         assert image.submission is not None

@@ -38,7 +38,7 @@ def walk(image):
         law.AcceptanceLost(FAULT),
         law.Doubtful(FAULT, limit=3),
         sent,
-        law.Absent(),
+        law.Absent(limit=3),
         sent,
         taken,
         law.AttemptLost(FAULT, limit=3, gpu_seconds=1.0),

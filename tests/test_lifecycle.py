@@ -44,7 +44,9 @@ EVENTS = {
     "accepted": law.Accepted(SUBMISSION),
     "refused": law.Refused(FAULT),
     "acceptance lost": law.AcceptanceLost(FAULT),
-    "absent": law.Absent(),
+    "absent": law.Absent(limit=3),
+    "absent, the last time": law.Absent(limit=1),
+    "absent after an outage": law.Absent(limit=None),
     "doubtful": law.Doubtful(FAULT, limit=3),
     "doubtful, the last one": law.Doubtful(FAULT, limit=1),
     "doubtful by an outage": law.Doubtful(FAULT, limit=None),
@@ -69,9 +71,11 @@ STEPS = {
         "refused": "planned",
         "acceptance lost": "unclear",
         "absent": "planned",
+        "absent after an outage": "planned",
+        "absent, the last time": "planned",  # a crash of ours uses up no attempt
         "doubtful": "planned",
         "doubtful by an outage": "planned",
-        "doubtful, the last one": "planned",  # a crash of ours uses up no attempt
+        "doubtful, the last one": "planned",  # likewise
         "attempt lost": "planned",
         "attempt lost, the last one": "given_up",
         "fetched": "fetched",
@@ -81,6 +85,8 @@ STEPS = {
     State.UNCLEAR: {
         "accepted": "submitted",
         "absent": "planned",
+        "absent after an outage": "planned",
+        "absent, the last time": "given_up",
         "doubtful": "planned",
         "doubtful by an outage": "planned",
         "doubtful, the last one": "given_up",
@@ -146,8 +152,10 @@ def test_the_outside_is_told_what_stands_while_an_image_is_made_again(state):
         (State.UNCLEAR, "accepted", 1, 0, 0),
         (State.SUBMITTING, "refused", 0, 0, 0),
         (State.SUBMITTING, "acceptance lost", 0, 0, 0),
-        (State.UNCLEAR, "absent", 0, 0, 0),
-        (State.SUBMITTING, "doubtful", 0, 0, 1),  # our own crash uses up no attempt
+        (State.UNCLEAR, "absent", 0, 1, 0),
+        (State.UNCLEAR, "absent after an outage", 0, 0, 0),
+        (State.SUBMITTING, "absent", 0, 0, 0),  # our own crash uses up no attempt
+        (State.SUBMITTING, "doubtful", 0, 0, 1),  # likewise
         (State.UNCLEAR, "doubtful", 0, 1, 1),
         (State.UNCLEAR, "doubtful by an outage", 0, 0, 1),
         (State.SUBMITTING, "attempt lost", 1, 1, 0),  # a service that answers at once

@@ -334,6 +334,29 @@ async def test_a_submission_that_was_never_accepted_is_sent_again_and_costs_noth
     assert [moment for moment, _ in pod.starts] == [0, 1]
 
 
+async def test_what_is_never_accepted_is_limited_by_the_attempts_and_other_images_go_on(tmp_path, autojump_clock):
+    pod = ScriptedBackend()
+    pod.on_submit = deque([AcceptanceUnknown("500", code="no_answer")] * 3)
+    async with house(tmp_path, {"pod": pod}, concurrency=1, attempts=3) as home:
+        await home.accept(job(images=2))
+        await home.settled()
+        first, second = home.ledger.images_of("j1")
+    assert (first.state, first.attempts, first.doubtful, first.fault.code) == (State.PLACEHOLDER, 0, 0, "no_answer")
+    assert (second.state, second.attempts) == (State.DONE, 1)
+    assert [moment for moment, _ in pod.starts] == [0, 1, 3, 7]
+
+
+async def test_what_an_outage_kept_from_being_accepted_uses_up_no_attempt(tmp_path, autojump_clock):
+    pod = ScriptedBackend()
+    pod.on_submit = deque([AcceptanceUnknown("502", code="no_answer")] * 3)
+    pod.on_probe = deque([down(), None] * 3)
+    async with house(tmp_path, {"pod": pod}, attempts=1) as home:
+        await home.accept(job())
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.attempts, image.failures) == (State.DONE, 1, 0)
+
+
 async def test_what_cannot_be_looked_up_is_made_again_with_the_same_seed_and_counted(tmp_path, autojump_clock):
     pod = ScriptedBackend(blind=True)
     pod.on_submit = deque([AcceptanceUnknown("502", code="http_502")] * 2)
