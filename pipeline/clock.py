@@ -21,6 +21,11 @@ def rfc3339(moment: int) -> str:
     return f"{_to_the_minute(minute)}{rest / 1000:06.3f}Z"
 
 
+def when(moment: int | None) -> str | None:
+    """Write a moment likewise; None: it has not come."""
+    return None if moment is None else rfc3339(moment)
+
+
 @lru_cache(maxsize=4_096)
 def _to_the_minute(minute: int) -> str:
     return datetime.fromtimestamp(minute * 60, UTC).isoformat()[:-8]

@@ -1,6 +1,5 @@
 """From the configuration to the parts that the stages work with, for the daemon and for a command that works alone."""
 
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pipeline.brake import Brake
 from pipeline.catalogue import Catalogue
 from pipeline.clock import Clock, now
 from pipeline.config import BackendConfig, Config, NotifyConfig
+from pipeline.config.adapters import cores
 from pipeline.lane import Lane, Limits
 from pipeline.ledger import Ledger, open_ledger
 from pipeline.ports import Backend, Store
@@ -37,7 +37,7 @@ class Openers:
 @asynccontextmanager
 async def opened(config: Config, openers: Openers) -> AsyncIterator[tuple[Parts, Catalogue]]:
     """Open what the stages work with; closed in the opposite order."""
-    threads = trio.CapacityLimiter(_cores())  # more would only wait for each other
+    threads = trio.CapacityLimiter(cores())  # more would only wait for each other
     run_sync = partial(trio.to_thread.run_sync, limiter=threads)
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(openers.ledger(config.index))
@@ -78,7 +78,3 @@ async def _lane(name: str, settings: BackendConfig, brake: Brake, openers: Opene
 
 def _poster(notify: NotifyConfig | None) -> Poster:
     return Poster() if notify is None else Poster(notify.key, notify.allow_hosts)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

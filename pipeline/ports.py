@@ -4,7 +4,7 @@ Adapters translate what their service says into the exceptions of `errors`, once
 tasks and no state of their own, and never see the index.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -141,6 +141,3 @@ class Delivery(Protocol):
     def links(self, stored: Stored, *, now: int) -> Links:
         """Return addresses that open as they are; equal for 12 h windows of `now` (milliseconds)."""
         ...
-
-
-BackendPool = Mapping[str, Backend]

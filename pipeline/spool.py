@@ -6,18 +6,17 @@ would take: nothing but a person, or a retry, takes them out again.
 
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import trio
 
 from pipeline.errors import SpoolTrouble
-from pipeline.files import fsync_folder, make_folder, write_durably
+from pipeline.files import RunSync, fsync_folder, make_folder, write_durably
 from pipeline.room import ALLOWANCE, Room
 
 FRESH = 16 << 20  # bytes of what was just written and is likely to be read next, kept in memory beside the file
-RunSync = Callable[..., Awaitable[Any]]
 T = TypeVar("T")
 
 

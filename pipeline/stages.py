@@ -19,6 +19,7 @@ from pipeline.brake import Brake
 from pipeline.clearing import Clearing
 from pipeline.clock import Clock, now
 from pipeline.errors import IndexTrouble
+from pipeline.files import RunSync
 from pipeline.filing import Filing, Results
 from pipeline.lane import Lane
 from pipeline.ledger import Ledger
@@ -28,7 +29,7 @@ from pipeline.notifying import Notifying, Post
 from pipeline.patience import Patience
 from pipeline.ports import Store
 from pipeline.runner import SHUTDOWN, Runner
-from pipeline.spool import RunSync, Spool
+from pipeline.spool import Spool
 from pipeline.storing import PARALLEL, Storing
 from pipeline.weather import Weather
 from pipeline.webhook import Poster

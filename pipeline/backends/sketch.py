@@ -3,21 +3,18 @@
 It buys nothing and generates nothing, and says so in the picture. For trying things, for the demo, and for tests.
 """
 
-import hashlib
-from collections.abc import Awaitable, Callable, Collection
-from typing import Any
+from collections.abc import Collection
 
 import trio
 
 from pipeline import picture, pngtext, spacing
 from pipeline.backends import scenery
 from pipeline.errors import AttemptFailed, InvalidRequest
+from pipeline.files import RunSync
 from pipeline.model import Picture, Recipe, Request, Submission
 from pipeline.ports import NotThere
 
 _ALL_BUT = 0.95  # of the time an image may take: to say that it was too little comes before being cut off
-
-RunSync = Callable[..., Awaitable[Any]]
 
 
 class Sketch:
@@ -25,7 +22,6 @@ class Sketch:
 
     Args:
         delay: seconds an image takes besides the drawing.
-        jitter: up to this many seconds more, the same for the same ticket.
         fail_seeds: seeds whose every attempt fails, so that the image is given up after all of them.
         refuse_seeds: seeds refused as an invalid request, so that the image is given up at once.
         run_sync: runs the drawing in a thread; tests under a virtual clock pass an inline one.
@@ -35,13 +31,11 @@ class Sketch:
         self,
         *,
         delay: float = 0.0,
-        jitter: float = 0.0,
         fail_seeds: Collection[int] = (),
         refuse_seeds: Collection[int] = (),
         run_sync: RunSync = trio.to_thread.run_sync,
     ) -> None:
         self._delay = delay
-        self._jitter = jitter
         self._fail_seeds = frozenset(fail_seeds)
         self._refuse_seeds = frozenset(refuse_seeds)
         self._run_sync = run_sync
@@ -55,7 +49,7 @@ class Sketch:
         raise AttemptFailed(f"sketch had not drawn it after {request.timeout:g} s", code="timed_out")
 
     async def _drawn(self, request: Request) -> Picture:
-        await trio.sleep(self._delay + self._jitter * _share(request.ticket))
+        await trio.sleep(self._delay)
         if request.seed in self._fail_seeds:
             raise AttemptFailed(f"sketch was told to fail on seed {request.seed}", code="failed")
         data: bytes = await self._run_sync(draw, request)
@@ -97,8 +91,3 @@ def draw(request: Request) -> bytes:
         },
     )
     return pngtext.with_text(picture.encode_png(image, compress_level=1), {"parameters": parameters})
-
-
-def _share(ticket: str) -> float:
-    """Spread tickets evenly over 0 to 1."""
-    return hashlib.blake2b(ticket.encode(), digest_size=1).digest()[0] / 255

@@ -10,7 +10,7 @@ from pipeline.catalogue import cursor
 from pipeline.catalogue.images import SELECT as SELECT_IMAGE
 from pipeline.catalogue.images import GalleryRow, words_of
 from pipeline.catalogue.values import JobRow, NoticeRow, Page
-from pipeline.clock import rfc3339
+from pipeline.clock import when
 from pipeline.model import Stored
 
 STATUSES = ("queued", "running", "done", "placeholder", "failed", "cancelled", "removed")
@@ -126,9 +126,9 @@ def overview(job: JobRow) -> dict[str, Any]:
         "prompt": job.prompt if isinstance(job.prompt, str) else list(job.prompt),
         "style": job.style,
         "labels": list(job.labels),
-        "createdAt": _moment(job.created_at),
-        "startedAt": _moment(job.started_at),
-        "finishedAt": _moment(job.finished_at),
+        "createdAt": when(job.created_at),
+        "startedAt": when(job.started_at),
+        "finishedAt": when(job.finished_at),
     }
 
 
@@ -213,7 +213,3 @@ def _what_it_waits_for(
     if backends and all(backend in lanes for backend in backends):
         return "; ".join(f"{backend}: {lanes[backend] or 'not ready'}" for backend in backends)
     return f"waits for its turn at {' or '.join(backends)}"
-
-
-def _moment(at: int | None) -> str | None:
-    return None if at is None else rfc3339(at)

@@ -131,7 +131,7 @@ class Summary(NamedTuple):
 class TroubleRow(NamedTuple):
     """Something beside the back ends that keeps work from going on."""
 
-    what: str  # "store", "spool", "disk", "intake"
+    what: str  # as of `model.Trouble`
     reason: str
     since: int
     next_try: int | None

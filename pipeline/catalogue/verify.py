@@ -66,11 +66,11 @@ def _numbers(connection: sqlite3.Connection) -> Iterator[Problem]:
 
 def _names(connection: sqlite3.Connection) -> Iterator[Problem]:
     rows = connection.execute(
-        "SELECT public_id, number, characters.slug, owners.slug, images.url IS NULL FROM images "
+        "SELECT public_id, number, characters.slug, owners.slug FROM images "
         "JOIN characters ON characters.row = images.character JOIN owners ON owners.row = characters.owner "
         "WHERE images.job IS NOT NULL"
     )
-    for public_id, number, slug, owner_slug, _ in rows:
+    for public_id, number, slug, owner_slug in rows:
         expected = naming.public_id(owner_slug or "", slug or "", number)
         if public_id != expected:
             yield Problem("wrong_name", public_id, f"by its number and folders it should be {expected}")

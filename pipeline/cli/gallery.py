@@ -6,7 +6,7 @@ from pipeline.again import job_again, made_of
 from pipeline.catalogue import Catalogue, CharacterRow, Filter, GalleryRow
 from pipeline.cli.common import NUMBER, as_json, configured, refuse, say_json
 from pipeline.cli.opening import open_page
-from pipeline.clock import now, rfc3339
+from pipeline.clock import now, when
 from pipeline.config import Config
 from pipeline.errors import NoSuchCharacter, NoSuchImage
 from pipeline.gallery import views
@@ -72,7 +72,7 @@ def _list(
         if as_json:
             say_json([_character(one) for one in characters])
         for one in () if as_json else characters:
-            click.echo(f"{one.id}  {one.name}  {_count(one)}  {_moment(one.newest_at)}".rstrip())
+            click.echo(f"{one.id}  {one.name}  {_count(one)}  {when(one.newest_at) or ''}".rstrip())
         if not characters and not as_json:
             click.echo("Nothing here yet. Drop a file into jobs/.")
         return
@@ -86,7 +86,7 @@ def _list(
         click.echo(f"{character} has no images to show; what was cancelled or removed only holds its number")
     for row in map(catalogue.here, rows):
         place = row.path or row.url or ""
-        click.echo(f"{row.filename}  {row.status}  {_moment(row.created_at)}  {place}".rstrip())
+        click.echo(f"{row.filename}  {row.status}  {when(row.created_at) or ''}  {place}".rstrip())
 
 
 def _rows(catalogue: Catalogue, character: str, number: int | None, limit: int) -> list[GalleryRow]:
@@ -109,14 +109,10 @@ def _character(one: CharacterRow) -> dict[str, object]:
         "owner": one.owner,
         "slug": one.slug,
         "counts": dict(one.counts),
-        "newestAt": rfc3339(one.newest_at) if one.newest_at else None,
+        "newestAt": when(one.newest_at),
     }
 
 
 def _count(one: CharacterRow) -> str:
     total = one.counts.get("done", 0) + one.counts.get("placeholder", 0)
     return f"{total} {'image' if total == 1 else 'images'}"
-
-
-def _moment(at: int | None) -> str:
-    return rfc3339(at) if at is not None else ""

@@ -5,11 +5,10 @@ import re
 import click
 
 from pipeline.cli.common import DURATION, as_json, configured, refuse, say_json
-from pipeline.clock import rfc3339
+from pipeline.clock import rfc3339, when
 from pipeline.config import Config
 from pipeline.gallery.tokens import Tokens
-
-OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@|:+-]{0,127}")
+from pipeline.spec.types import OWNER, OWNER_IS
 
 
 @click.group(short_help="Create, list and revoke the tokens that open galleries.")
@@ -33,10 +32,8 @@ def create(config: Config, owner: str | None, *, everyone: bool, expires: float 
     """
     if everyone == (owner is not None):
         refuse("name one owner, or --all for every owner: pipeline token create alice")
-    if owner is not None and not OWNER.fullmatch(owner):
-        refuse(
-            f'"{owner}" is no owner: ASCII letters, digits, `. _ - @ | : +`, the first a letter or digit, at most 128'
-        )
+    if owner is not None and not re.fullmatch(OWNER, owner):
+        refuse(f'"{owner}" is no owner: {OWNER_IS}')
     if expires == 0:
         refuse("--expires: a token of no time would open nothing; leave it out for one that lasts until it is revoked")
     click.echo(_tokens(config).create(owner, seconds=expires, name=name))
@@ -56,7 +53,7 @@ def list_tokens(config: Config, *, as_json: bool) -> None:
                     "owner": record.owner,
                     "name": record.name,
                     "createdAt": rfc3339(record.created_at),
-                    "expiresAt": rfc3339(record.expires_at) if record.expires_at else None,
+                    "expiresAt": when(record.expires_at),
                 }
                 for record in records
             ]

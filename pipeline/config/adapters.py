@@ -13,7 +13,8 @@ from pipeline.spec.types import LARGEST_SEED, Duration, ShortText, WebAddress, o
 RUNPOD_API = "https://api.runpod.ai/v2"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Count the processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -47,7 +48,7 @@ class SketchConfig(AnyBackend):
 
     type: Literal["sketch"] = "sketch"
     concurrency: int = Field(
-        default_factory=_cores, ge=1, le=1000, description="images in progress there at once, 1 to 1000"
+        default_factory=cores, ge=1, le=1000, description="images in progress there at once, 1 to 1000"
     )
     delay: Duration = Field(default=0.0, description='seconds each picture takes, or "2s"')
     fail_seeds: Annotated[tuple[Annotated[int, Field(ge=0, le=LARGEST_SEED)], ...], BeforeValidator(one_or_several)] = (

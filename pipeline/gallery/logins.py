@@ -11,8 +11,8 @@ from jwt import PyJWKSet
 
 from pipeline.errors import ConfigError
 from pipeline.gallery.settings import Algorithm, JwtSettings
+from pipeline.spec.types import OWNER
 
-_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@|:+-]{0,127}")
 _LEAST_SECRET = 32  # bytes: RFC 7518 section 3.2 asks for a key as long as the hash
 _LONGEST = 8192  # characters of a login that is worth reading
 _KINDS: dict[str, Algorithm] = {"RSA": "RS256", "EC": "ES256"}
@@ -62,7 +62,7 @@ class Logins:
         for key in self._fitting(login):
             claims = self._claims(login, key)
             owner = None if claims is None else claims.get(settings.owner_claim)
-            if isinstance(owner, str) and _OWNER.fullmatch(owner):
+            if isinstance(owner, str) and re.fullmatch(OWNER, owner):
                 return owner
         return None
 

@@ -5,9 +5,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline.gallery import answers
-from pipeline.gallery.query import LARGEST_SEED, LONGEST_TEXT, MOST
+from pipeline.gallery.query import LONGEST_TEXT, MOST
 from pipeline.model import Status
-from pipeline.spec.types import MOST_IMAGES
+from pipeline.spec.types import LARGEST_SEED, MOST_IMAGES
 
 Schema = dict[str, Any]
 

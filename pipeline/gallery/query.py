@@ -11,13 +11,12 @@ from starlette.datastructures import QueryParams
 
 from pipeline.gallery.refusals import bad_request
 from pipeline.model import Status
-from pipeline.spec.types import MOST_IMAGES
+from pipeline.spec.types import LARGEST_SEED, MOST_IMAGES
 
 T = TypeVar("T")
 
 MOST = 1000  # rows in a page
 LONGEST_TEXT = 400  # characters of a label, a cursor or a search
-LARGEST_SEED = 2**32 - 1
 _SHOWN = (Status.DONE, Status.PLACEHOLDER)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)

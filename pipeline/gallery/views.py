@@ -3,7 +3,7 @@
 from typing import cast
 
 from pipeline.catalogue import CharacterRow, GalleryRow, JobRow, overview
-from pipeline.clock import rfc3339
+from pipeline.clock import rfc3339, when
 from pipeline.gallery import answers
 from pipeline.ports import Delivery
 
@@ -56,7 +56,7 @@ def character(row: CharacterRow, newest: GalleryRow | None, delivery: Delivery, 
         "owner": row.owner,
         "embedding": row.embedding,
         "createdAt": rfc3339(row.created_at),
-        "updatedAt": _moment(row.newest_at),
+        "updatedAt": when(row.newest_at),
         "counts": {
             "queued": counts.get("queued", 0),
             "running": counts.get("running", 0),
@@ -89,7 +89,3 @@ def job(row: JobRow) -> answers.JobSummaryAnswer:
     """Return a job without its images."""
     summary: answers.JobSummaryAnswer = overview(row)  # type: ignore[assignment]  # the tests compare it with the type
     return summary
-
-
-def _moment(moment: int | None) -> str | None:
-    return None if moment is None else rfc3339(moment)

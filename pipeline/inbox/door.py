@@ -9,10 +9,11 @@ import trio
 from pipeline import clock as clocks
 from pipeline.clock import Clock
 from pipeline.errors import IndexTrouble
+from pipeline.files import RunSync
 from pipeline.inbox.counts import Pass, Totals
 from pipeline.inbox.disk import Disk, Folders
 from pipeline.inbox.drafting import Drafter
-from pipeline.inbox.intake import Intake, Outside, Register, RunSync
+from pipeline.inbox.intake import Intake, Outside, Register
 from pipeline.inbox.telling import Telling
 from pipeline.inbox.watching import Ears
 from pipeline.mounts import mount_of

@@ -2,14 +2,15 @@
 
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 import trio
 
 from pipeline.clock import Clock
+from pipeline.files import RunSync
 from pipeline.inbox.claiming import Aside, Claim, Claimer, Outcome
 from pipeline.inbox.counts import Pass, Totals
 from pipeline.inbox.disk import Disk, Folders
@@ -23,8 +24,6 @@ from pipeline.model import Job
 _log = structlog.get_logger("pipeline.inbox")
 
 _ASKED_AT_ONCE = 500  # names in one question to the index; between two questions others have a chance
-
-RunSync = Callable[..., Awaitable[Any]]
 
 
 class Register(Protocol):

@@ -13,6 +13,7 @@ import trio
 from pipeline import clock as wall
 from pipeline import naming
 from pipeline.errors import IllegalStep
+from pipeline.files import RunSync
 from pipeline.ledger import due, steering, trouble
 from pipeline.ledger.adopting import adopt
 from pipeline.ledger.intake import accept
@@ -23,7 +24,7 @@ from pipeline.ledger.rows import SELECT_IMAGE, Reader
 from pipeline.ledger.steps import record
 from pipeline.ledger.taking_over import Newcomer, take_over
 from pipeline.ledger.values import OwnerToAdopt, Pause, Turn, Verdict
-from pipeline.ledger.writer import RunSync, Writer
+from pipeline.ledger.writer import Writer
 from pipeline.lifecycle import Event, advance
 from pipeline.model import Asset, Image, Job, State, Stored
 

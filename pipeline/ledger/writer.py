@@ -2,18 +2,18 @@
 
 import sqlite3
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import trio
 
 from pipeline.errors import IndexTrouble
+from pipeline.files import RunSync
 from pipeline.ledger import trouble
 from pipeline.ledger.transaction import Transaction, begin, database_failed
 
 T = TypeVar("T")
-RunSync = Callable[..., Awaitable[Any]]
 
 
 class _Entry(Generic[T]):

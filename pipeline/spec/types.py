@@ -90,9 +90,8 @@ JobId = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"),
     Field(description="ASCII letters, digits, `.`, `_`, `-`, the first a letter or digit, at most 80"),
 ]
-Owner = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@|:+-]{0,127}$"), Field(description=OWNER_IS)
-]
+OWNER = r"[A-Za-z0-9][A-Za-z0-9._@|:+-]{0,127}"
+Owner = Annotated[str, StringConstraints(pattern=f"^{OWNER}$"), Field(description=OWNER_IS)]
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\r\n]*$")]
 Names = Annotated[
     tuple[ShortText, ...],

@@ -12,9 +12,9 @@ from urllib.parse import unquote
 
 from pipeline.clock import rfc3339
 from pipeline.model import Asset, Item, Status, Stored
+from pipeline.spec.types import LARGEST_SEED
 
 VALUE_BYTES = 1000  # Cloudinary keeps 1,024 a value
-_LARGEST_SEED = 2**32 - 1
 
 
 def written_context(item: Item) -> dict[str, str]:
@@ -96,4 +96,4 @@ def text_of(value: object) -> str:
 
 
 def _seed(said: str) -> int | None:
-    return int(said) if re.fullmatch(r"[0-9]{1,10}", said) and int(said) <= _LARGEST_SEED else None
+    return int(said) if re.fullmatch(r"[0-9]{1,10}", said) and int(said) <= LARGEST_SEED else None

@@ -14,20 +14,19 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from pipeline import picture
 from pipeline.errors import AttemptFailed, StoreConflict, StoreRefused, StoreUnavailable
-from pipeline.files import fsync_folder, make_folder, sweep_drafts, write_durably
+from pipeline.files import RunSync, fsync_folder, make_folder, sweep_drafts, write_durably
 from pipeline.model import Asset, Item, Stored
 from pipeline.naming import extension
 from pipeline.stores import label, layout
 
-RunSync = Callable[..., Awaitable[Any]]
 _PUBLIC_ID: Final = re.compile(r"[a-z0-9-]+/characters/[a-z0-9-]+/images/[a-z0-9_-]+")
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN: Final = {errno.EROFS, errno.EACCES, errno.EPERM}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipeline.cli.view.overview import Overview
-from pipeline.clock import rfc3339
+from pipeline.clock import rfc3339, when
 from pipeline.locks import Holder
 
 
@@ -35,14 +35,14 @@ def told(overview: Overview) -> dict[str, Any]:
         "backends": [
             {
                 "name": lane.name, "state": lane.state, "slots": lane.slots, "busy": lane.busy, "waiting": lane.waiting,
-                "typicalSeconds": lane.typical, "reason": lane.reason, "nextTry": _moment(lane.next_try),
+                "typicalSeconds": lane.typical, "reason": lane.reason, "nextTry": when(lane.next_try),
             }
             for lane in overview.lanes
         ],
         "troubles": [
             {
                 "what": trouble.what, "reason": trouble.reason, "since": rfc3339(trouble.since),
-                "nextTry": _moment(trouble.next_try),
+                "nextTry": when(trouble.next_try),
             }
             for trouble in overview.troubles
         ],
@@ -55,10 +55,6 @@ def told(overview: Overview) -> dict[str, Any]:
         ],
         "rejected": [file.name for file in overview.rejected],
     }  # fmt: skip
-
-
-def _moment(at: int | None) -> str | None:
-    return None if at is None else rfc3339(at)
 
 
 def _rounded(value: float | None) -> float | None:
