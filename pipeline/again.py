@@ -15,8 +15,7 @@ import yaml
 from pipeline.catalogue import Catalogue, GalleryRow
 from pipeline.errors import SpecError, UserError
 from pipeline.model import Job, Lora, PlannedImage, Recipe
-from pipeline.plan import make_job
-from pipeline.spec.job import parse_job
+from pipeline.plan import read_job
 from pipeline.spec.keys import JobKeys, Rules
 
 FILE = "again.yaml"
@@ -156,8 +155,7 @@ def _written(words: dict[str, Any]) -> str:
 
 def _planned(text: str, rules: Rules) -> Job | None:
     try:
-        spec = parse_job(text.encode(), file=FILE)
-        return make_job(spec, job_id="", own_id=False, file=FILE, rules=rules, draw_seed=lambda: 0)
+        return read_job(text.encode(), file=FILE, rules=rules, draw_seed=lambda: 0)
     except SpecError:
         return None
 

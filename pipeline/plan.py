@@ -1,6 +1,7 @@
-"""Makes of a parsed job, under the rules of the configuration, the job that acceptance records. Pure."""
+"""From a job file, under the rules of the configuration, to the job that acceptance records. Pure."""
 
 import hashlib
+import random
 import re
 from collections.abc import Callable, Iterator
 
@@ -9,11 +10,27 @@ import orjson
 from pipeline.errors import SpecError
 from pipeline.model import Job, Lora, PlannedImage, Recipe
 from pipeline.spec.complaint import Complaint, listed, meant
-from pipeline.spec.job import JobSpec, character_ref, too_much
+from pipeline.spec.job import JobSpec, character_ref, parse_job, too_much
 from pipeline.spec.keys import JobKeys, Rules
 from pipeline.spec.types import LARGEST_SEED
 
 _TEMPLATE_NAME = re.compile(r"\{(prompt|negative_prompt)\}")
+
+
+def any_seed() -> int:
+    """Draw one of all seeds there are."""
+    return random.randint(0, LARGEST_SEED)
+
+
+def read_job(data: bytes, *, file: str, rules: Rules, draw_seed: Callable[[], int] = any_seed) -> Job:
+    """Parse a job file and make its job, whose `id` is empty where the file names none.
+
+    Raises:
+        SpecError: the daemon would reject it.
+    """
+    spec = parse_job(data, file=file)
+    own = spec.id is not None
+    return make_job(spec, job_id=spec.id or "", own_id=own, file=file, rules=rules, draw_seed=draw_seed)
 
 
 def make_job(spec: JobSpec, *, job_id: str, own_id: bool, file: str, rules: Rules, draw_seed: Callable[[], int]) -> Job:

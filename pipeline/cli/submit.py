@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from pipeline.cli.common import DURATION, configured, refuse, say_json
-from pipeline.cli.planning import planned
 from pipeline.cli.waiting import follow
 from pipeline.config import Config
 from pipeline.naming import EXTENSIONS
+from pipeline.plan import read_job
 from pipeline.submit import drop
 
 # click option -> key of a job file
@@ -78,11 +78,12 @@ def submit(
     said = _spec(character, character_id, options)
     if bool(files) == bool(said):
         refuse("name job files, or describe one job: pipeline submit --character Mary --prompt 'in a garden' -n 5")
+    rules = config.rules()
     try:
         name = _file_name(f"{character or character_id or 'job'}.json")
         texts = [_read(file) for file in files] or [(name, json.dumps(said, ensure_ascii=False).encode())]
         for name, data in texts:
-            planned(config, data, file=name)
+            read_job(data, file=name, rules=rules)  # what the daemon is certain to reject is told here
         dropped = [drop(config.jobs, data, name) for name, data in texts]
     except OSError as error:
         refuse(f"{error.filename}: {error.strerror}; the job was not submitted")

@@ -12,11 +12,11 @@ from pipeline.backends.filling import notes, objections
 from pipeline.backends.graph import read_workflow
 from pipeline.catalogue import Catalogue
 from pipeline.cli.common import INVALID, as_json, configured, say_json
-from pipeline.cli.planning import planned
 from pipeline.config import ComfyuiConfig, Config, RunpodConfig
 from pipeline.errors import BackendError, IndexTrouble, UserError
 from pipeline.inbox.reading import LIMIT
 from pipeline.model import Job
+from pipeline.plan import read_job
 
 
 @click.command(short_help="Check job files without running them.")
@@ -61,7 +61,7 @@ def _job(config: Config, path: Path, file: str) -> Job:
             data = opened.read(LIMIT + 1)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
-    return planned(config, data, file=file)
+    return read_job(data, file=file, rules=config.rules())
 
 
 def _name(job: Job) -> str:

@@ -19,9 +19,8 @@ from pipeline.config import BackendConfig, CloudinaryConfig, ComfyuiConfig, Conf
 from pipeline.doctor.findings import Finding, World
 from pipeline.errors import IndexTrouble, PipelineError, SpecError
 from pipeline.model import Fault, Job, Recipe
-from pipeline.plan import make_job
+from pipeline.plan import read_job
 from pipeline.ports import Backend
-from pipeline.spec.job import parse_job
 from pipeline.stores.opening import open_store
 
 MOST_EMBEDDINGS = 100  # asked about: a ComfyUI sends some megabytes for each question
@@ -112,8 +111,7 @@ def wishes(config: Config) -> tuple[list[Wish], list[Finding]]:
 
 def _sample(config: Config, style: str | None) -> Job:
     said = {"character": "doctor", "prompt": "a portrait"} | ({"style": style} if style is not None else {})
-    spec = parse_job(orjson.dumps(said), file="doctor.json")
-    return make_job(spec, job_id="doctor", own_id=True, file="", rules=config.rules(), draw_seed=lambda: 1)
+    return read_job(orjson.dumps(said), file="doctor.json", rules=config.rules())
 
 
 def _embeddings(config: Config) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """From files to drafts: read what is ready, parse it, and say of the rest why it waits. Runs in a worker thread."""
 
-import random
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -17,8 +16,7 @@ from pipeline.inbox.settling import Stillness
 from pipeline.inbox.stuck import Stuck
 from pipeline.inbox.telling import Telling
 from pipeline.model import Job
-from pipeline.plan import make_job
-from pipeline.spec.job import parse_job
+from pipeline.plan import read_job
 from pipeline.spec.keys import Rules
 
 _log = structlog.get_logger("pipeline.inbox")
@@ -78,7 +76,6 @@ class Drafter:
         self._jobs = jobs
         self._rules = rules
         self._leases = leases
-        self._draw = random.Random()
 
     def draft(self, arrivals: deque[Arrival], told: Collection[str], now: float) -> Batch:
         """Work off arrivals from the left until a batch is full.
@@ -131,20 +128,9 @@ class Drafter:
     def _parse(self, arrival: Arrival, data: bytes) -> Job | str:
         file = readable(arrival.name)
         try:
-            spec = parse_job(data, file=file)
-            return make_job(
-                spec,
-                job_id=spec.id or "",
-                own_id=spec.id is not None,
-                file=file,
-                rules=self._rules,
-                draw_seed=self._draw_seed,
-            )
+            return read_job(data, file=file, rules=self._rules)
         except SpecError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001  # one odd file must not stop the others; the log has the traceback
             _log.exception("a job file broke the parser, which is a defect of this program", file=file)
             return f"{file}: this program broke on it ({type(error).__name__}); please report it with the file"
-
-    def _draw_seed(self) -> int:
-        return self._draw.getrandbits(32)

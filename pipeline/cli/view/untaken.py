@@ -6,10 +6,10 @@ import click
 
 from pipeline.catalogue import success
 from pipeline.cli.common import say_json
-from pipeline.cli.planning import planned
 from pipeline.config import Config
 from pipeline.inbox.dropped import waiting
 from pipeline.model import Job
+from pipeline.plan import read_job
 
 
 def tell_untaken(config: Config, job_id: str, *, as_json: bool) -> bool:
@@ -17,7 +17,8 @@ def tell_untaken(config: Config, job_id: str, *, as_json: bool) -> bool:
     dropped = waiting(config.jobs, job_id)
     if dropped is None:
         return False
-    data = _told(planned(config, dropped.data, file=dropped.path.name), job_id, dropped.reason)
+    job = read_job(dropped.data, file=dropped.path.name, rules=config.rules())
+    data = _told(job, job_id, dropped.reason)
     if as_json:
         say_json({"success": success(data), "data": data})
     else:
