@@ -25,10 +25,18 @@ _ANSWERS = {
     "Health": answers.HealthAnswer,
     "Error": answers.ErrorAnswer,
 }
-_SHARED = {
+_REFUSALS: dict[str, tuple[str, dict[str, str]]] = {
+    "400": ("A parameter has a value it cannot have.", {}),
     "401": ("No token, or one that opens nothing.", {"WWW-Authenticate": "Always `Bearer`."}),
+    "404": ("Not there, or not the caller's.", {}),
     "405": ("The endpoint is read-only.", {"Allow": "GET, HEAD"}),
+    "409": ("No job file can ask for it.", {}),
+    "416": ("The file has none of the bytes asked for.", {"Content-Range": "How many it has."}),
+    "503": ("Not now.", {}),
 }
+_ETAG = {"ETag": "Strong; send it back as `If-None-Match`."}
+_LINK = {"Link": 'The following page, `rel="next"`.'}
+_PICTURE: Schema = {kind: {} for kind in ("image/png", "image/jpeg", "image/webp")}
 
 
 def document(*, public_url: str, logins: bool, longest_wait: float) -> Schema:
@@ -85,7 +93,7 @@ def _paths(longest_wait: float) -> Schema:
         _query("favorite", {"type": "boolean"}, "Favourites alone, or all others."),
     ]  # fmt: skip
     character, job = _path("characterId"), _path("jobId")
-    number = {**_path("number"), "schema": {"type": "integer", "minimum": 1, "maximum": 9_999_999_999}}
+    number = _path("number", {"type": "integer", "minimum": 1, "maximum": 9_999_999_999})
     quantity = _query(
         "quantity",
         {"type": "integer", "minimum": 1, "maximum": MOST_IMAGES, "default": 1},
@@ -94,10 +102,7 @@ def _paths(longest_wait: float) -> Schema:
     job_file = _get(
         "The job file that makes an image again, or more like it", "JobFileAnswer", [character, number, quantity, wait]
     )
-    job_file["get"]["responses"]["409"] = {
-        "description": "No job file can ask for it.",
-        "content": _json("ErrorAnswer"),
-    }
+    job_file["get"]["responses"] |= _refusals("409")
     return {
         "/api/image-generation/character/{characterId}": _get("A character's gallery, newest first", "GalleryAnswer", [character, *gallery]),
         "/api/image-generation/character/{characterId}/images/{number}/job": job_file,
@@ -107,37 +112,79 @@ def _paths(longest_wait: float) -> Schema:
         "/api/jobs/{jobId}": _get("A job with its images, as in its result file", "JobAnswer", [job, wait]),
         "/healthz": _get("The process is alive", "HealthAnswer", [], open_to_all=True),
         "/readyz": _get("The index can be read, and the daemon can take job files and write", "HealthAnswer", [], open_to_all=True),
+        "/metrics": _metrics(),
+        "/media/{publicId}.{ext}": _media(),
     }  # fmt: skip
+
+
+def _metrics() -> Schema:
+    responses = _answered("Figures in Prometheus' text format", {"text/plain": {"schema": {"type": "string"}}}, {})
+    return {
+        "get": {
+            "summary": "Figures for Prometheus; no token is needed on the machine itself",
+            "security": [{}, {"token": []}],
+            "responses": responses | _refusals("401", "405", "503"),
+        }
+    }
+
+
+def _media() -> Schema:
+    signed = "Of a signed address, as an answer gave it."
+    text = {"type": "string", "minLength": 1}
+    parameters = [
+        {**_path("publicId", text), "description": "With its slashes as they are."},
+        _path("ext", {"type": "string", "enum": ["png", "jpg", "jpeg", "webp"]}),
+        _query("thumbnail", {"type": "string", "enum": ["1"]}, "The small version."),
+        *(_query(name, text, signed) for name in ("v", "expires", "signature")),
+    ]
+    responses = _answered("The picture", _PICTURE, _ETAG)
+    responses["206"] = {"description": "The part that `Range` asks for.", "content": _PICTURE}
+    return {
+        "get": {
+            "summary": "A file of the local store, for a signed address or the owner's token",
+            "security": [{}, {"token": []}],
+            "parameters": parameters,
+            "responses": responses | _unchanged() | _refusals("401", "404", "405", "416", "503"),
+        }
+    }
 
 
 def _query(name: str, schema: Schema, description: str) -> Schema:
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
 
 
-def _path(name: str) -> Schema:
-    return {"name": name, "in": "path", "required": True, "schema": _ID}
+def _path(name: str, schema: Schema = _ID) -> Schema:
+    return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _get(summary: str, answer: str, parameters: list[Schema], *, open_to_all: bool = False) -> Schema:
-    headers = {
-        "ETag": {"schema": {"type": "string"}, "description": "Strong; send it back as `If-None-Match`."},
-        "Link": {"schema": {"type": "string"}, "description": 'The following page, `rel="next"`.'},
-    }
-    responses: Schema = {
-        "200": {"description": summary, "content": _json(answer), "headers": {} if open_to_all else headers}
-    }
     if open_to_all:
-        responses["503"] = {"description": "Not now.", "content": _json("ErrorAnswer")}
+        responses = _answered(summary, _json(answer), {}) | _refusals("405", "503")
         return {"get": {"summary": summary, "security": [], "responses": responses}}
-    responses["304"] = {"description": "Nothing has changed."}
-    if parameters:
-        responses["400"] = {"description": "A parameter has a value it cannot have.", "content": _json("ErrorAnswer")}
-    if any(parameter["in"] == "path" for parameter in parameters):
-        responses["404"] = {"description": "Not there, or not the caller's.", "content": _json("ErrorAnswer")}
-    for status, (description, fields) in _SHARED.items():
-        described = {name: {"schema": {"type": "string"}, "description": text} for name, text in fields.items()}
-        responses[status] = {"description": description, "headers": described, "content": _json("ErrorAnswer")}
+    responses = _answered(summary, _json(answer), _ETAG | _LINK) | _unchanged()
+    refused = ["400"] if parameters else []
+    refused += ["404"] if any(parameter["in"] == "path" for parameter in parameters) else []
+    responses |= _refusals(*refused, "401", "405", "503")
     return {"get": {"summary": summary, "parameters": parameters, "responses": responses}}
+
+
+def _answered(summary: str, content: Schema, fields: dict[str, str]) -> Schema:
+    return {"200": {"description": summary, "headers": _headers(fields), "content": content}}
+
+
+def _unchanged() -> Schema:
+    return {"304": {"description": "Nothing has changed.", "headers": _headers(_ETAG)}}
+
+
+def _refusals(*statuses: str) -> Schema:
+    return {
+        status: {"description": text, "headers": _headers(fields), "content": _json("ErrorAnswer")}
+        for status, (text, fields) in ((status, _REFUSALS[status]) for status in statuses)
+    }
+
+
+def _headers(fields: dict[str, str]) -> Schema:
+    return {name: {"schema": {"type": "string"}, "description": text} for name, text in fields.items()}
 
 
 def _json(answer: str) -> Schema:
