@@ -129,6 +129,53 @@ def test_signed_out_has_a_field_and_says_when_a_token_opens_nothing(page, galler
     expect(page.get_by_role("heading", name="Mary <b>")).to_be_visible()
 
 
+def test_signing_out_forgets_the_token_and_leaves_nothing_on_the_page(signed_in):
+    page = opened(signed_in)
+    page.get_by_label("Search prompts").fill("harb")
+    expect(page.locator(".tiles a")).to_have_count(1)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_text("Signed out")).to_be_visible()
+    expect(page.get_by_label("Token")).to_be_focused()
+    expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
+    assert page.evaluate("sessionStorage.length") == 0
+    assert page.title() == "Pipeline"
+    assert page.locator("img, dialog").count() == 0
+    assert not re.search(r"Mary|harb|garden", page.locator("body").evaluate("body => body.textContent"))
+    page.reload()
+    expect(page.get_by_text("Signed out")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text("Signed out")).to_be_visible()
+
+
+def test_signing_out_can_be_reached_from_everywhere_one_is_signed_in(signed_in):
+    for path, seen in (("/", "Mary <b>"), ("/gallery/mary", "Mary <b>"), ("/gallery/eve", "Not here")):
+        signed_in.goto(path)
+        expect(signed_in.get_by_text(seen)).to_be_visible()
+        expect(signed_in.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+def test_an_answer_that_comes_after_signing_out_is_not_shown(signed_in):
+    page = opened(signed_in)
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    page.route("**/api/image-generation/**", hold)
+    page.get_by_label("Show").select_option("Pictures")
+    while not held:
+        page.wait_for_timeout(20)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_text("Signed out")).to_be_visible()
+    for route in held:
+        route.continue_()
+    page.unroute("**/api/image-generation/**")
+    page.get_by_label("Token").fill("pl_wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("opens nothing here")
+    expect(page.locator("img")).to_have_count(0)
+
+
 def test_a_revoked_token_signs_out(signed_in, gallery):
     token = gallery.home.tokens.create("alice")
     signed_in.goto(f"/#t={token}")

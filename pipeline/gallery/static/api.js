@@ -119,6 +119,7 @@ export async function follow(path, { changed, reached, signal }) {
       heard = Date.now();
       wait = 1000;
       reached(true);
+      if (signal?.aborted) return;
       if (answer) {
         await changed(answer.data);
         etag = answer.etag;

@@ -16,13 +16,17 @@ function reached(since) {
 }
 
 function alone(...children) {
-  for (const id of ["find", "arrivals", "title", "slash"]) byId(id).hidden = true;
-  byId("summary").textContent = "";
+  running?.abort();
+  for (const id of ["find", "arrivals", "title", "slash", "offline"]) byId(id).hidden = true;
+  byId("find").reset();
+  byId("leave").hidden = !hasToken();
+  for (const id of ["title", "summary", "said"]) byId(id).textContent = "";
+  document.title = "Pipeline";
   byId("main").replaceChildren(el("div", { class: "notice" }, ...children));
 }
 
 function signIn(problem = "") {
-  running?.abort();
+  forgetToken();
   const field = el("input", { type: "password", name: "token", "aria-label": "Token", placeholder: "Token", autocomplete: "off", spellcheck: "false", required: true });
   const form = el("form", { class: "signin", onsubmit: (event) => {
     event.preventDefault();
@@ -50,13 +54,13 @@ async function start() {
   const match = /^\/gallery\/([^/]+)\/?$/.exec(location.pathname);
   document.body.classList.toggle("at-home", !match);
   if (!hasToken()) { signIn(); return; }
+  byId("leave").hidden = false;
   try {
-    const view = match ? showGallery(decodeURIComponent(match[1]), signal) : showHome();
+    const view = match ? showGallery(decodeURIComponent(match[1]), signal) : showHome(signal);
     await follow(view.path, { changed: view.changed, reached, signal });
   } catch (error) {
     if (signal.aborted) return;
     if (error instanceof SignedOut) {
-      forgetToken();
       signIn("That token opens nothing here; it may have expired or been revoked.");
     } else if (error instanceof NotHere || error instanceof URIError) {
       notHere();
@@ -67,6 +71,8 @@ async function start() {
 }
 
 takeTokenFromAddress();
+byId("leave").addEventListener("click", () => signIn());
+addEventListener("pageshow", (event) => { if (event.persisted && !hasToken()) signIn(); }); // as it was left, by Back
 addEventListener("hashchange", () => {
   if (!location.hash.startsWith("#t=")) return;
   takeTokenFromAddress();

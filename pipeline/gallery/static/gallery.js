@@ -58,7 +58,15 @@ class Gallery {
     }, options);
     this.end = el("div", { class: "end" });
     this.watcher = new IntersectionObserver((seen) => { if (seen.some((entry) => entry.isIntersecting)) this.more(); }, { rootMargin: "900px" });
-    this.signal.addEventListener("abort", () => this.watcher.disconnect());
+    this.signal.addEventListener("abort", () => this.leave());
+  }
+
+  // Nothing stays, and what is still to come is not shown.
+  leave() {
+    this.turn += 1;
+    this.watcher.disconnect();
+    this.lightbox.close();
+    this.lightbox.dialog.remove();
   }
 
   // A picture that is chosen, or made again, changes no count: so the newest of them are followed besides.

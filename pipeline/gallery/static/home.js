@@ -35,11 +35,11 @@ class Card {
   }
 }
 
-async function rest(data) {
+async function rest(data, signal) {
   const all = [...data.characters];
   let { next } = data;
   while (next && all.length < MOST) {
-    const page = await get(address("/api/characters", { cursor: next }));
+    const page = await get(address("/api/characters", { cursor: next }), { signal });
     all.push(...page.data.characters);
     next = page.data.next;
   }
@@ -52,7 +52,7 @@ function arrange(list, cards) {
   while (list.children.length > cards.length) list.lastChild.remove();
 }
 
-export function showHome() {
+export function showHome(signal) {
   document.title = "Pipeline";
   const known = new Map();
   const list = el("ul", { class: "cards", "aria-label": "Characters" });
@@ -61,7 +61,7 @@ export function showHome() {
     path: "/api/characters",
     async changed(data) {
       const latest = (character) => character.newest?.createdAt ?? character.createdAt;
-      const characters = (await rest(data)).sort((a, b) => latest(b).localeCompare(latest(a)));
+      const characters = (await rest(data, signal)).sort((a, b) => latest(b).localeCompare(latest(a)));
       const main = byId("main");
       byId("summary").textContent = data.totalCount ? counted(data.totalCount, "character") : "";
       if (!characters.length) {
