@@ -405,6 +405,26 @@ async def test_passing_weather_is_waited_out(autojump_clock, stage, ask, path):
     assert len(stage.comfy.accepted) == 1
 
 
+@pytest.mark.parametrize("path", ["/queue", "/history", "/view"])
+@pytest.mark.parametrize("status", [409, 413, 422])
+async def test_a_look_that_is_refused_says_nothing_of_the_image(autojump_clock, stage, ask, path, status):
+    submission = await stage.backend.submit(ask)
+    stage.comfy.weather.append(Weather("answer", "GET", path, reply=Reply(status, b'{"error": "not so"}')))
+    made = await stage.backend.collect(ask, submission)
+    assert picture.examine(made.data).width == 64
+    assert not stage.comfy.weather
+    stage.comfy.weather.append(always(Reply(status, b'{"error": "not so"}'), path=path))
+    with pytest.raises(Unavailable, match=str(status)):
+        await stage.backend.collect(ask, submission)
+
+
+@pytest.mark.parametrize("path", ["/queue", "/history"])
+async def test_a_refused_question_for_a_submission_in_doubt_is_no_defect(autojump_clock, stage, ask, path):
+    stage.comfy.weather.append(Weather("answer", "GET", path, reply=Reply(400, b'{"error": "not so"}')))
+    with pytest.raises(Unavailable):
+        await stage.backend.find(ask)
+
+
 async def test_weather_that_stays_is_the_lanes_matter(autojump_clock, stage, ask):
     submission = await stage.backend.submit(ask)
     stage.comfy.weather.append(Weather("refuse", times=1000))
@@ -442,6 +462,14 @@ async def test_refused_credentials_are_told_at_once(autojump_clock, stage, ask):
     with pytest.raises(Unavailable) as caught:
         await stage.backend.collect(ask, submission)
     assert (caught.value.code, trio.current_time()) == ("credentials", 0.25)
+
+
+async def test_a_pause_of_nothing_is_no_pause_that_was_asked_for(autojump_clock, stage, ask):
+    submission = await stage.backend.submit(ask)
+    stage.comfy.weather.append(always(Reply(429, b"", {"Retry-After": "-5"})))
+    with pytest.raises(NotAccepted):
+        await stage.backend.collect(ask, submission)
+    assert trio.current_time() == pytest.approx(0.5 + 1 + 2 + 4, abs=1.0), "as where no pause is named"
 
 
 async def test_a_servers_own_pause_is_kept(autojump_clock, stage, ask):

@@ -31,6 +31,7 @@ from pipeline.ports import CannotTell, NotThere
 ORDER = 60.0  # seconds for POST /prompt: a cold disk is searched for models before it answers
 LISTING = 60.0  # seconds for /object_info, which asks every custom node
 SECOND_LOOK = 1.0  # seconds: a request held up in a proxy may arrive after the first look for it
+_NO_SUCH_FILE = (400, 404)  # what /view says of a name that it will not look for, or does not find
 _OVERTAKEN = 1.0  # seconds: a result that is found at once, but later than this, tells nothing of how long it took
 
 
@@ -231,15 +232,23 @@ class ComfyUI:
             if error.code == "too_large":
                 raise AttemptFailed(str(error), code="too_large") from error
             raise
-        return answer.body if answer.is_success else None
+        if answer.status in _NO_SUCH_FILE:
+            return None
+        self._own(answer)
+        return answer.body
 
     async def _json(self, path: str, base: str) -> object:
         answer = await self._service.ask(path, base_url=base)
         return self._told(answer)
 
-    def _told(self, answer: Answer) -> object:
+    def _own(self, answer: Answer) -> None:
+        """Raise where a look was refused: that says nothing of the image, which may have been paid for."""
         if not answer.is_success:
-            raise self._service.refusal(answer)
+            refusal = self._service.refusal(answer)
+            raise refusal if isinstance(refusal, NotAccepted) else Unavailable(str(refusal), code="unavailable")
+
+    def _told(self, answer: Answer) -> object:
+        self._own(answer)
         try:
             return answer.json()
         except ValueError as error:
@@ -252,7 +261,7 @@ class ComfyUI:
 
     async def _embeddings(self) -> Collection[str] | None:
         answer = await self._service.ask("embeddings")
-        if answer.status == 404:
+        if not answer.is_success:
             return None
         told = self._told(answer)
         return [name for name in told if isinstance(name, str)] if isinstance(told, list) else []

@@ -28,5 +28,4 @@ class Endurance:
         self._failures += 1
         if self._failures >= ENDURED or error.code in _FOR_GOOD:
             raise error
-        asked = error.retry_after
-        await trio.sleep(_FIRST_PAUSE * 2 ** (self._failures - 1) if asked is None else asked)
+        await trio.sleep(max(_FIRST_PAUSE * 2 ** (self._failures - 1), error.retry_after or 0.0))
