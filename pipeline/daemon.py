@@ -17,7 +17,6 @@ from shutil import disk_usage
 import structlog
 import trio
 
-from pipeline.catalogue import Catalogue
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.files import sweep_drafts
@@ -95,8 +94,8 @@ async def run(
     try:
         with hold(config.state, patience=COMMANDS) as plate, hold(config.jobs):
             await trio.to_thread.run_sync(_sweep, config.jobs)
-            async with opened(config, openers or Openers()) as (parts, catalogue):
-                roof = _Roof(config, parts, catalogue, trio.Event() if stop is None else stop)
+            async with opened(config, openers or Openers()) as parts:
+                roof = _Roof(config, parts, trio.Event() if stop is None else stop)
                 roof.say_on(plate)
                 return await roof.work(once=once, patience=patience, started=started)
     except BaseExceptionGroup as group:
@@ -113,9 +112,9 @@ def _sweep(jobs: Path) -> None:
 class _Roof:
     """One run of the daemon."""
 
-    def __init__(self, config: Config, parts: Parts, catalogue: Catalogue, stop: trio.Event) -> None:
+    def __init__(self, config: Config, parts: Parts, stop: trio.Event) -> None:
         self._config = config
-        self._catalogue = catalogue
+        self._catalogue = parts.catalogue
         self._stop = stop
         self._stages = Stages(parts)
         self._orders = Orders(Desk(config.state), Steward(parts, self._stages).carry_out)

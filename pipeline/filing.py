@@ -6,14 +6,13 @@ finds everything else in place.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
 
 import orjson
 import structlog
 import trio
 
 from pipeline.brake import Bell
-from pipeline.catalogue import success
+from pipeline.catalogue import Catalogue, success
 from pipeline.errors import IndexTrouble
 from pipeline.files import RunSync, make_folder, rename_exclusive, write_durably
 from pipeline.ledger import Ledger
@@ -24,18 +23,6 @@ log = structlog.get_logger(__name__)
 
 BATCH = 100
 RESULT = ".result.json"
-
-
-class Results(Protocol):
-    """What filing needs of the catalogue."""
-
-    def result(self, job_id: str) -> dict[str, Any] | None:
-        """Return what the outside is told about a job; None where it is not known."""
-        ...
-
-    def file(self, job_id: str) -> str:
-        """Return the job file's name in `active/`."""
-        ...
 
 
 class Filing:
@@ -49,14 +36,14 @@ class Filing:
     def __init__(
         self,
         ledger: Ledger,
-        results: Results,
+        catalogue: Catalogue,
         jobs: Path,
         *,
         filed: Callable[[str], None] = lambda _: None,
         run_sync: RunSync = trio.to_thread.run_sync,
     ) -> None:
         self._ledger = ledger
-        self._results = results
+        self._catalogue = catalogue
         self._active = jobs / "active"
         self._done = jobs / "done"
         self._filed = filed
@@ -99,11 +86,11 @@ class Filing:
             IndexTrouble: likewise.
         """
         version = self._ledger.result_version(job_id)
-        data = self._results.result(job_id)
+        data = self._catalogue.result(job_id)
         if data is None:
             raise IndexTrouble(f"the index has no job {job_id} any more; see `pipeline verify`")
         text = orjson.dumps({"success": success(data), "data": data}, option=orjson.OPT_INDENT_2) + b"\n"
-        await self._run_sync(self._put_away, job_id, self._results.file(job_id), text)
+        await self._run_sync(self._put_away, job_id, self._catalogue.file(job_id), text)
         await self._ledger.filed(job_id, version)
         log.info("job_filed", job=job_id, status=data["status"])
 

@@ -7,7 +7,6 @@ Receivers do not wait for each other, and nothing waits for a receiver.
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import orjson
@@ -15,7 +14,7 @@ import structlog
 import trio
 
 from pipeline.brake import FOREVER, Bell
-from pipeline.catalogue import success
+from pipeline.catalogue import Catalogue, success
 from pipeline.clock import Clock, now, rfc3339
 from pipeline.errors import IndexTrouble
 from pipeline.ledger import Ledger, Notice
@@ -34,14 +33,6 @@ GIVE_UP = 24 * 3600.0  # seconds after the first try
 Post = Callable[[str, str, bytes], Awaitable[None]]  # url, message id, body; raises NotDelivered
 
 
-class Told(Protocol):
-    """What the catalogue is asked for."""
-
-    def result(self, job_id: str) -> dict[str, Any] | None:
-        """Return what the outside is told about a job; None where it is not known."""
-        ...
-
-
 class Notifying:
     """The stage: asks the index who is due to be told, and tells them.
 
@@ -50,10 +41,10 @@ class Notifying:
     """
 
     def __init__(
-        self, ledger: Ledger, results: Told, post: Post, *, draw: Callable[[], float], clock: Clock = now
+        self, ledger: Ledger, catalogue: Catalogue, post: Post, *, draw: Callable[[], float], clock: Clock = now
     ) -> None:
         self._ledger = ledger
-        self._results = results
+        self._catalogue = catalogue
         self._post = post
         self._clock = clock
         self._draw = draw
@@ -117,7 +108,7 @@ class Notifying:
 
     async def _try(self, notice: Notice) -> Callable[[], Awaitable[None]]:
         """Post a notice, and return how to record the outcome."""
-        data = self._results.result(notice.job_id)
+        data = self._catalogue.result(notice.job_id)
         if data is None:
             raise IndexTrouble(f"the index has no job {notice.job_id} any more; see `pipeline verify`")
         about = log.bind(job=notice.job_id, receiver=urlsplit(notice.url).hostname, attempt=notice.attempts + 1)

@@ -35,7 +35,7 @@ class Openers:
 
 
 @asynccontextmanager
-async def opened(config: Config, openers: Openers) -> AsyncIterator[tuple[Parts, Catalogue]]:
+async def opened(config: Config, openers: Openers) -> AsyncIterator[Parts]:
     """Open what the stages work with; closed in the opposite order."""
     threads = trio.CapacityLimiter(cores())  # more would only wait for each other
     run_sync = partial(trio.to_thread.run_sync, limiter=threads)
@@ -49,22 +49,19 @@ async def opened(config: Config, openers: Openers) -> AsyncIterator[tuple[Parts,
             name: await stack.enter_async_context(_lane(name, settings, brake, openers))
             for name, settings in config.backends.items()
         }
-        yield (
-            Parts(
-                ledger=ledger,
-                results=catalogue,
-                spool=spool,
-                store=store,
-                lanes=lanes,
-                brake=brake,
-                jobs=config.jobs,
-                clock=openers.clock,
-                run_sync=run_sync,
-                uploads=config.store.concurrency,
-                post=_poster(config.notify).post,
-                keep_done=config.keep_done,
-            ),
-            catalogue,
+        yield Parts(
+            ledger=ledger,
+            catalogue=catalogue,
+            spool=spool,
+            store=store,
+            lanes=lanes,
+            brake=brake,
+            jobs=config.jobs,
+            clock=openers.clock,
+            run_sync=run_sync,
+            uploads=config.store.concurrency,
+            post=_poster(config.notify).post,
+            keep_done=config.keep_done,
         )
 
 

@@ -16,11 +16,12 @@ import trio
 from pipeline.adoption import Adoption
 from pipeline.board import Board
 from pipeline.brake import Brake
+from pipeline.catalogue import Catalogue
 from pipeline.clearing import Clearing
 from pipeline.clock import Clock, now
 from pipeline.errors import IndexTrouble
 from pipeline.files import RunSync
-from pipeline.filing import Filing, Results
+from pipeline.filing import Filing
 from pipeline.lane import Lane
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import ENDS, TO_STORE
@@ -45,7 +46,7 @@ class Parts:
     """What the stages work with; whoever opened these closes them."""
 
     ledger: Ledger
-    results: Results
+    catalogue: Catalogue
     spool: Spool
     store: Store
     lanes: Mapping[str, Lane]
@@ -86,10 +87,10 @@ class Stages:
             run_sync=parts.run_sync,
             parallel=parts.uploads,
         )
-        self.notifying = Notifying(parts.ledger, parts.results, parts.post, draw=parts.draw, clock=parts.clock)
+        self.notifying = Notifying(parts.ledger, parts.catalogue, parts.post, draw=parts.draw, clock=parts.clock)
         self.filing = Filing(
             parts.ledger,
-            parts.results,
+            parts.catalogue,
             parts.jobs,
             filed=lambda _: self.notifying.bell.ring(),
             run_sync=parts.run_sync,

@@ -4,8 +4,9 @@ import trio
 
 from pipeline.errors import IndexTrouble
 from pipeline.filing import Filing
+from pipeline.ledger import open_ledger
 from pipeline.lifecycle import Removed
-from tests.support.scripted import LedgerResults, ScriptedBackend, ScriptedStore, house, job
+from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job, reading
 from tests.support.waiting import inline
 
 
@@ -19,7 +20,7 @@ async def ended(folder, home, **changes):
     await home.accept(job(**changes))
     await trio.sleep(5)
     assert home.ledger.to_file(9) == ["j1"]
-    return Filing(home.ledger, LedgerResults(home.ledger), folder / "jobs", run_sync=inline)
+    return Filing(home.ledger, home.parts.catalogue, folder / "jobs", run_sync=inline)
 
 
 async def _later(job_id):
@@ -31,10 +32,10 @@ async def test_the_job_file_moves_and_its_result_stands_beside_it(tmp_path, auto
         filing = await ended(tmp_path, home, images=2)
         await filing.file("j1")
         assert home.ledger.to_file(9) == []
-    assert filed(tmp_path) == {
-        "success": True,
-        "data": {"jobId": "j1", "status": "done", "generatedCount": 2, "states": ["done", "done"]},
-    }
+    result = filed(tmp_path)
+    assert result["success"]
+    assert result["data"]["jobId"] == "j1"
+    assert [image["status"] for image in result["data"]["images"]] == ["done", "done"]
     assert sorted(path.name for path in (tmp_path / "jobs/done").iterdir()) == ["j1.result.json", "j1.yaml"]
     assert list((tmp_path / "jobs/active").iterdir()) == []
 
@@ -97,7 +98,7 @@ async def test_what_happens_while_a_result_is_written_makes_it_due_again(tmp_pat
         filing._run_sync = inline
         await filing.file("j1")
         assert home.ledger.to_file(9) == []
-    assert filed(tmp_path)["data"]["states"] == ["removed"]
+    assert [image["status"] for image in filed(tmp_path)["data"]["images"]] == ["removed"]
     assert not filed(tmp_path)["success"]
 
 
@@ -143,8 +144,9 @@ async def test_an_index_that_cannot_be_read_is_waited_out(tmp_path, autojump_clo
 
 async def test_a_job_that_the_index_does_not_know_any_more_is_not_filed(tmp_path, autojump_clock):
     async with house(tmp_path, {"pod": ScriptedBackend()}) as home:
-        filing = await ended(tmp_path, home)
-        filing._results.result = lambda job_id: None
-        with pytest.raises(IndexTrouble, match="pipeline verify"):
-            await filing.file("j1")
+        await ended(tmp_path, home)
+        async with open_ledger(tmp_path / "empty.db", run_sync=inline), reading(tmp_path / "empty.db") as empty:
+            filing = Filing(home.ledger, empty, tmp_path / "jobs", run_sync=inline)
+            with pytest.raises(IndexTrouble, match="pipeline verify"):
+                await filing.file("j1")
     assert not (tmp_path / "jobs/done/j1.result.json").exists()

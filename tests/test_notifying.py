@@ -20,14 +20,15 @@ from pipeline.cli import main
 from pipeline.clock import rfc3339
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, IndexTrouble
+from pipeline.ledger import open_ledger
 from pipeline.ledger.outbox import _STILL_MADE_AGAIN
 from pipeline.model import Fault
 from pipeline.notifying import AT_A_RECEIVER, GIVE_UP, Notifying
 from pipeline.webhook import NotDelivered, Poster, signature
 from tests.support.index import HandClock, adopted, give_up, job, make, open_index
 from tests.support.loopback import Emulator, Reply, Weather, served
-from tests.support.scripted import no_jitter
-from tests.support.waiting import becomes, wall
+from tests.support.scripted import no_jitter, reading
+from tests.support.waiting import becomes, inline, wall
 
 KEY = b"a key of thirty-two bytes, exact"
 WHSEC = f"whsec_{base64.b64encode(KEY).decode()}"
@@ -478,14 +479,11 @@ async def test_trouble_with_the_index_passes(tmp_path, autojump_clock, lameness)
 
 
 async def test_a_job_that_the_index_has_lost_is_told_of_in_the_log_alone(tmp_path, autojump_clock, capsys):
-    class Nothing:
-        def result(self, job_id):
-            return None
-
     tries = Tries()
-    async with opened(tmp_path, wall) as here:
+    empty = tmp_path / "empty.db"
+    async with opened(tmp_path, wall) as here, open_ledger(empty, run_sync=inline), reading(empty) as nothing:
         await here.end("j1", "https://app.example/hook")
-        async with at_work(Notifying(here.ledger, Nothing(), tries.post, draw=no_jitter, clock=wall)):
+        async with at_work(Notifying(here.ledger, nothing, tries.post, draw=no_jitter, clock=wall)):
             await trio.sleep(1)
     assert tries.moments == []
     assert "the index has no job j1 any more" in capsys.readouterr().out

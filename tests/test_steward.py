@@ -26,7 +26,7 @@ from pipeline.orders.kinds import Adopt, Cancel, Favorite, Pause, Remove, Resume
 from pipeline.orders.steward import Steward
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
-from tests.support.scripted import LedgerResults, ScriptedBackend, ScriptedStore, house, job, lane, no_jitter
+from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job, lane, no_jitter, reading
 from tests.support.waiting import inline, wall
 
 
@@ -83,12 +83,11 @@ async def idle(folder, store, backends=None, *, dying=None):
         (folder / "jobs" / name).mkdir(parents=True, exist_ok=True)
     brake = Brake()
     lanes = {name: lane(name, backend, brake) for name, backend in (backends or {}).items()}
-    async with open_ledger(folder / "index.db", clock=wall, run_sync=inline) as ledger:
+    index = folder / "index.db"
+    async with open_ledger(index, clock=wall, run_sync=inline) as ledger, reading(index) as catalogue:
         kept = Dying(ledger, **dying) if dying else ledger
         spool = Spool(folder / "spool", folder / "kept", run_sync=inline)
-        parts = Parts(
-            kept, LedgerResults(kept), spool, store, lanes, brake, folder / "jobs", wall, inline, 8, no_jitter
-        )
+        parts = Parts(kept, catalogue, spool, store, lanes, brake, folder / "jobs", wall, inline, 8, no_jitter)
         yield parts, Steward(parts, Stages(parts))
 
 

@@ -39,7 +39,7 @@ async def carry_out_alone(config: Config, order: Order, openers: Openers) -> Rep
     """
     config.state.chmod(0o700)
     backends = await _reachable(config, openers) if isinstance(order, Cancel) else {}
-    async with opened(config.model_copy(update={"backends": backends}), openers) as (parts, _):
+    async with opened(config.model_copy(update={"backends": backends}), openers) as parts:
         stages = Stages(parts)
         reply = await obeyed(Steward(parts, stages).carry_out, order)
         while due := parts.ledger.to_file(FILED_AT_ONCE):

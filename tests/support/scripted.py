@@ -12,6 +12,7 @@ import trio
 
 from pipeline import spacing
 from pipeline.brake import Brake
+from pipeline.catalogue import Catalogue
 from pipeline.errors import StoreConflict, Unavailable
 from pipeline.lane import Lane, Limits
 from pipeline.ledger import open_ledger
@@ -222,22 +223,6 @@ class ScriptedStore:
             await trio.sleep(step)
 
 
-class LedgerResults:
-    """What filing needs, straight from the ledger."""
-
-    def __init__(self, ledger):
-        self._ledger = ledger
-
-    def result(self, job_id):
-        images = self._ledger.images_of(job_id)
-        generated = sum(image.state.value == "done" for image in images)
-        states = [image.state.value for image in images]
-        return {"jobId": job_id, "status": "done", "generatedCount": generated, "states": states}
-
-    def file(self, job_id):
-        return f"{job_id}.yaml"
-
-
 class Crashing:
     """A ledger that ends the world right after its `n`-th recorded step, and answers nobody from then on."""
 
@@ -299,6 +284,16 @@ def lane(name, backend, brake, **settings):
 
 
 @contextlib.asynccontextmanager
+async def reading(index):
+    """A catalogue of an index, which need not be there yet."""
+    catalogue = Catalogue(index)
+    try:
+        yield catalogue
+    finally:
+        catalogue.close()
+
+
+@contextlib.asynccontextmanager
 async def house(
     folder,
     backends,
@@ -323,13 +318,16 @@ async def house(
         name: lane(name, backend, brake, **lane_settings, **(settings or {}).get(name, {}))
         for name, backend in backends.items()
     }
-    index = open_ledger(folder / "index.db", clock=wall, run_sync=commits)
-    async with index as opened, trio.open_nursery() as nursery:
+    index = folder / "index.db"
+    async with (
+        open_ledger(index, clock=wall, run_sync=commits) as opened,
+        reading(index) as catalogue,
+        trio.open_nursery() as nursery,
+    ):
         ledger = opened if crash_after is None else Crashing(opened, crash_after, nursery.cancel_scope.cancel)
         spool = Spool(folder / "spool", folder / "kept", limit=limit, run_sync=inline)
-        results = LedgerResults(ledger)
         store = ScriptedStore() if store is None else store
-        parts = Parts(ledger, results, spool, store, lanes, brake, jobs, wall, inline, uploads, no_jitter)
+        parts = Parts(ledger, catalogue, spool, store, lanes, brake, jobs, wall, inline, uploads, no_jitter)
         stages = Stages(parts)
         made = House(ledger, spool, stages, lanes, brake, jobs, parts, Steward(parts, stages))
         await nursery.start(made.run)
