@@ -437,7 +437,7 @@ def test_one_text_for_both_sides_is_the_prompt_alone():
     raw = exported("sd15")
     raw["3"]["inputs"]["negative"] = ["6", 0]
     binding = bound(raw)
-    assert [slot.node.id for slot in binding.bound["prompt"].slots] == ["6"]
+    assert [widget.node.id for widget in binding.bound["prompt"].widgets] == ["6"]
     assert "negative_prompt" not in binding.bound
 
 
@@ -530,7 +530,7 @@ def test_links_that_run_in_circles_end():
     raw["6"]["inputs"]["text_g"] = "g"
     binding = bound(raw)
     assert "model" not in binding.bound
-    assert [slot.input for slot in binding.bound["prompt"].slots] == ["text_g"]
+    assert [widget.input for widget in binding.bound["prompt"].widgets] == ["text_g"]
 
 
 @pytest.mark.parametrize(

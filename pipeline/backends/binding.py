@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pipeline.backends import sampling
-from pipeline.backends.graph import Graph, Link, Node, WorkflowError
+from pipeline.backends.graph import Graph, Link, Node, Widget, WorkflowError
 from pipeline.backends.template import names_in
 
 PLACEHOLDER: Final = "placeholder"
@@ -54,18 +54,10 @@ _TITLE_OF: Mapping[str, str] = {"negative_prompt": "negative", "cfg_scale": "cfg
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """One widget that takes a value."""
-
-    node: Node
-    input: str
-
-
-@dataclass(frozen=True, slots=True)
 class Bound:
     """Where one of the job's keys goes, and how that was found."""
 
-    slots: tuple[Slot, ...]
+    widgets: tuple[Widget, ...]
     how: str
 
 
@@ -106,10 +98,10 @@ class Binding:
     def describe(self) -> list[BoundInput]:
         """Tell for each key which input of which node takes it."""
         lines = [
-            BoundInput(key, slot.input, slot.node.id, slot.node.kind, slot.node.title, bound.how)
+            BoundInput(key, name, node.id, node.kind, node.title, bound.how)
             for key in ROLES
             if (bound := self.bound.get(key)) is not None
-            for slot in bound.slots
+            for node, name in bound.widgets
         ]
         saver = self.saver
         return [*lines, BoundInput("output", sampling.SAVED_AS, saver.id, saver.kind, saver.title, LINKS)]
@@ -140,14 +132,14 @@ def bind(graph: Graph) -> Binding:
             bound[role] = Bound(tuple(by_title[role]), TITLE)
         else:
             try:
-                slots = tuple(dict.fromkeys(chain.slots(role)))
+                widgets = tuple(dict.fromkeys(chain.widgets(role)))
             except WorkflowError as error:
                 if role in ("prompt", "seed", "width", "height"):
                     raise
                 unclear[role] = str(error)
             else:
-                if slots:
-                    bound[role] = Bound(slots, LINKS)
+                if widgets:
+                    bound[role] = Bound(widgets, LINKS)
     if "prompt" not in bound:
         raise WorkflowError(
             f"{graph.source}: found no input for the prompt; give the node that holds the text the title "
@@ -157,23 +149,23 @@ def bind(graph: Graph) -> Binding:
     return Binding(graph, bound, unclear, saver, model_root, clip_root, chain.followers(bound))
 
 
-def _by_placeholder(graph: Graph) -> dict[str, list[Slot]]:
-    found: dict[str, list[Slot]] = {}
+def _by_placeholder(graph: Graph) -> dict[str, list[Widget]]:
+    found: dict[str, list[Widget]] = {}
     for node in graph:
         for name, value in node.inputs.items():
             for role in filter(None, map(role_of, names_in(value))):
-                found.setdefault(role, []).append(Slot(node, name))
+                found.setdefault(role, []).append(Widget(node, name))
     return found
 
 
-def _by_title(graph: Graph) -> dict[str, list[Slot]]:
-    found: dict[str, list[Slot]] = {}
+def _by_title(graph: Graph) -> dict[str, list[Widget]]:
+    found: dict[str, list[Widget]] = {}
     for node in graph:
         plain = " ".join(node.title.casefold().split())
         roles = ("width", "height") if plain == "size" else (role_of(plain),)
         for role in roles:
             if role is not None:
-                found.setdefault(role, []).extend(Slot(*where) for where in sampling.widgets(graph, node, role))
+                found.setdefault(role, []).extend(sampling.widgets(graph, node, role))
     return found
 
 
@@ -210,30 +202,30 @@ class _Chain:
         self._samplers = sorted(before, key=lambda node: sum(other.id in reach[node.id] for other in before))
         self._first = [n for n in before if not any(other is not n and other.id in reach[n.id] for other in before)]
 
-    def slots(self, role: str) -> Iterator[Slot]:
+    def widgets(self, role: str) -> Iterator[Widget]:
         """Yield the widgets that take `role`, the first sampler's first.
 
         Raises:
             WorkflowError: more than one thing fits.
         """
-        if len({tuple(self._slots_at(sampler, role)) for sampler in self._first}) > 1:
+        if len({tuple(self._widgets_at(sampler, role)) for sampler in self._first}) > 1:
             decide = f'give the node that takes it the title "{_title(role)}", or write {{{{{role}}}}} into it'
             raise _ambiguous(
                 self._graph, f"several samplers that do not build on each other could take {role}", self._first, decide
             )
-        first = self._slots_at(self._first[0], role)
+        first = self._widgets_at(self._first[0], role)
         yield from first
         if role in ("width", "height"):
             return
         for sampler in self._samplers:
-            further = [slot for slot in self._slots_at(sampler, role) if slot not in first]
+            further = [widget for widget in self._widgets_at(sampler, role) if widget not in first]
             if role in ("prompt", "negative_prompt", "seed") or self._alike(first, further):
                 yield from further
 
     def roots(self, prompt: Bound) -> tuple[Link | None, Link | None]:
         """Return the outputs of the loaders that MODEL and CLIP come from, for LoRAs to be put behind."""
         model = next(filter(None, (sampling.model_root(self._graph, sampler) for sampler in self._first)), None)
-        encoders = [slot.node for slot in prompt.slots]
+        encoders = [widget.node for widget in prompt.widgets]
         encoders += [node for sampler in self._first for node in sampling.encoders(self._graph, sampler, "positive")]
         clip = next(filter(None, (self._graph.root_along(node, "clip") for node in encoders)), None)
         return model, clip
@@ -243,36 +235,36 @@ class _Chain:
         return sampling.followers(
             self._graph,
             self._samplers,
-            taken={(slot.node.id, slot.input) for one in bound.values() for slot in one.slots},
+            taken={widget for one in bound.values() for widget in one.widgets},
             width=_present(bound.get("width")),
             height=_present(bound.get("height")),
             steps=_present(bound.get("steps")),
         )
 
-    def _slots_at(self, sampler: Node, role: str) -> list[Slot]:
-        found = [Slot(*where) for where in sampling.inputs_of(self._graph, sampler, role)]
+    def _widgets_at(self, sampler: Node, role: str) -> list[Widget]:
+        found = sampling.inputs_of(self._graph, sampler, role)
         if role in ("prompt", "negative_prompt"):
             self._refuse_several_texts(sampler, role, found)
         return found
 
-    def _refuse_several_texts(self, sampler: Node, role: str, found: Sequence[Slot]) -> None:
+    def _refuse_several_texts(self, sampler: Node, role: str, found: Sequence[Widget]) -> None:
         """Several texts joined into one conditioning are one prompt only where they are the same."""
-        per_node: dict[str, Node] = {slot.node.id: slot.node for slot in found}
-        if len(per_node) > 1 and len({slot.node.literal(slot.input) for slot in found}) > 1:
+        per_node: dict[str, Node] = {node.id: node for node, _ in found}
+        if len(per_node) > 1 and len({widget.value for widget in found}) > 1:
             side = "positive" if role == "prompt" else "negative"
             decide = f'give the node that takes it the title "{_title(role)}", or write {{{{{role}}}}} into it'
             raise _ambiguous(self._graph, f"the {side} side of {sampler} has several texts", per_node.values(), decide)
 
     @staticmethod
-    def _alike(first: Sequence[Slot], further: Sequence[Slot]) -> bool:
+    def _alike(first: Sequence[Widget], further: Sequence[Widget]) -> bool:
         """A later sampler follows the first one only where it had the same value."""
-        values = {repr(slot.node.literal(slot.input)) for slot in (*first, *further)}
+        values = {repr(widget.value) for widget in (*first, *further)}
         return len(values) == 1
 
 
 def _present(bound: Bound | None) -> object:
     """Return the value that stands in the workflow now."""
-    return None if bound is None else bound.slots[0].node.literal(bound.slots[0].input)
+    return None if bound is None else bound.widgets[0].value
 
 
 def _title(role: str) -> str:

@@ -32,7 +32,7 @@ async def spelt(
 
 async def _model(asked: str | None, binding: Binding, look: Look) -> str | None:
     bound = binding.bound.get("model")
-    where = CHECKPOINTS if bound is None else (bound.slots[0].node.kind, bound.slots[0].input)
+    where = CHECKPOINTS if bound is None else (bound.widgets[0].node.kind, bound.widgets[0].input)
     if asked is not None:
         return await _file("model", asked, where, look)
     if bound is None or bound.how != PLACEHOLDER:

@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from pipeline.backends import samplers, sampling, template
-from pipeline.backends.binding import PLACEHOLDER, ROLES, Binding, Slot, role_of
-from pipeline.backends.graph import Link, Node, as_link
+from pipeline.backends.binding import PLACEHOLDER, ROLES, Binding, role_of
+from pipeline.backends.graph import Link, Widget, as_link
 from pipeline.errors import InvalidRequest
 from pipeline.model import Lora, Recipe, Request
 
@@ -74,7 +74,7 @@ def notes(binding: Binding, recipe: Recipe) -> list[str]:
         said.append("the size comes from the workflow: it has no input for width and height")
     if not binding.has_seed:
         said.append("the workflow has no seed input: one image per job")
-    if any(isinstance(count := node.literal(name), int) and count > 1 for node, name in binding.followers.batches):
+    if any(isinstance(widget.value, int) and widget.value > 1 for widget in binding.followers.batches):
         said.append("its batch_size is set to 1: each image is asked for on its own")
     if recipe.negative_prompt is None and "negative_prompt" in binding.bound:
         said.append("the negative prompt is the workflow's own: the job sets none")
@@ -108,19 +108,18 @@ class _Filling:
             node["inputs"] = template.filled(node["inputs"], self._value_of)
         for role, bound in self._binding.bound.items():
             if bound.how != PLACEHOLDER and self._values[role] is not None:
-                for slot in bound.slots:
-                    self._set(slot.node, slot.input, self._values[role])
+                for widget in bound.widgets:
+                    self._set(widget, self._values[role])
         self._let_follow()
         for key, value in self._request.recipe.params.items():
             if key not in self._binding.placeholders:
-                slot = self._addressed(key)
-                self._set(slot.node, slot.input, value)
+                self._set(self._addressed(key), value)
         self._put_in_loras()
-        self._set(self._binding.saver, sampling.SAVED_AS, prefix_of(self._request.ticket))
+        self._set(Widget(self._binding.saver, sampling.SAVED_AS), prefix_of(self._request.ticket))
         return self._raw
 
-    def _set(self, node: Node, name: str, value: object) -> None:
-        self._raw[node.id]["inputs"][name] = value
+    def _set(self, widget: Widget, value: object) -> None:
+        self._raw[widget.node.id]["inputs"][widget.input] = value
 
     def _value_of(self, name: str) -> object:
         role = role_of(name)
@@ -138,21 +137,21 @@ class _Filling:
 
     def _let_follow(self) -> None:
         follow, recipe = self._binding.followers, self._request.recipe
-        for node, name in follow.batches:
-            self._set(node, name, 1)
+        for widget in follow.batches:
+            self._set(widget, 1)
         for same, scaled, old, new in (
             (follow.widths, follow.scaled_widths, follow.width, recipe.width),
             (follow.heights, follow.scaled_heights, follow.height, recipe.height),
         ):
-            for node, name in same:
-                self._set(node, name, new)
-            for node, name in scaled:
-                self._set(node, name, max(_GRAIN, _number(node, name, new / old / _GRAIN) * _GRAIN))
+            for widget in same:
+                self._set(widget, new)
+            for widget in scaled:
+                self._set(widget, max(_GRAIN, _number(widget, new / old / _GRAIN) * _GRAIN))
         if recipe.steps is not None:
-            for node, name in follow.step_marks:
-                self._set(node, name, _number(node, name, recipe.steps / follow.steps))
+            for widget in follow.step_marks:
+                self._set(widget, _number(widget, recipe.steps / follow.steps))
 
-    def _addressed(self, key: str) -> Slot:
+    def _addressed(self, key: str) -> Widget:
         """Find the widget that a key of `params` names: `input`, or `node.input` with the node's id, title or class."""
         place, _, name = key.rpartition(".")
         graph = self._binding.graph
@@ -170,13 +169,13 @@ class _Filling:
         if len(having) > 1:
             listed = "; ".join(map(str, having))
             raise self._invalid(f'has several inputs for params "{key}": {listed}; write "{having[0].id}.{name}"')
-        slot = Slot(having[0], name)
+        widget = Widget(having[0], name)
         for role, bound in self._binding.bound.items():
-            if slot in bound.slots:
+            if widget in bound.widgets:
                 raise self._invalid(f'gets params "{key}" already from {role}: use that key')
-        if slot == Slot(self._binding.saver, sampling.SAVED_AS):
+        if widget == Widget(self._binding.saver, sampling.SAVED_AS):
             raise self._invalid("saves under a name of ours, by which the image is found again: params cannot set it")
-        return slot
+        return widget
 
     def _put_in_loras(self) -> None:
         new = [lora for lora in self._request.recipe.loras if not self._adjusted(lora)]
@@ -213,8 +212,8 @@ class _Filling:
         return InvalidRequest(f"{self._binding.graph.source} {what}", code="invalid_workflow")
 
 
-def _number(node: Node, name: str, factor: float) -> int:
-    value = node.literal(name)
+def _number(widget: Widget, factor: float) -> int:
+    value = widget.value
     assert isinstance(value, int)  # what follows was chosen for being a number
     return round(value * factor)
 

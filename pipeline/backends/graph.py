@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.errors import ConfigError
 
@@ -48,6 +48,18 @@ class Node:
         """Return the value of a widget; None where the input is linked or absent."""
         value = self.inputs.get(name)
         return None if as_link(value) is not None else value
+
+
+class Widget(NamedTuple):
+    """An input of a node that holds a value of its own, and may be given another."""
+
+    node: Node
+    input: str
+
+    @property
+    def value(self) -> object:
+        """What stands in it now."""
+        return self.node.literal(self.input)
 
 
 def as_link(value: object) -> Link | None:

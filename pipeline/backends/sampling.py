@@ -8,11 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pipeline.backends.graph import Graph, Link, Node, WorkflowError
+from pipeline.backends.graph import Graph, Link, Node, Widget, WorkflowError
 
 SAVED_AS: Final = "filename_prefix"
-
-Where = tuple[Node, str]
 
 # Encoders may have several of these (SDXL, Flux, SD3); all of them take the prompt.
 _TEXTS = ("text", "text_g", "text_l", "clip_l", "clip_g", "t5xxl", "llama", "bert", "mt5xl", "prompt", "user_prompt")
@@ -48,12 +46,12 @@ _SIZE_PAIRS = (("width", "height"), ("target_width", "target_height"))
 class Followers:
     """Widgets that must change along with the size and the steps, since they repeat or depend on them."""
 
-    widths: tuple[Where, ...] = ()
-    heights: tuple[Where, ...] = ()
-    scaled_widths: tuple[Where, ...] = ()  # of a later upscale: they keep their factor
-    scaled_heights: tuple[Where, ...] = ()
-    step_marks: tuple[Where, ...] = ()  # where one sampler hands over to the next
-    batches: tuple[Where, ...] = ()  # one image is asked for at a time
+    widths: tuple[Widget, ...] = ()
+    heights: tuple[Widget, ...] = ()
+    scaled_widths: tuple[Widget, ...] = ()  # of a later upscale: they keep their factor
+    scaled_heights: tuple[Widget, ...] = ()
+    step_marks: tuple[Widget, ...] = ()  # where one sampler hands over to the next
+    batches: tuple[Widget, ...] = ()  # one image is asked for at a time
     width: int = 0  # what the workflow was exported with
     height: int = 0
     steps: int = 0
@@ -67,15 +65,15 @@ def is_sampler(node: Node) -> bool:
     return "guider" in node.links or ("positive" in node.links and seeded)
 
 
-def widgets(graph: Graph, node: Node, role: str) -> list[Where]:
+def widgets(graph: Graph, node: Node, role: str) -> list[Widget]:
     """Return a node's own widgets that can take `role`, or those of the nodes that feed them."""
-    own = [where for name in _WIDGETS[role] if name in node.inputs for where in _resolved(graph, node, name, role)]
+    own = [widget for name in _WIDGETS[role] if name in node.inputs for widget in _resolved(graph, node, name, role)]
     if own:
         return own if role in _SIDES else own[:1]
-    return [(node, name) for name in _VALUES if _fits(node.literal(name), role)][:1]
+    return [Widget(node, name) for name in _VALUES if _fits(node.literal(name), role)][:1]
 
 
-def inputs_of(graph: Graph, sampler: Node, role: str) -> list[Where]:
+def inputs_of(graph: Graph, sampler: Node, role: str) -> list[Widget]:
     """Follow a sampler's links to the widgets that take `role`.
 
     Without a sampler (nodes that call a service, or draw by themselves) the node that saves the image is taken for
@@ -88,7 +86,7 @@ def inputs_of(graph: Graph, sampler: Node, role: str) -> list[Where]:
         told = (
             (node, name) for node in graph.upstream(sampler) for name in _TOLD_DIRECTLY[role] if name in node.inputs
         )
-        return next((found for where in told if (found := _resolved(graph, *where, role))), [])
+        return next((found for node, name in told if (found := _resolved(graph, node, name, role))), [])
     holder: Node | None
     if role in _SIDES:
         return _texts_of(graph, sampler, role)
@@ -120,24 +118,24 @@ def followers(
     graph: Graph,
     samplers: Sequence[Node],
     *,
-    taken: Collection[tuple[str, str]],
+    taken: Collection[Widget],
     width: object,
     height: object,
     steps: object,
 ) -> Followers:
     """Find what must change along with size and steps, given what stands there now."""
-    same: list[tuple[Where, Where]] = []
-    scaled: list[tuple[Where, Where]] = []
+    same: list[tuple[Widget, Widget]] = []
+    scaled: list[tuple[Widget, Widget]] = []
     if isinstance(width, int) and isinstance(height, int):
         for node in graph:
             for across, down in _SIZE_PAIRS:
                 pair = (node.literal(across), node.literal(down))
-                if (node.id, across) in taken:
+                if Widget(node, across) in taken:
                     continue
                 if pair == (width, height):
-                    same.append(((node, across), (node, down)))
+                    same.append((Widget(node, across), Widget(node, down)))
                 elif node.kind in _RESIZERS and _is_size(pair) and _after(graph, node, samplers):
-                    scaled.append(((node, across), (node, down)))
+                    scaled.append((Widget(node, across), Widget(node, down)))
     sized = {found.id: found for sampler in samplers if (found := _size_node(graph, sampler)) is not None}
     return Followers(
         widths=tuple(pair[0] for pair in same),
@@ -145,20 +143,22 @@ def followers(
         scaled_widths=tuple(pair[0] for pair in scaled),
         scaled_heights=tuple(pair[1] for pair in scaled),
         step_marks=tuple(_step_marks(graph, samplers, steps)) if isinstance(steps, int) else (),
-        batches=tuple((node, "batch_size") for node in sized.values() if _fits(node.literal("batch_size"), "steps")),
+        batches=tuple(
+            Widget(node, "batch_size") for node in sized.values() if _fits(node.literal("batch_size"), "steps")
+        ),
         width=width if isinstance(width, int) else 0,
         height=height if isinstance(height, int) else 0,
         steps=steps if isinstance(steps, int) else 0,
     )
 
 
-def _step_marks(graph: Graph, samplers: Sequence[Node], steps: int) -> Iterator[Where]:
+def _step_marks(graph: Graph, samplers: Sequence[Node], steps: int) -> Iterator[Widget]:
     for sampler in samplers:
         for node in graph.upstream(sampler, _named("sigmas")):
             for name in ("start_at_step", "end_at_step", "step"):
                 mark = node.literal(name)
                 if isinstance(mark, int) and 0 < mark <= steps:
-                    yield node, name
+                    yield Widget(node, name)
 
 
 def _after(graph: Graph, node: Node, samplers: Sequence[Node]) -> bool:
@@ -193,7 +193,7 @@ def _size_node(graph: Graph, sampler: Node) -> Node | None:
     return None
 
 
-def _texts_of(graph: Graph, sampler: Node, role: str) -> list[Where]:
+def _texts_of(graph: Graph, sampler: Node, role: str) -> list[Widget]:
     side = _SIDES[role]
     found = encoders(graph, sampler, side)
     if side == "negative":
@@ -201,7 +201,7 @@ def _texts_of(graph: Graph, sampler: Node, role: str) -> list[Where]:
         # Guidance-distilled workflows feed both sides from one text, or blank the negative one out.
         found = [node for node in found if node.id not in positive or "negative" in node.inputs]
     return [
-        where for node in found for name in _text_inputs(node, side) for where in _resolved(graph, node, name, role)
+        widget for node in found for name in _text_inputs(node, side) for widget in _resolved(graph, node, name, role)
     ]
 
 
@@ -238,7 +238,7 @@ def _text_inputs(node: Node, side: str) -> list[str]:
     return [name for name in _TEXTS if name in node.inputs]
 
 
-def _resolved(graph: Graph, node: Node, name: str, role: str) -> list[Where]:
+def _resolved(graph: Graph, node: Node, name: str, role: str) -> list[Widget]:
     """Return the widget behind an input: its own, or the one of the primitive node that it is linked to."""
     seen: set[str] = set()
     while (source := graph.source_of(node, name)) is not None and source.id not in seen:
@@ -255,7 +255,7 @@ def _resolved(graph: Graph, node: Node, name: str, role: str) -> list[Where]:
                 return []
             fitting = list(source.links)
         node, name = source, fitting[0]
-    return [(node, name)] if _fits(node.literal(name), role) else []
+    return [Widget(node, name)] if _fits(node.literal(name), role) else []
 
 
 def _fits(value: object, role: str) -> bool:
