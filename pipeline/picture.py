@@ -6,8 +6,7 @@ samples of them where that is enough.
 
 import hashlib
 import io
-from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from PIL import (
     Image,
@@ -30,8 +29,7 @@ _STRIP: Final = 65_536  # pixels digested at a time: they stay in the processor'
 _BROKEN: Final = (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError)  # what Pillow's decoders raise
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(NamedTuple):
     """What `examine` found; the fields are those of `model.Artifact`."""
 
     md5: str

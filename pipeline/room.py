@@ -16,7 +16,7 @@ from types import TracebackType
 import trio
 
 ALLOWANCE = 96 << 20  # bytes that all holders together may have
-_M_MMAP_THRESHOLD = -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGE = 4 << 20  # bytes
 
 
@@ -47,7 +47,8 @@ class Room:
         ticket = (size, trio.Event())
         self._waiting.append(ticket)
         try:
-            await ticket[1].wait()
+            with clocks_stopped():
+                await ticket[1].wait()
         except trio.Cancelled:
             self._waiting.remove(ticket)
             self._admit()
@@ -83,8 +84,7 @@ class Hold:
         """
         if size > self._size:
             self.let_go()
-            with clocks_stopped():
-                await self._room.take(size)
+            await self._room.take(size)
             self._size = size
         else:
             self._shrink(size)
@@ -136,17 +136,20 @@ class move_on_after:  # noqa: N801  # it stands where trio's function of that na
         return self._scope.__exit__(kind, error, trace)
 
 
-@contextmanager
-def fail_after(seconds: float) -> Iterator[trio.CancelScope]:
+class fail_after(move_on_after):  # noqa: N801  # likewise
     """Likewise.
 
     Raises:
         trio.TooSlowError: the time was over.
     """
-    with move_on_after(seconds) as scope:
-        yield scope
-    if scope.cancelled_caught:
-        raise trio.TooSlowError
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        caught = super().__exit__(kind, error, trace)
+        if self._scope.cancelled_caught:
+            raise trio.TooSlowError
+        return caught
 
 
 @contextmanager
@@ -167,8 +170,10 @@ def return_large_blocks() -> None:
     """Have the C library give large blocks back to the system as soon as they are free.
 
     By default glibc keeps blocks of the size of a picture once it has seen one, a set for each thread, with gaps in
-    between that nothing fits: 60 MB at 24 pictures of 8 MB.
+    between that nothing fits: 60 MB at 24 pictures of 8 MB. Told not to, it would give back what smaller ones
+    leave, too, from 128 KB on, and fetch it again for the next picture: 70 pages an image.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_TRIM_THRESHOLD, _LARGE)

@@ -31,5 +31,7 @@ def scrub(text: str, secrets: Iterable[str] = (), *, longest: int = LONGEST) -> 
     text = _ADDRESS.sub(lambda found: f"{found[1]}?***" if found[2] else found[1], text)
     text = _NAMED.sub(r"\1\2***", _BEARER.sub(r"\1 ***", text))
     text = _PICTURE.sub(lambda found: f"[{len(found[0])} characters]", text)
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    text = " ".join(text.split())
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -44,7 +44,10 @@ def kept(spacings: tuple[Spacing, ...]) -> Iterator[None]:
 
 async def departure() -> None:
     """Wait until an order may go out; the time limits of `room` stand still meanwhile."""
+    spacings = _present.get()
+    if not spacings:
+        return
     async with AsyncExitStack() as stack:
         with room.clocks_stopped():
-            for spacing in _present.get():
+            for spacing in spacings:
                 await stack.enter_async_context(spacing.turn())

@@ -1,7 +1,6 @@
 """From the spool into the store: placeholders are drawn here, uploads run a few at a time, oldest image first."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 
 import structlog
 import trio
@@ -148,7 +147,7 @@ class Storing:
         data, seen = await self._run_sync(draw)
         name = f"{image.row}-placeholder.img"
         await self._patience.until_done("the spool", lambda: self._spool.write(name, data))
-        return Artifact(file=name, **asdict(seen))
+        return Artifact(file=name, **seen._asdict())
 
     async def _upload(self, image: Image) -> Image:
         artifact = image.artifact

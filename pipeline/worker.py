@@ -6,7 +6,6 @@ into one event of `lifecycle` here, and into what the lane should learn from it.
 
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict
 
 import structlog
 import trio
@@ -201,4 +200,4 @@ class Worker:
         except (AttemptFailed, NotWorthRepeating) as error:
             return lost(error, lane, gpu_seconds)
         room.let_go()
-        return Fetched(Artifact(file=name, **asdict(seen)), gpu_seconds, made.used_embedding)
+        return Fetched(Artifact(file=name, **seen._asdict()), gpu_seconds, made.used_embedding)

@@ -105,20 +105,21 @@ async def read_at_most(limit: int, chunks: AsyncIterator[bytes], *, declared: in
         room.let_go()
         raise
     await room.claim(0 if body is None or len(body) <= _FREE else len(body))
-    return None if body is None else bytes(body)
+    return body
 
 
-async def _read(limit: int, chunks: AsyncIterator[bytes], declared: int) -> bytearray | None:
-    body = bytearray()
+async def _read(limit: int, chunks: AsyncIterator[bytes], declared: int) -> bytes | None:
+    body, size = [], 0
     claimed = await _claim(declared)
     async for chunk in chunks:
-        if len(body) + len(chunk) > limit:
+        size += len(chunk)
+        if size > limit:
             await _end(chunks)
             return None
-        body += chunk
-        if len(body) > claimed:
-            claimed = await _claim(next(step for step in (*_STEPS, limit) if step >= len(body)))
-    return body
+        body.append(chunk)
+        if size > claimed:
+            claimed = await _claim(next(step for step in (*_STEPS, limit) if step >= size))
+    return b"".join(body)
 
 
 async def _end(chunks: AsyncIterator[bytes]) -> None:

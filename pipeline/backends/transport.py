@@ -14,7 +14,7 @@ Credentials go to the origin they were configured for and nowhere else. What an 
 import base64
 import json
 from collections.abc import AsyncIterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import httpx
@@ -70,6 +70,8 @@ class Service:
         self._always_there = always_there
         self._origin = _origin(parsed)
         self._transport = transport
+        # An image is asked after at the same address until it is done.
+        self._bare_request = lru_cache(maxsize=1_000)(partial(self._request, "GET"))
         self._headers = httpx.Headers(_PLAIN_HEADERS)  # for this origin alone
         if key is not None:
             self._headers["Authorization"] = f"Bearer {_header_safe(key, called)}"
@@ -174,11 +176,8 @@ class Service:
         params: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send, and read the whole answer; raises TooSlowError after `timeout` seconds, in which waiting for room does not count."""
-        target, origin = _target(url)
-        headers = self._headers if origin == self._origin else _PLAIN_HEADERS
-        request = httpx.Request(method, target, content=content, params=params, headers=headers, extensions=_PATIENCE)
-        if content is not None:
-            request.headers["Content-Type"] = "application/json"
+        bare = method == "GET" and not params
+        request = self._bare_request(url) if bare else self._request(method, url, content, params)
         with room.fail_after(timeout):
             response = await self._transport.handle_async_request(request)
             try:
@@ -189,6 +188,16 @@ class Service:
                 raise
             await response.aclose()
         return Answer(response.status_code, body, dict(response.headers.multi_items()))
+
+    def _request(
+        self, method: str, url: str, content: bytes | None = None, params: Mapping[str, str] | None = None
+    ) -> httpx.Request:
+        target, origin = _target(url)
+        headers = self._headers if origin == self._origin else _PLAIN_HEADERS
+        request = httpx.Request(method, target, content=content, params=params, headers=headers, extensions=_PATIENCE)
+        if content is not None:
+            request.headers["Content-Type"] = "application/json"
+        return request
 
     async def _is_its_own(self, answer: Answer, path: str, base: str) -> bool:
         """Tell whether the service itself says no: many do with a web page, but a proxy says so of everything.
@@ -247,7 +256,7 @@ def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     return response.aiter_bytes() if compressed else aiter(response.stream)
 
 
-@lru_cache(maxsize=1_000)  # an image is asked after at the same address until it is done
+@lru_cache(maxsize=1_000)  # to read an address costs as much as to send what is asked there
 def _target(url: str) -> tuple[httpx.URL, _Origin]:
     parsed = httpx.URL(url)
     return parsed, _origin(parsed)

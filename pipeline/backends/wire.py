@@ -5,6 +5,7 @@ image cost; this takes a fifth of that. It knows just what back ends need: GET a
 of any length, connections kept for a while. Whatever goes through a proxy is httpx's own transport's business.
 """
 
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -100,16 +101,16 @@ class Wire(httpx.AsyncBaseTransport):
         try:
             tls = self._tls() if scheme == "https" else None
             with trio.fail_after(timeout):
-                plain = await trio.open_tcp_stream(host, port)
+                line = _Line((await trio.open_tcp_stream(host, port)).socket.detach())
                 if tls is None:
-                    return _Connection(origin, plain, plain)
+                    return _Connection(origin, line, line)
                 try:
-                    secure = trio.SSLStream(plain, tls, server_hostname=host, https_compatible=True)
+                    secure = trio.SSLStream(line, tls, server_hostname=host, https_compatible=True)
                     await secure.do_handshake()
                 except BaseException:
-                    plain.socket.close()
+                    line.close()
                     raise
-                return _Connection(origin, secure, plain)
+                return _Connection(origin, secure, line)
         except trio.TooSlowError as error:
             raise httpx.ConnectTimeout(f"no connection within {timeout:g} s") from error
         except (OSError, trio.BrokenResourceError, BaseExceptionGroup) as error:
@@ -179,14 +180,68 @@ class _Answer:
         self.ended = True
 
 
+class _Line(trio.abc.Stream):
+    """A TCP connection, for one task.
+
+    trio's own stream lets every other task run after a read or a write that did not have to wait: a fifth of all the
+    times that an image's task was woken. This one lets them run where it waits, once before each read.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.setblocking(False)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the other side has said nothing that was not read, not even farewell."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:
+                await self.wait_send_all_might_not_block()
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.wait_writable(self._socket)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return self._socket.recv(max_bytes or _PIECE)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+    async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+
 class _Connection:
-    def __init__(self, origin: _Origin, stream: trio.abc.Stream, plain: trio.SocketStream) -> None:
+    def __init__(self, origin: _Origin, stream: trio.abc.Stream, line: _Line) -> None:
         self.origin = origin
         self.idle_since = 0.0
         self.answer = _Answer()
         self._stream = stream
-        self._socket = plain.socket
-        self._is_plain = stream is plain
+        self._line = line
         self._received = 0  # bytes of the present answer
 
     @property
@@ -196,8 +251,8 @@ class _Connection:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is closed; what is readable while nothing was asked has been."""
-        return self._socket.is_readable()
+        """Whether it is closed; where something came while nothing was asked, it has been."""
+        return not self._line.is_silent
 
     @property
     def has_heard(self) -> bool:
@@ -205,7 +260,7 @@ class _Connection:
         return self._received > 0
 
     def close(self) -> None:
-        self._socket.close()
+        self._line.close()
 
     async def send(self, request: httpx.Request) -> None:
         self.answer = _Answer()
@@ -218,8 +273,6 @@ class _Connection:
             raise httpx.WriteError(str(error)) from error
 
     async def read_head(self) -> None:
-        if self._is_plain:  # nothing is there yet: a read in vain would be for others to take the interpreter
-            await trio.lowlevel.wait_readable(self._socket)
         while not self.answer.head_read:
             await self._feed()
             if self._received > _LARGEST_HEAD and not self.answer.head_read:

@@ -5,7 +5,6 @@ are kept, they are only uploaded again.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import trio
@@ -113,7 +112,7 @@ async def _artifact(image: Image, kept: list[str], parts: Parts) -> Artifact | N
     folder = parts.spool.kept_folder
     try:
         for path in sorted((folder / name for name in kept), key=lambda path: path.stat().st_mtime_ns, reverse=True):
-            return Artifact(file=path.name, **asdict(await parts.run_sync(_examined, path)))
+            return Artifact(file=path.name, **(await parts.run_sync(_examined, path))._asdict())
     except (OSError, AttemptFailed, NotWorthRepeating):  # gone or damaged meanwhile: it is made again
         return None
     return None

@@ -15,6 +15,8 @@ from pipeline.model import Asset, Item, Status, Stored
 from pipeline.spec.types import LARGEST_SEED
 
 VALUE_BYTES = 1000  # Cloudinary keeps 1,024 a value
+_UNSAFE = re.compile(r"[%\\|=\x00-\x1f\x7f]")
+_HALF_A_CODE = re.compile(r"%[0-9A-F]?$")
 
 
 def written_context(item: Item) -> dict[str, str]:
@@ -37,9 +39,10 @@ def written_context(item: Item) -> dict[str, str]:
 
 def encoded(value: str) -> str:
     """Percent-encode what would not survive, and cut to what a value may hold without splitting a character."""
-    safe = re.sub(r"[%\\|=\x00-\x1f\x7f]", lambda found: f"%{ord(found[0]):02X}", value)
-    cut = safe.encode()[:VALUE_BYTES].decode(errors="ignore")
-    return re.sub(r"%[0-9A-F]?$", "", cut)
+    safe = _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", value)
+    if len(whole := safe.encode()) <= VALUE_BYTES:
+        return safe
+    return _HALF_A_CODE.sub("", whole[:VALUE_BYTES].decode(errors="ignore"))
 
 
 def read_asset(record: Mapping[str, Any], owner_slug: str, stored: Stored) -> Asset | None:
