@@ -3,10 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-
-import trio
 
 from pipeline.backends.opening import open_backend
 from pipeline.backends.pace import Pace
@@ -21,6 +18,7 @@ from pipeline.ports import Backend, Store
 from pipeline.spool import Spool
 from pipeline.stages import Parts
 from pipeline.stores.opening import open_store
+from pipeline.threads import Threads
 from pipeline.webhook import Poster
 
 
@@ -37,8 +35,7 @@ class Openers:
 @asynccontextmanager
 async def opened(config: Config, openers: Openers) -> AsyncIterator[Parts]:
     """Open what the stages work with; closed in the opposite order."""
-    threads = trio.CapacityLimiter(cores())  # more would only wait for each other
-    run_sync = partial(trio.to_thread.run_sync, limiter=threads)
+    run_sync = Threads(cores()).run_sync  # more would only wait for each other
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(openers.ledger(config.index))
         catalogue = stack.enter_context(closing(Catalogue(config.index, images=config.images)))

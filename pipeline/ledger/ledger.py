@@ -11,7 +11,7 @@ import orjson
 import trio
 
 from pipeline import clock as wall
-from pipeline import naming
+from pipeline import naming, threads
 from pipeline.errors import IllegalStep
 from pipeline.files import RunSync
 from pipeline.ledger import due, steering, trouble
@@ -36,7 +36,7 @@ CHARACTERS_KNOWN = 1_000  # whose latest moments are remembered at most
 
 @asynccontextmanager
 async def open_ledger(
-    path: Path, *, clock: wall.Clock = wall.now, run_sync: RunSync = trio.to_thread.run_sync
+    path: Path, *, clock: wall.Clock = wall.now, run_sync: RunSync = threads.run_sync
 ) -> AsyncIterator["Ledger"]:
     """Open the index for writing, made or migrated as needed; one process at a time does so.
 

@@ -3,11 +3,8 @@
 Apart from the adapters, so that whoever only mints or verifies addresses loads no SDK.
 """
 
-from functools import partial
 from pathlib import Path
 from typing import assert_never
-
-import trio
 
 from pipeline.clock import Clock, now
 from pipeline.config.adapters import CloudinaryConfig, LocalConfig, StoreConfig
@@ -15,6 +12,7 @@ from pipeline.ports import Delivery, Store
 from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
 from pipeline.stores.delivery import ByPlace, LocalDelivery, load_key
 from pipeline.stores.local import LocalStore
+from pipeline.threads import Threads
 
 KEY_FILE = "media.key"  # in the state folder
 
@@ -29,10 +27,8 @@ def open_store(config: StoreConfig, *, public_url: str, clock: Clock = now) -> S
     """
     match config:
         case LocalConfig():
-            threads = trio.CapacityLimiter(config.concurrency)
-            return LocalStore(
-                config.folder, public_url=public_url, run_sync=partial(trio.to_thread.run_sync, limiter=threads)
-            )
+            threads = Threads(config.concurrency)
+            return LocalStore(config.folder, public_url=public_url, run_sync=threads.run_sync)
         case CloudinaryConfig():
             from pipeline.stores.cloudinary import Account, CloudinaryStore
 
