@@ -12,10 +12,10 @@ import trio
 
 from pipeline.clock import Clock, now
 from pipeline.errors import IndexTrouble
-from pipeline.files import RunSync
 from pipeline.filing import RESULT, tells_of
 from pipeline.inbox.names import is_job_file, split
 from pipeline.ledger import Ledger
+from pipeline.threads import RunSync
 
 log = structlog.get_logger(__name__)
 

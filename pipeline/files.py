@@ -10,15 +10,12 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 _AT_FDCWD = -100  # linux/fcntl.h
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _NO_SUCH_RENAME = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}  # the kernel or the file system does not know it
 _DRAFT = re.compile(r"\.[0-9a-f]{16}\.tmp")
-RunSync = Callable[..., Awaitable[Any]]  # runs a blocking call, as `trio.to_thread.run_sync` does
 _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # glibc 2.28, musl 1.2.6
 
 

@@ -20,7 +20,6 @@ from pipeline.catalogue import Catalogue
 from pipeline.clearing import Clearing
 from pipeline.clock import Clock, now
 from pipeline.errors import IndexTrouble
-from pipeline.files import RunSync
 from pipeline.filing import Filing
 from pipeline.lane import Lane
 from pipeline.ledger import Ledger
@@ -32,6 +31,7 @@ from pipeline.ports import Store
 from pipeline.runner import SHUTDOWN, Runner
 from pipeline.spool import Spool
 from pipeline.storing import PARALLEL, Storing
+from pipeline.threads import RunSync
 from pipeline.weather import Weather
 from pipeline.webhook import Poster
 from pipeline.worker import Worker

@@ -9,7 +9,6 @@ from structlog.contextvars import bound_contextvars
 from pipeline import picture, placeholder
 from pipeline.brake import Bell
 from pipeline.errors import SpoolTrouble, StaleImage, StoreConflict, StoreRefused, StoreUnavailable
-from pipeline.files import RunSync
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import TO_STORE, Drawn, Event, Rejected, StoredAt
 from pipeline.model import Artifact, Fault, Image, Item, State, Status
@@ -18,6 +17,7 @@ from pipeline.patience import Patience
 from pipeline.pauses import Pauses
 from pipeline.ports import Store
 from pipeline.spool import Spool
+from pipeline.threads import RunSync
 from pipeline.weather import Weather
 
 log = structlog.get_logger(__name__)

@@ -10,9 +10,9 @@ import trio
 from pipeline import picture, pngtext, spacing
 from pipeline.backends import scenery
 from pipeline.errors import AttemptFailed, InvalidRequest
-from pipeline.files import RunSync
 from pipeline.model import Picture, Recipe, Request, Submission
 from pipeline.ports import NotThere
+from pipeline.threads import RunSync
 
 _ALL_BUT = 0.95  # of the time an image may take: to say that it was too little comes before being cut off
 

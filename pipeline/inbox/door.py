@@ -9,7 +9,6 @@ import trio
 from pipeline import clock as clocks
 from pipeline.clock import Clock
 from pipeline.errors import IndexTrouble
-from pipeline.files import RunSync
 from pipeline.inbox.counts import Pass, Totals
 from pipeline.inbox.disk import Disk, Folders
 from pipeline.inbox.drafting import Drafter
@@ -18,6 +17,7 @@ from pipeline.inbox.telling import Telling
 from pipeline.inbox.watching import Ears
 from pipeline.mounts import mount_of
 from pipeline.spec.keys import Rules
+from pipeline.threads import RunSync
 
 _log = structlog.get_logger("pipeline.inbox")
 

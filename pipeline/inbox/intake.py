@@ -10,7 +10,6 @@ import structlog
 import trio
 
 from pipeline.clock import Clock
-from pipeline.files import RunSync
 from pipeline.inbox.claiming import Aside, Claim, Claimer, Outcome
 from pipeline.inbox.counts import Pass, Totals
 from pipeline.inbox.disk import Disk, Folders
@@ -20,6 +19,7 @@ from pipeline.inbox.names import has_job_shape, new_job_id, readable, split
 from pipeline.inbox.telling import Telling
 from pipeline.ledger.values import Declined, Taken, Verdict
 from pipeline.model import Job
+from pipeline.threads import RunSync
 
 _log = structlog.get_logger("pipeline.inbox")
 

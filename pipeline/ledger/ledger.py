@@ -13,7 +13,6 @@ import trio
 from pipeline import clock as wall
 from pipeline import naming, threads
 from pipeline.errors import IllegalStep
-from pipeline.files import RunSync
 from pipeline.ledger import due, steering, trouble
 from pipeline.ledger.adopting import adopt
 from pipeline.ledger.intake import accept
@@ -27,6 +26,7 @@ from pipeline.ledger.values import OwnerToAdopt, Pause, Turn, Verdict
 from pipeline.ledger.writer import Writer
 from pipeline.lifecycle import Event, advance
 from pipeline.model import Asset, Image, Job, State, Stored
+from pipeline.threads import RunSync
 
 T = TypeVar("T")
 Value = str | int | None

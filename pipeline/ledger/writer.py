@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 import trio
 
 from pipeline.errors import IndexTrouble
-from pipeline.files import RunSync
 from pipeline.ledger import trouble
 from pipeline.ledger.transaction import Transaction, begin, database_failed
+from pipeline.threads import RunSync
 
 T = TypeVar("T")
 

@@ -8,10 +8,10 @@ import structlog
 import trio
 
 from pipeline.errors import PipelineError, UserError
-from pipeline.files import RunSync
 from pipeline.orders.desk import Desk
 from pipeline.orders.kinds import Order, Reply
 from pipeline.pauses import Pauses
+from pipeline.threads import RunSync
 
 log = structlog.get_logger(__name__)
 
