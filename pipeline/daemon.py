@@ -23,7 +23,9 @@ from pipeline.files import sweep_drafts
 from pipeline.gallery.addresses import listening_at
 from pipeline.gallery.tokens import Tokens
 from pipeline.inbox.counts import Pass
+from pipeline.inbox.disk import Folders
 from pipeline.inbox.door import Inbox
+from pipeline.inbox.intake import Outside
 from pipeline.locks import Plate, hold, prepare_state
 from pipeline.log import tell_what_was_held_back
 from pipeline.model import Pulse, State, Trouble
@@ -118,15 +120,8 @@ class _Roof:
         self._stop = stop
         self._stages = Stages(parts)
         self._orders = Orders(Desk(config.state), Steward(parts, self._stages).carry_out)
-        self._inbox = Inbox(
-            config.jobs,
-            rules=config.rules(),
-            ledger=parts.ledger,
-            settle=config.settle,
-            scan_interval=config.scan_interval,
-            clock=parts.clock,
-            on_accepted=self._stages.accepted,
-        )
+        outside = Outside(Folders(config.jobs), parts.ledger, self._stages.accepted, parts.clock)
+        self._inbox = Inbox(outside, rules=config.rules(), settle=config.settle, scan_interval=config.scan_interval)
         self._stages.board.watch(self._intake_trouble)
         self._stages.board.watch(self._deafness)
 

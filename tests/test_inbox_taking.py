@@ -611,7 +611,7 @@ async def test_totals_add_up_and_tell_how_long_the_last_file_had_lain_there(auto
 
 
 async def test_by_default_leases_are_believed_on_a_local_disk(autojump_clock, tmp_path):
-    async with open_stand(tmp_path, disk=None, settle=0.1) as stand:
+    async with open_stand(tmp_path, disk=Disk(), settle=0.1) as stand:
         with someone_writing(stand.jobs / "a.yaml", spec()):
             await stand.inbox.scan()
             await trio.sleep(1)

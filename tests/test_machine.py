@@ -35,8 +35,9 @@ from pipeline.errors import (
     Unavailable,
     UserError,
 )
-from pipeline.inbox.disk import Disk
+from pipeline.inbox.disk import Disk, Folders
 from pipeline.inbox.door import Inbox
+from pipeline.inbox.intake import Outside
 from pipeline.ledger import open_ledger
 from pipeline.orders.kinds import Cancel, Pause, Resume, Retry
 from pipeline.orders.steward import Steward
@@ -224,14 +225,10 @@ async def living(world):
             no_jitter,
         )
         stages = Stages(parts)
+        folders = Folders(world.folder / "jobs")
         inbox = Inbox(
-            world.folder / "jobs",
+            Outside(folders, ledger, stages.accepted, world.clock, run_sync=inline, disk=Disk(leases=True)),
             rules=Rules(backends=BACKENDS, default_backend=("asks", "blind")),
-            ledger=ledger,
-            clock=world.clock,
-            on_accepted=stages.accepted,
-            run_sync=inline,
-            disk=Disk(leases=True),
         )
         life = Life(stages, inbox, Steward(parts, stages))
         try:

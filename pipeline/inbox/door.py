@@ -1,23 +1,18 @@
 """The loop that makes passes at the right moments: on hearing of a file, when one has settled, and regularly."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 import trio
 
-from pipeline import clock as clocks
-from pipeline.clock import Clock
 from pipeline.errors import IndexTrouble
 from pipeline.inbox.counts import Pass, Totals
-from pipeline.inbox.disk import Disk, Folders
 from pipeline.inbox.drafting import Drafter
-from pipeline.inbox.intake import Intake, Outside, Register
+from pipeline.inbox.intake import Intake, Outside
 from pipeline.inbox.telling import Telling
 from pipeline.inbox.watching import Ears
 from pipeline.mounts import mount_of
 from pipeline.spec.keys import Rules
-from pipeline.threads import RunSync
 
 _log = structlog.get_logger("pipeline.inbox")
 
@@ -31,36 +26,18 @@ class Inbox:
     """The folder that people drop job files into.
 
     Args:
-        jobs: made where it is missing; its lock is the caller's.
+        outside: with the folders, made where they are missing; their lock is the caller's.
         rules: what a job's style, back end and owner may be.
-        ledger: where jobs are accepted.
         settle: seconds that a file must stand still where nothing else tells that its writer is done.
         scan_interval: seconds between passes over the whole folder.
-        clock: names jobs.
-        on_accepted: told the ids of accepted jobs, in their order; must not wait.
-        run_sync: runs the file work; tests under a virtual clock pass an inline one.
-        disk: the file operations, and whether leases are believed.
     """
 
-    def __init__(
-        self,
-        jobs: Path,
-        *,
-        rules: Rules,
-        ledger: Register,
-        settle: float = 0.5,
-        scan_interval: float = 2.0,
-        clock: Clock = clocks.now,
-        on_accepted: Callable[[Sequence[str]], None] = lambda _: None,
-        run_sync: RunSync = trio.to_thread.run_sync,
-        disk: Disk | None = None,
-    ) -> None:
-        disk = disk or Disk()
-        folders = Folders(jobs)
+    def __init__(self, outside: Outside, *, rules: Rules, settle: float = 0.5, scan_interval: float = 2.0) -> None:
+        jobs, disk = outside.folders.jobs, outside.disk
         telling = Telling()
         leases = disk.leases if disk.leases is not None else not _on_shared_mount(jobs)
         self._drafter = Drafter(jobs, rules, settle=settle, leases=leases, telling=telling)
-        self._intake = Intake(Outside(folders, disk, ledger, clock, run_sync, on_accepted), self._drafter, telling)
+        self._intake = Intake(outside, self._drafter, telling)
         self._settle = settle
         self._scan_interval = scan_interval
         self._jobs = jobs

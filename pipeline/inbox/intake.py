@@ -3,13 +3,12 @@
 import random
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import structlog
 import trio
 
-from pipeline.clock import Clock
+from pipeline.clock import Clock, now
 from pipeline.inbox.claiming import Aside, Claim, Claimer, Outcome
 from pipeline.inbox.counts import Pass, Totals
 from pipeline.inbox.disk import Disk, Folders
@@ -17,8 +16,7 @@ from pipeline.inbox.drafting import Batch, Draft, Drafter
 from pipeline.inbox.looking import Arrival, list_names, look_at
 from pipeline.inbox.names import has_job_shape, new_job_id, readable, split
 from pipeline.inbox.telling import Telling
-from pipeline.ledger.values import Declined, Taken, Verdict
-from pipeline.model import Job
+from pipeline.ledger import Declined, Ledger, Taken, Verdict
 from pipeline.threads import RunSync
 
 _log = structlog.get_logger("pipeline.inbox")
@@ -26,28 +24,16 @@ _log = structlog.get_logger("pipeline.inbox")
 _ASKED_AT_ONCE = 500  # names in one question to the index; between two questions others have a chance
 
 
-class Register(Protocol):
-    """What the front door needs of the ledger."""
-
-    def known_among(self, job_ids: Collection[str]) -> set[str]:
-        """Name those of some jobs that were ever accepted."""
-        ...
-
-    async def accept(self, jobs: Sequence[Job]) -> list[Verdict]:
-        """Record jobs in their order, in one transaction."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a pass needs of the world."""
+    """What the inbox needs of the world."""
 
     folders: Folders
-    disk: Disk
-    ledger: Register
-    clock: Clock
-    run_sync: RunSync
-    on_accepted: Callable[[Sequence[str]], None]
+    ledger: Ledger  # where jobs are accepted
+    on_accepted: Callable[[Sequence[str]], None] = lambda _: None  # told their ids, in their order; must not wait
+    clock: Clock = now  # names jobs
+    run_sync: RunSync = trio.to_thread.run_sync  # runs the file work; tests under a virtual clock pass an inline one
+    disk: Disk = field(default_factory=Disk)
 
 
 class Intake:

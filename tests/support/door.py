@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.inbox.disk import Disk
+from pipeline.clock import now
+from pipeline.inbox.disk import Disk, Folders
 from pipeline.inbox.door import Inbox
+from pipeline.inbox.intake import Outside
 from pipeline.ledger import Ledger, open_ledger
 from pipeline.spec.keys import Rules
 from tests.support.waiting import inline
 
+LEASED = Disk(leases=True)
 FOLDERS = ("active", "rejected", "duplicate", "done")
 
 
@@ -70,21 +73,14 @@ def names(folder: Path) -> list[str]:
 
 @asynccontextmanager
 async def open_stand(
-    folder: Path, *, run_sync=inline, register=lambda ledger: ledger, **options
+    folder: Path, *, run_sync=inline, register=lambda ledger: ledger, clock=now, disk=LEASED, **options
 ) -> AsyncIterator[Stand]:
     jobs, index = folder / "jobs", folder / "index.db"
     jobs.mkdir(exist_ok=True)
     accepted: list[str] = []
     async with open_ledger(index, run_sync=run_sync) as ledger:
-        inbox = Inbox(
-            jobs,
-            rules=options.pop("rules", Rules()),
-            ledger=register(ledger),
-            on_accepted=accepted.extend,
-            run_sync=run_sync,
-            disk=options.pop("disk", Disk(leases=True)),
-            **options,
-        )
+        outside = Outside(Folders(jobs), register(ledger), accepted.extend, clock, run_sync, disk)
+        inbox = Inbox(outside, **{"rules": Rules()} | options)
         yield Stand(jobs, index, ledger, inbox, accepted)
 
 
