@@ -11,7 +11,7 @@ import trio
 
 from pipeline.errors import HeldElsewhere, IndexTrouble, UserError
 from pipeline.locks import hold
-from pipeline.orders.delivering import NoReply, deliver
+from pipeline.orders.delivering import NoReply, NotLeft, deliver
 from pipeline.orders.desk import FORGOTTEN, Desk
 from pipeline.orders.kinds import Adopt, Cancel, Favorite, Pause, Remove, Reply, Resume, Retry, make_order, read_order
 from pipeline.orders.stage import Orders
@@ -326,6 +326,13 @@ def test_a_daemon_that_does_not_answer_keeps_the_order(tmp_path):
     with hold(tmp_path, process="a daemon"), pytest.raises(NoReply, match=r"\(a daemon\) has not answered within 0.2"):
         deliver(tmp_path, Pause(), nobody, process="x", patience=0.2)
     assert len(Desk(tmp_path).waiting()) == 1
+
+
+def test_an_order_that_cannot_be_left_is_told_with_the_remedy(tmp_path):
+    (tmp_path / "orders").write_text("in the way")
+    told = r"orders: the order cannot be left there \(Not a directory\), so nothing is done; .*process \d+ \(a daemon\)"
+    with hold(tmp_path, process="a daemon"), pytest.raises(NotLeft, match=told):
+        deliver(tmp_path, Pause(), nobody, process="x")
 
 
 def when_left(folder, act):

@@ -12,6 +12,7 @@ from pipeline.brake import Brake
 from pipeline.catalogue import Catalogue
 from pipeline.errors import (
     AttemptFailed,
+    IndexTrouble,
     InvalidRequest,
     StoreConflict,
     StoreRefused,
@@ -56,12 +57,13 @@ class Account(ScriptedStore):
 
 
 class Dying:
-    """A ledger that loses its power right before or right after a step."""
+    """A ledger that loses its power, or fails otherwise, right before or right after a step."""
 
-    def __init__(self, ledger, *, method, after):
+    def __init__(self, ledger, *, method, after=False, error=Crash):
         self._ledger = ledger
         self._method = method
         self._after = after
+        self._error = error
 
     def __getattr__(self, name):
         found = getattr(self._ledger, name)
@@ -71,7 +73,7 @@ class Dying:
         async def last(*args):
             if self._after:
                 await found(*args)
-            raise Crash
+            raise self._error
 
         return last
 
@@ -576,7 +578,27 @@ async def test_what_is_in_the_making_is_not_removed(tmp_path, autojump_clock):
         await trio.sleep(5)
         reply = await home.steward.carry_out(Remove(character="mary", numbers=(1,)))
         assert (reply.exit_code, reply.data["removed"]) == (1, [])
-        assert reply.lines[0].startswith("mary_image_1: is submitted")
+        assert reply.lines[0].startswith("mary_image_1: is running")
+
+
+async def test_what_is_made_again_is_neither_removed_nor_called_by_an_inner_name(tmp_path, autojump_clock):
+    store = Account()
+    assert await made(tmp_path, store, images=2, fail=[1]) == ["placeholder", "done"]
+    async with idle(tmp_path, store) as (_, steward):
+        await steward.carry_out(Retry(character="mary", numbers=(1,)))
+        reply = await steward.carry_out(Remove(character="mary", numbers=(1,)))
+        assert reply.exit_code == 1
+        assert reply.lines[0].startswith("mary_image_1: is being made again: ")
+
+
+async def test_an_index_that_cannot_take_note_of_a_removal_is_told_beside_what_is_gone(tmp_path, autojump_clock):
+    store = Account()
+    await made(tmp_path, store)
+    full = {"method": "record", "error": IndexTrouble("index.db: the disk is full")}
+    async with idle(tmp_path, store, dying=full) as (_, steward):
+        reply = await steward.carry_out(Remove(character="mary", numbers=(2,)))
+    assert (reply.exit_code, reply.data["removed"]) == (1, [])
+    assert "is deleted at the store, but the index could not take note (index.db: the disk is full)" in reply.lines[0]
 
 
 @pytest.mark.parametrize(

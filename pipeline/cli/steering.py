@@ -10,7 +10,7 @@ from pipeline.config import Config
 from pipeline.errors import IndexTrouble, SpoolTrouble
 from pipeline.inbox.dropped import waiting
 from pipeline.locks import prepare_state
-from pipeline.orders.delivering import NoReply, deliver
+from pipeline.orders.delivering import NoReply, NotLeft, deliver
 from pipeline.orders.kinds import Order, Reply
 
 
@@ -21,7 +21,7 @@ def give(config: Config, order: Order, *, as_json: bool, patience: float | None 
         reply = deliver(
             config.state, order, partial(_alone, config), process=f"pipeline {order.kind}", patience=patience
         )
-    except (NoReply, IndexTrouble, SpoolTrouble) as error:
+    except (NoReply, NotLeft, IndexTrouble, SpoolTrouble) as error:
         reply = Reply(exit_code=FAILED, lines=(str(error),))
     job = getattr(order, "job", None)
     if reply.exit_code == INVALID and job is not None and (dropped := waiting(config.jobs, job)) is not None:

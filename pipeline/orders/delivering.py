@@ -19,6 +19,10 @@ class NoReply(PipelineError):
     """Whoever holds the state folder has not carried the order out yet; it stays."""
 
 
+class NotLeft(PipelineError):
+    """The order could not be left for whoever holds the state folder: nothing is done."""
+
+
 def deliver(
     state: Path, order: Order, carry_out: Callable[[Order], Reply], *, process: str, patience: float | None = None
 ) -> Reply:
@@ -33,6 +37,7 @@ def deliver(
 
     Raises:
         NoReply: none came in time; the order stays and is carried out.
+        NotLeft: the disk is full, or the folder belongs to somebody else.
     """
     with (
         suppress(HeldElsewhere),
@@ -40,7 +45,7 @@ def deliver(
     ):  # who holds it, a daemon as a rule, is left the order
         return carry_out(order)
     desk = Desk(state)
-    name = desk.leave(order)
+    name = _left(order, desk, state)
 
     def alone() -> Reply | None:
         with suppress(HeldElsewhere), hold(state, process=process, brief=True):  # another may be quicker
@@ -64,6 +69,21 @@ def deliver(
     except KeyboardInterrupt:
         desk.withdraw(name)
         raise
+    raise NoReply(
+        f"{_whoever_holds(state)} has not answered within {patience:g} s; the order stays in {desk.folder} and is carried out"
+    )
+
+
+def _left(order: Order, desk: Desk, state: Path) -> str:
+    try:
+        return desk.leave(order)
+    except OSError as error:
+        raise NotLeft(
+            f"{desk.folder}: the order cannot be left there ({error.strerror}), so nothing is done; make room or mend the "
+            f"permissions, or stop {_whoever_holds(state)}: without it the command does the work itself"
+        ) from error
+
+
+def _whoever_holds(state: Path) -> str:
     held_by = holder(state)
-    who = f"process {held_by.pid} ({held_by.process})" if held_by else "whoever held the state folder"
-    raise NoReply(f"{who} has not answered within {patience:g} s; the order stays in {desk.folder} and is carried out")
+    return f"process {held_by.pid} ({held_by.process})" if held_by else "whoever held the state folder"

@@ -2,12 +2,12 @@
 
 import trio
 
-from pipeline.errors import StoreError
+from pipeline.errors import IndexTrouble, StoreError
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import Removed
 from pipeline.model import Image, State
 from pipeline.orders.kinds import Favorite, Remove, Reply
-from pipeline.orders.named import known_images
+from pipeline.orders.named import known_images, what_of
 from pipeline.stages import Parts
 
 STORE_SECONDS = 60.0  # a store that takes longer to delete one image is down
@@ -50,11 +50,14 @@ async def _delete(image: Image, parts: Parts) -> str | None:
     """Delete one image; return why not."""
     if image.state is not State.REMOVED:
         if image.state not in Removed.allowed:
-            return f"is {image.state}: only images, placeholders and failed ones that stand still can be removed"
+            return f"is {what_of(image)}: only images, placeholders and failed ones that stand still can be removed"
         trouble = await _delete_at_store(image, parts)
         if trouble is not None:
             return trouble
-        await parts.ledger.record(image, Removed())
+        try:
+            await parts.ledger.record(image, Removed())
+        except IndexTrouble as error:
+            return f"is deleted at the store, but the index could not take note ({error}); remove it once more then"
     for name in await parts.spool.kept():
         if name.partition("-")[0] == str(image.row):
             await parts.spool.discard(name)

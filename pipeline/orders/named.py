@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from pipeline.errors import NoSuchImage, NoSuchJob
 from pipeline.ledger import Ledger
+from pipeline.lifecycle import status_of
 from pipeline.model import Image
 
 
@@ -31,3 +32,8 @@ def known_images(character: str, numbers: Iterable[int], ledger: Ledger) -> list
             raise NoSuchImage(character, number)
         images.append(image)
     return images
+
+
+def what_of(image: Image) -> str:
+    """Say in the words of the outside what has become of an image that an order cannot have."""
+    return "being made again" if image.standing is not None else status_of(image.state, None)

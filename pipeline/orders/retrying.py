@@ -15,7 +15,7 @@ from pipeline.ledger import Ledger
 from pipeline.lifecycle import Retried
 from pipeline.model import Artifact, Image, State
 from pipeline.orders.kinds import Reply, Retry
-from pipeline.orders.named import known_images, known_job
+from pipeline.orders.named import known_images, known_job, what_of
 from pipeline.stages import Parts, Stages
 
 BATCH = 500  # images in one go
@@ -89,7 +89,7 @@ def _batches(order: Retry, ledger: Ledger) -> Iterator[list[Image]]:
 
 def _hindrance(image: Image) -> str | None:
     if image.state not in Retried.allowed:
-        return f"is {image.state}: only placeholders and failed images are made again"
+        return f"is {what_of(image)}: only placeholders and failed images are made again"
     if not image.job_id:
         return "was adopted from the store: no job tells how to make it"
     return None
