@@ -13,7 +13,7 @@ from benchmarks.seed_index import seed
 from pipeline.catalogue import Catalogue
 from pipeline.clock import NOT_YET
 from pipeline.errors import IndexTrouble
-from pipeline.ledger import due, opening, schema, trouble
+from pipeline.ledger import opening, questions, schema, trouble
 from pipeline.ledger.opening import open_for_reading, open_for_writing
 from tests.support.index import adopted, job, make, open_index
 
@@ -211,7 +211,13 @@ def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
 def test_what_is_due_is_found_without_a_look_at_what_is_done(tmp_path):
     seed(tmp_path, images=2_000, characters=20, unfinished=20, big=200)  # with the statistics of `PRAGMA optimize`
     connection = sqlite3.connect(tmp_path / "index.db")
-    for question in (due.AT_BACKENDS, due.TO_STORE, due.TURNS, due.TO_FILE, due.SPOOL_FILES):
+    for question in (
+        questions.AT_BACKENDS,
+        questions.TO_STORE,
+        questions.TURNS,
+        questions.TO_FILE,
+        questions.SPOOL_FILES,
+    ):
         values = (10,) * question.count("?")
         steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {question}", values)]
         of_all = [

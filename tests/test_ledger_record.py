@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import lifecycle as law
 from pipeline.errors import IllegalStep, RepeatedOutput, StaleImage
-from pipeline.ledger import due
+from pipeline.ledger import questions
 from pipeline.lifecycle import advance
 from pipeline.model import Fault, LaneState, OnFailure, PlannedImage, Recipe, State
 from tests.support.index import (
@@ -356,16 +356,16 @@ async def test_a_days_work_is_counted_by_back_end(ledger, catalogue, clock):
 async def test_due_questions_are_answered_from_indexes_over_what_is_due(ledger, tmp_path):
     connection = sqlite3.connect(tmp_path / "index.db")
     for sql, values, index in (
-        (due.TURNS, (), "jobs_planned"),
-        (due.TURNS_OF, ("me",), "jobs_planned"),
-        (due.PLANNED, ("a", -1, 5), "images_planned"),
-        (due.AT_BACKENDS, (), "images_at_backend"),
-        (due.TO_STORE, ("[7]", 5), "images_to_store"),
-        (due.SPOOL_FILES, (), "images_to_store"),
-        (due.TO_FILE, (5,), "jobs_to_file"),
-        (due.OWNERS_TO_ADOPT, (), "jobs_unnumbered"),
-        (due.UNNUMBERED, ("me",), "jobs_unnumbered"),
-        (due.OF_JOB, ("a",), "sqlite_autoindex_images_2"),
+        (questions.TURNS, (), "jobs_planned"),
+        (questions.TURNS_OF, ("me",), "jobs_planned"),
+        (questions.PLANNED, ("a", -1, 5), "images_planned"),
+        (questions.AT_BACKENDS, (), "images_at_backend"),
+        (questions.TO_STORE, ("[7]", 5), "images_to_store"),
+        (questions.SPOOL_FILES, (), "images_to_store"),
+        (questions.TO_FILE, (5,), "jobs_to_file"),
+        (questions.OWNERS_TO_ADOPT, (), "jobs_unnumbered"),
+        (questions.UNNUMBERED, ("me",), "jobs_unnumbered"),
+        (questions.OF_JOB, ("a",), "sqlite_autoindex_images_2"),
     ):
         plan = [step[3] for step in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
         assert any(index in step for step in plan), (sql, plan)

@@ -180,7 +180,8 @@ async def test_jobs_taken_together_leave_what_jobs_taken_one_by_one_leave(tmp_pa
 async def test_counters_that_cannot_be_paid_are_told_to_all_and_nothing_is_written(ledger, tmp_path, how):
     images = ledger.images_of("a")
     before = counters(tmp_path)
-    await ledger._execute(f"CREATE TRIGGER no BEFORE UPDATE ON tallies BEGIN SELECT RAISE({how}, 'no'); END")
+    refusing = f"CREATE TRIGGER no BEFORE UPDATE ON tallies BEGIN SELECT RAISE({how}, 'no'); END"
+    await ledger._writer.do(lambda transaction: transaction.execute(refusing))
     steps = [step(ledger, image, law.Submitting("pod", "t")) for image in images]
     told = await share(ledger, *steps, lambda: ledger.notes.jobs(["b"], "pod is down"))
     assert [type(error) for error in told] == [IndexTrouble] * 4
@@ -188,7 +189,7 @@ async def test_counters_that_cannot_be_paid_are_told_to_all_and_nothing_is_writt
     assert str(told[3]).startswith(f"{tmp_path / 'index.db'}: it cannot be used (no)")
     assert ledger.images_of("a") == images
     assert counters(tmp_path) == before
-    await ledger._execute("DROP TRIGGER no")
+    await ledger._writer.do(lambda transaction: transaction.execute("DROP TRIGGER no"))
     assert all(await share(ledger, *steps))
     assert [grown for _, grown in counters(tmp_path)[1]] == [before[1][0][1] + 3, *(n for _, n in before[1][1:])]
 

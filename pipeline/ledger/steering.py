@@ -11,7 +11,6 @@ from pipeline.ledger.rows import OWNER
 from pipeline.ledger.transaction import Transaction
 from pipeline.ledger.values import Pause
 
-PAUSES = "SELECT kind, name FROM pauses ORDER BY kind, name"
 _UNFINISHED = "status IN ('queued', 'running')"
 _PAUSED = "SELECT name FROM pauses WHERE kind = 'job'"
 
