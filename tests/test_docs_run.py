@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from pipeline.cli import main
 from pipeline.config import load_config
 from pipeline.gallery.logins import Logins
-from pipeline.gallery.opening import login_settings
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator
 from tests.support.pictures import plain
 from tests.support.reader import FENCE, ROOT, Reader, code, commands
@@ -254,7 +253,7 @@ def test_the_schedules_shown_are_those_in_deploy():
 def test_a_login_signed_as_the_page_says_opens_its_owner_s_gallery(elsewhere):
     secret = "a secret that is long enough for HS256"
     Path("pipeline.yaml").write_text(code("howto-logins.md", "yaml")[0])
-    logins = Logins(login_settings(load_config(None, environ={"GALLERY_JWT_SECRET": secret}).gallery.jwt))
+    logins = Logins(load_config(None, environ={"GALLERY_JWT_SECRET": secret}).gallery.jwt)
     told: dict = {}
     exec(code("howto-logins.md", "python")[0], told)
     assert logins.owner(told["gallery_token"](secret, "alice")) == "alice"

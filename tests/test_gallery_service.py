@@ -5,8 +5,8 @@ import random
 import jsonschema
 import pytest
 
+from pipeline.config import JwtConfig
 from pipeline.gallery.ready import AnswerCache, Ready
-from pipeline.gallery.settings import JwtSettings
 from pipeline.model import LaneState
 from tests.support.windows import house
 
@@ -59,7 +59,7 @@ async def test_every_described_bound_is_the_one_that_is_kept(home):
 
 
 async def test_logins_are_described_where_they_are_taken(tmp_path):
-    settings = {"jwt": JwtSettings(("HS256",), secret="s" * 32)}
+    settings = {"jwt": JwtConfig(secret="s" * 32)}
     async with house(tmp_path, settings=settings) as home:
         assert "login" in (await home.client.get("/openapi.json")).json()["components"]["securitySchemes"]
 

@@ -21,6 +21,8 @@ from pipeline.config.values import FROZEN, Host, RootedPath, fault
 from pipeline.spec.keys import JobKeys, Rules
 from pipeline.spec.types import Duration, Names, Owner, ShortText, Size, WebAddress, one_or_several, without_repeats
 
+Algorithm = Literal["HS256", "RS256", "ES256"]
+_LEAST_SECRET = 32  # bytes: RFC 7518 section 3.2 asks for a key as long as the hash
 _WHSEC = "whsec_"  # how Standard Webhooks marks a secret written in base64
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  # what a browser can open instead
 
@@ -43,14 +45,19 @@ class JwtConfig(BaseModel):
     secret: SecretStr | None = Field(default=None, description="a shared secret of at least 32 bytes (HS256)")
     key: RootedPath | None = Field(default=None, description="a file with a public key, PEM (RS256, ES256)")
     jwks: RootedPath | None = Field(default=None, description="a file with a JSON Web Key Set (RS256, ES256)")
-    algorithm: Literal["HS256", "RS256", "ES256"] | None = Field(default=None, description="one of HS256, RS256, ES256")
+    algorithm: Algorithm | None = Field(default=None, description="one of HS256, RS256, ES256")
     issuer: ShortText | None = Field(default=None, description="what `iss` must be")
     audience: Names | None = Field(default=None, description="what `aud` must be, or contain one of")
     owner_claim: ShortText = Field(default="sub", description="the claim that names the owner")
     leeway: Duration = Field(default=30.0, le=3600, description="seconds that clocks may differ, at most an hour")
 
     @property
-    def algorithms(self) -> tuple[Literal["HS256", "RS256", "ES256"], ...]:
+    def key_file(self) -> Path | None:
+        """The file with the public keys, of whichever kind."""
+        return self.key or self.jwks
+
+    @property
+    def algorithms(self) -> tuple[Algorithm, ...]:
         """The algorithms that a token may be signed with."""
         if self.algorithm is not None:
             return (self.algorithm,)
@@ -66,8 +73,8 @@ class JwtConfig(BaseModel):
                 key="algorithm",
                 expected="HS256 with `secret`, RS256 or ES256 with `key` or `jwks`",
             )
-        if self.secret is not None and len(self.secret.get_secret_value().encode()) < 32:
-            raise fault("`secret` is too short", key="secret", expected="at least 32 bytes")
+        if self.secret is not None and len(self.secret.get_secret_value().encode()) < _LEAST_SECRET:
+            raise fault("`secret` is too short", key="secret", expected=f"at least {_LEAST_SECRET} bytes")
         return self
 
 

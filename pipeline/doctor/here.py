@@ -14,7 +14,6 @@ from pipeline.doctor.findings import Finding, World
 from pipeline.errors import ConfigError, IndexTrouble
 from pipeline.gallery.addresses import check_exposure
 from pipeline.gallery.logins import Logins
-from pipeline.gallery.opening import login_settings
 from pipeline.gallery.tokens import Tokens
 from pipeline.locks import Holder, holder, refuse_shared
 from pipeline.mounts import mount_of
@@ -85,7 +84,7 @@ def tokens(config: Config) -> Finding:
     jwt = config.gallery.jwt
     try:
         if jwt is not None:
-            Logins(login_settings(jwt))
+            Logins(jwt)
         told = check_exposure(config.gallery.host, Tokens(config.state / "tokens"), logins=jwt is not None)
     except ConfigError as error:
         return Finding("tokens", False, str(error))

@@ -9,11 +9,11 @@ import jwt
 import orjson
 from jwt import PyJWKSet
 
+from pipeline.config import JwtConfig
+from pipeline.config.model import Algorithm
 from pipeline.errors import ConfigError
-from pipeline.gallery.settings import Algorithm, JwtSettings
 from pipeline.spec.types import OWNER
 
-_LEAST_SECRET = 32  # bytes: RFC 7518 section 3.2 asks for a key as long as the hash
 _LONGEST = 8192  # characters of a login that is worth reading
 _KINDS: dict[str, Algorithm] = {"RSA": "RS256", "EC": "ES256"}
 
@@ -30,22 +30,18 @@ class _Key:
 class Logins:
     """Checks logins against the keys and algorithms that the configuration fixes."""
 
-    def __init__(self, settings: JwtSettings) -> None:
+    def __init__(self, settings: JwtConfig) -> None:
         """Read the keys once, so that a mistake is found at the start.
 
         Raises:
-            ConfigError: the key is missing, too short, or not of the algorithms' kind.
+            ConfigError: the key file cannot be read, or holds no key of the algorithms' kind.
         """
         self._settings = settings
         self._stamp: tuple[int, int, int] | None = None
         self._keys: list[_Key] = []
-        if "HS256" in settings.algorithms:
-            if len((settings.secret or "").encode()) < _LEAST_SECRET:
-                raise ConfigError(f"gallery.jwt.secret: HS256 needs a secret of at least {_LEAST_SECRET} bytes")
-            self._keys = [_Key("HS256", settings.secret)]
-        elif settings.key_file is None:
-            raise ConfigError("gallery.jwt: RS256 and ES256 need a PEM public key or a JWKS file")
-        else:
+        if settings.secret is not None:
+            self._keys = [_Key("HS256", settings.secret.get_secret_value())]
+        if settings.key_file is not None:
             self._refresh(settings.key_file)
 
     def owner(self, login: str) -> str | None:

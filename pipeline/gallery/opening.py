@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from pipeline.catalogue import Catalogue
-from pipeline.config import Config, JwtConfig
+from pipeline.config import Config
 from pipeline.gallery.addresses import check_exposure
 from pipeline.gallery.app import Gallery, make_app
-from pipeline.gallery.settings import GallerySettings, JwtSettings, LocalFiles
+from pipeline.gallery.settings import GallerySettings, LocalFiles
 from pipeline.gallery.tokens import Tokens
 from pipeline.model import Pulse
 from pipeline.stores.delivery import load_key
@@ -33,22 +33,9 @@ def open_gallery(
         jobs_folder=str(config.jobs),
         cors=config.gallery.cors,
         image_sources=(CLOUDINARY,),
-        jwt=login_settings(config.gallery.jwt) if config.gallery.jwt is not None else None,
+        jwt=config.gallery.jwt,
         rules=config.rules(),
     )
     delivery = open_delivery(config.store, public_url=config.gallery.public_url, state=config.state)
     files = LocalFiles(load_key(config.state / KEY_FILE), thumbnail_beside)
     return make_app(catalogue, tokens, delivery, settings=settings, files=files, pulse=pulse)
-
-
-def login_settings(jwt: JwtConfig) -> JwtSettings:
-    """Return how an app's own logins are checked."""
-    return JwtSettings(
-        algorithms=jwt.algorithms,
-        secret=jwt.secret.get_secret_value() if jwt.secret is not None else None,
-        key_file=jwt.key or jwt.jwks,
-        issuer=jwt.issuer,
-        audience=jwt.audience or (),
-        owner_claim=jwt.owner_claim,
-        leeway=jwt.leeway,
-    )
