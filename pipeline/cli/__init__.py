@@ -29,8 +29,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "schema": ("schema", "Print the JSON Schema of job files or of the configuration."),
     },
     "Steer": {
-        "cancel": ("steer", "End a job, or all jobs with a label."),
-        "retry": ("steer", "Make placeholders and failed images again, in place."),
+        "cancel": ("cancel", "End a job, or all jobs with a label."),
+        "retry": ("retry", "Make placeholders and failed images again, in place."),
         "pause": ("pausing", "Start nothing more: of a job, at a back end, or at all."),
         "resume": ("pausing", "Let go on what was paused."),
         "remove": ("keeping", "Delete images for good; their numbers stay held."),

@@ -4,8 +4,8 @@ import click
 
 from pipeline.again import job_again, made_of
 from pipeline.catalogue import Catalogue, CharacterRow, Filter, GalleryRow
+from pipeline.cli.browser import open_page
 from pipeline.cli.common import NUMBER, as_json, configured, refuse, say_json
-from pipeline.cli.opening import open_page
 from pipeline.clock import now, when
 from pipeline.config import Config
 from pipeline.errors import NoSuchCharacter, NoSuchImage

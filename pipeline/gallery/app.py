@@ -25,9 +25,9 @@ from pipeline.gallery.pages import Pages
 from pipeline.gallery.ready import AnswerCache
 from pipeline.gallery.refusals import Refusal, method_not_allowed, not_found
 from pipeline.gallery.requests import Answered, Requests
-from pipeline.gallery.service import Service
 from pipeline.gallery.settings import GallerySettings, LocalFiles
 from pipeline.gallery.tokens import Tokens
+from pipeline.gallery.vitals import Vitals
 from pipeline.model import Pulse
 from pipeline.ports import Delivery
 
@@ -92,7 +92,7 @@ def make_app(
     )
     media = Media(catalogue, doorkeeper, files, now)
     pages = Pages((settings.public_url, *settings.image_sources))
-    service = Service(
+    vitals = Vitals(
         catalogue=catalogue,
         doorkeeper=doorkeeper,
         settings=settings,
@@ -101,7 +101,7 @@ def make_app(
         pulse=pulse,
         now=now,
     )
-    routes = _routes(api, media, service, pages)
+    routes = _routes(api, media, vitals, pages)
     return Gallery(Requests(_answering(routes, settings), routes, answered), changes)
 
 
@@ -120,7 +120,7 @@ def _answering(routes: list[Route], settings: GallerySettings) -> Starlette:
     return app
 
 
-def _routes(api: Api, media: Media, service: Service, pages: Pages) -> list[Route]:
+def _routes(api: Api, media: Media, vitals: Vitals, pages: Pages) -> list[Route]:
     character = "/api/image-generation/character/{character_id}"
     return [
         Route(character, api.gallery),
@@ -130,10 +130,10 @@ def _routes(api: Api, media: Media, service: Service, pages: Pages) -> list[Rout
         Route("/api/jobs", api.jobs),
         Route("/api/jobs/{job_id}", api.job),
         Route("/media/{file:path}", media.file),
-        Route("/healthz", service.health),
-        Route("/readyz", service.readiness),
-        Route("/metrics", service.metrics),
-        Route("/openapi.json", service.openapi),
+        Route("/healthz", vitals.health),
+        Route("/readyz", vitals.readiness),
+        Route("/metrics", vitals.metrics),
+        Route("/openapi.json", vitals.openapi),
         Route("/", pages.page),
         Route("/gallery/{character_id}", pages.page),
         Route("/assets/{name}", pages.asset),

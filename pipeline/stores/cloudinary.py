@@ -20,7 +20,7 @@ from pipeline.clock import Clock
 from pipeline.errors import StoreConflict, StoreError, StoreUnavailable
 from pipeline.model import Asset, Item, Stored
 from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
-from pipeline.stores.cloudinary_words import Complaint, Heard, complaint, translated
+from pipeline.stores.cloudinary_words import Heard, Reason, reason_of, translated
 from pipeline.stores.context import first_stored, moment, read_asset, text_of, written_context
 from pipeline.stores.sdk import cloudinary, execute_request, uploader, utils
 
@@ -204,16 +204,16 @@ class CloudinaryStore:
         try:
             answer = await trio.to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
         except Exception as error:  # noqa: BLE001  # the SDK raises Error, bare Exception and ValueError alike
-            raise self._translated(complaint(error, self._timeout), heard) from None
+            raise self._translated(reason_of(error, self._timeout), heard) from None
         if not isinstance(answer, dict):
             raise StoreUnavailable("Cloudinary answered something that is no JSON object", code="bad_answer")
         if isinstance(said := answer.get("error"), dict):
-            raise self._translated(Complaint(str(said.get("message", ""))), heard)
+            raise self._translated(Reason(str(said.get("message", ""))), heard)
         if heard and not 200 <= heard[-1].status < 300:  # the SDK takes it for an answer where it has no `error`
-            raise self._translated(Complaint("it gives no reason", own=False), heard)
+            raise self._translated(Reason("it gives no reason", own=False), heard)
         return answer
 
-    def _translated(self, about: Complaint, heard: Sequence[Heard]) -> StoreError:
+    def _translated(self, about: Reason, heard: Sequence[Heard]) -> StoreError:
         account = self._account
         return translated(
             about,

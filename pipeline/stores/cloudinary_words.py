@@ -26,25 +26,25 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
+class Reason:
     """A call that failed: why, as a sentence's second half, and whether that is Cloudinary's own word."""
 
     said: str
     own: bool = True
 
 
-def complaint(error: Exception, timeout: float) -> Complaint:
+def reason_of(error: Exception, timeout: float) -> Reason:
     """Read an exception of the SDK's; `timeout` (seconds) is the call's."""
     text = str(error)
     if text.startswith("Error parsing server response"):
-        return Complaint(_NO_JSON, own=False)
+        return Reason(_NO_JSON, own=False)
     own = re.match(r"Error \d{3} - ", text)
     if own is not None:
-        return Complaint(text[own.end() :])
-    return Complaint(next(_causes(error, timeout), "the SDK could not read its answer"), own=False)
+        return Reason(text[own.end() :])
+    return Reason(next(_causes(error, timeout), "the SDK could not read its answer"), own=False)
 
 
-def translated(about: Complaint, heard: Heard | None, *, cloud_name: str, api_secret: str, now: int) -> StoreError:
+def translated(about: Reason, heard: Heard | None, *, cloud_name: str, api_secret: str, now: int) -> StoreError:
     """Return our error for a failed call; only Cloudinary's sentence is kept, cut short, with no secret in it.
 
     Args:

@@ -23,7 +23,7 @@ _FRESH = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 
 
-class Service:
+class Vitals:
     """The routes beside the galleries."""
 
     def __init__(
