@@ -19,7 +19,7 @@ _TEMPLATE_NAME = re.compile(r"\{(prompt|negative_prompt)\}")
 
 def any_seed() -> int:
     """Draw one of all seeds there are."""
-    return random.randint(0, LARGEST_SEED)
+    return random.getrandbits(LARGEST_SEED.bit_length())
 
 
 def read_job(data: bytes, *, file: str, rules: Rules, draw_seed: Callable[[], int] = any_seed) -> Job:
@@ -73,10 +73,10 @@ def make_job(spec: JobSpec, *, job_id: str, own_id: bool, file: str, rules: Rule
 
 def digest(spec: JobSpec) -> str:
     """Return a word that is equal for two specs that say the same, in whatever order and spelling."""
-    said = spec.model_dump(mode="json", exclude={"owner"})
+    said = spec.model_dump(mode="json", exclude={"owner"}, exclude_defaults=True)
     said["owner"] = spec.said().get("owner")
-    if said["character"] is not None:
-        del said["character"]["owner"]
+    if "character" in said:
+        said["character"].pop("owner", None)
     said["no_embedding"] = spec.embedding is None and "embedding" in spec.model_fields_set
     return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
 

@@ -40,6 +40,8 @@ def new_job_id(stem: str, *, now: int, draw: random.Random, ending: int = 4) -> 
 
 def readable(name: str) -> str:
     """Write a file name so that it can stand in a log line, an error text or a terminal, whatever its bytes are."""
+    if name.isprintable():
+        return name
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 

@@ -70,14 +70,15 @@ def read(path: str, *, leases: bool) -> Reading | Left:
 
 
 def _read_open(file: int, *, leases: bool) -> Reading | Left:
-    if not stat.S_ISREG(os.fstat(file).st_mode):
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode):
         return Left.GONE
     written = _ask_for_writers(file) if leases else None
     if written:
         return Left.OPEN
-    before = Stamp.of(os.fstat(file))
-    data = _read_bytes(file, min(before.size, LIMIT) + 1)
-    if Stamp.of(os.fstat(file)) != before or len(data) != min(before.size, LIMIT + 1):
+    before, size = Stamp.of(status), min(status.st_size, LIMIT + 1)
+    data = _read_bytes(file, size)
+    if Stamp.of(os.fstat(file)) != before or len(data) != size:
         return Left.OPEN
     return Reading(data, before, sure=written is False)
 

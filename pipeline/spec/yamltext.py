@@ -59,7 +59,8 @@ def read_yaml(
 
 
 def _build(text: str, tree: Tree, loader: Any, meant: dict[int, int]) -> None:  # noqa: ANN401  # likewise
-    for event in yaml.parse(text, Loader=loader):
+    next_event = loader(text).get_event
+    while (event := next_event()) is not None:
         if isinstance(event, events.ScalarEvent):
             value = event.value.translate(meant) if meant else event.value
             tree.add(Scalar(value, not event.style, *_node_place(event, tree)))
