@@ -66,7 +66,7 @@ async def opened(config: Config, openers: Openers) -> AsyncIterator[Parts]:
 async def _lane(name: str, settings: BackendConfig, brake: Brake, openers: Openers) -> AsyncIterator[Lane]:
     pace = Pace(settings.poll_rate)
     limits = Limits(settings.concurrency, settings.timeout, settings.stagger, settings.attempts)
-    async with openers.backend(name, settings, pace) as backend:
+    async with openers.backend(settings, pace) as backend:
         yield Lane(name, backend, limits, brake=brake, base_url=settings.base_url, pace=pace)
 
 

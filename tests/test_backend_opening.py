@@ -36,7 +36,7 @@ async def test_a_runpod_endpoint_with_its_key(cloud, caplog):
     caplog.set_level(logging.DEBUG)
     with served(cloud) as origin:
         given = config(type="runpod", url=f"{origin}/v2/e", api_key=KEY, worker="sdxl")
-        async with open_backend("xl", given) as backend:
+        async with open_backend(given) as backend:
             assert (await made(backend, pictures.request(recipe=SMALL))).data == pictures.plain(shade=7)
     assert KEY not in caplog.text
 
@@ -47,7 +47,7 @@ async def test_images_by_url_come_from_allowed_hosts(cloud, allowed):
         cloud.plans.append(Plan(seconds=0.01, output={"image_url": f"{origin}/v2/e/health?hush"}))
         hosts = ["127.0.0.1"] if allowed else []
         given = config(type="runpod", url=f"{origin}/v2/e", api_key=KEY, allow_hosts=hosts)
-        async with open_backend("xl", given) as backend:
+        async with open_backend(given) as backend:
             if allowed:
                 cloud.key = None  # the picture's own host is not sent the key
                 assert (await made(backend, pictures.request(recipe=SMALL))).data.startswith(b"{")
@@ -60,7 +60,7 @@ async def test_images_by_url_come_from_allowed_hosts(cloud, allowed):
 async def test_a_comfyui_worker_gets_the_built_in_graph(cloud):
     with served(cloud) as origin:
         given = config(type="runpod", url=f"{origin}/v2/e", api_key=KEY, worker="comfyui")
-        async with open_backend("xl", given) as backend:
+        async with open_backend(given) as backend:
             await backend.submit(pictures.request(recipe=Recipe(width=24, height=16, model="animagine.safetensors")))
             with pytest.raises(InvalidRequest):
                 await backend.check(Recipe(sampler_name="Eulr"), None, images=1)
@@ -71,7 +71,7 @@ async def test_a_comfyui_worker_gets_the_built_in_graph(cloud):
 async def test_a_template_without_its_workflow_is_a_configuration_error(cloud):
     given = config(type="runpod", url="http://runpod.test", worker="custom", input={"payload": "{{workflow}}"})
     with pytest.raises(ConfigError, match="workflow"):
-        async with open_backend("xl", given):
+        async with open_backend(given):
             pass
 
 
@@ -80,7 +80,7 @@ async def test_an_a1111_with_its_login():
     webui.login = LOGIN
     with served(webui) as origin:
         given = config(type="a1111", url=origin, user=LOGIN[0], password=LOGIN[1])
-        async with open_backend("pod", given) as backend:
+        async with open_backend(given) as backend:
             await backend.probe()
             answer = await backend.submit(pictures.request(recipe=SMALL))
     assert answer.data == pictures.plain(shade=7)

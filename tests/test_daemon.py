@@ -43,7 +43,7 @@ def drop(folder, name="mary.yaml", **keys):
 
 def scripted(backend, store=None):
     @asynccontextmanager
-    async def open_scripted(name, config, pace):
+    async def open_scripted(config, pace):
         yield backend
 
     openers = {"backend": open_scripted}

@@ -163,6 +163,6 @@ async def test_the_configured_store_is_opened(tmp_path):
 
 
 async def test_the_configured_back_end_is_opened():
-    async with open_backend("draw", SketchConfig(delay=0, fail_seeds=(13,))) as backend:
+    async with open_backend(SketchConfig(delay=0, fail_seeds=(13,))) as backend:
         with pytest.raises(AttemptFailed, match="13"):
             await backend.submit(pictures.request(seed=13))

@@ -3,27 +3,21 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import assert_never
 
 from pydantic import SecretStr
 
 from pipeline.backends.connecting import open_transport
-from pipeline.backends.fetch import Fetcher
 from pipeline.backends.pace import Pace
-from pipeline.backends.runpod import Runpod
-from pipeline.backends.runpod_inputs import Build, input_builder
-from pipeline.backends.sketch import Sketch
 from pipeline.config.adapters import A1111Config, BackendConfig, ComfyuiConfig, RunpodConfig, SketchConfig
 from pipeline.ports import Backend
 
 
 @asynccontextmanager
-async def open_backend(name: str, config: BackendConfig, pace: Pace | None = None) -> AsyncIterator[Backend]:
+async def open_backend(config: BackendConfig, pace: Pace | None = None) -> AsyncIterator[Backend]:
     """Open a back end with whatever connections it needs; they are closed with it.
 
     Args:
-        name: what the configuration calls it.
         config: its part of the configuration.
         pace: tells an adapter that has to ask when to look next; shared with its lane.
 
@@ -33,17 +27,12 @@ async def open_backend(name: str, config: BackendConfig, pace: Pace | None = Non
     pace = pace or Pace(config.poll_rate)
     match config:
         case SketchConfig():
+            from pipeline.backends.sketch import Sketch
+
             yield Sketch(delay=config.delay, fail_seeds=config.fail_seeds)
         case RunpodConfig():
-            async with open_transport(config.base_url, slots=config.concurrency) as transport:
-                yield Runpod(
-                    config.base_url,
-                    transport,
-                    api_key=_plain(config.api_key),
-                    build=_inputs(config),
-                    pace=pace,
-                    fetcher=Fetcher(config.allow_hosts),
-                )
+            async with _open_runpod(config, pace) as backend:
+                yield backend
         case ComfyuiConfig():
             from pipeline.backends.binding import bind
             from pipeline.backends.comfyui import ComfyUI
@@ -61,16 +50,29 @@ async def open_backend(name: str, config: BackendConfig, pace: Pace | None = Non
             assert_never(config)
 
 
-def _inputs(config: RunpodConfig) -> Build:
-    workflow: Path | None = config.workflow
+@asynccontextmanager
+async def _open_runpod(config: RunpodConfig, pace: Pace) -> AsyncIterator[Backend]:
+    from pipeline.backends.fetch import Fetcher
+    from pipeline.backends.runpod import Runpod
+    from pipeline.backends.runpod_inputs import input_builder
+
     graph = None
-    if config.worker == "comfyui" or workflow is not None:
+    if config.worker == "comfyui" or config.workflow is not None:
         from pipeline.backends.binding import bind
         from pipeline.backends.filling import fill
         from pipeline.backends.graph import load_workflow
 
-        graph = partial(fill, bind(load_workflow(workflow)))
-    return input_builder(config.worker, graph=graph, template=config.input)
+        graph = partial(fill, bind(load_workflow(config.workflow)))
+    build = input_builder(config.worker, graph=graph, template=config.input)
+    async with open_transport(config.base_url, slots=config.concurrency) as transport:
+        yield Runpod(
+            config.base_url,
+            transport,
+            api_key=_plain(config.api_key),
+            build=build,
+            pace=pace,
+            fetcher=Fetcher(config.allow_hosts),
+        )
 
 
 def _login(config: ComfyuiConfig | A1111Config) -> tuple[str, str] | None:

@@ -5,7 +5,7 @@ A job may use either spelling, and A1111's older one where the scheduler is part
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -94,6 +94,26 @@ _SAMPLER_BY_NAME = _by_name(_SAMPLERS)
 _SCHEDULER_BY_NAME = _by_name(_SCHEDULERS)
 
 
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """Whose names are wanted."""
+
+    called: str
+    spelt: Callable[[_Known], str | None]
+    automatic: Callable[[_Known | None], str]  # the scheduler that stands for "Automatic" with a sampler
+
+
+def _in_a1111(known: _Known) -> str | None:
+    """One that draws its noise on the GPU is the same sampler."""
+    if known.comfyui is not None and known.comfyui.endswith("_gpu"):
+        known = _SAMPLER_BY_NAME[_plain(known.comfyui.removesuffix("_gpu"))]
+    return known.a1111
+
+
+_COMFYUI = _Service("ComfyUI", lambda known: known.comfyui, lambda known: known.automatic if known else "normal")
+_A1111 = _Service("A1111", _in_a1111, lambda _: "Automatic")
+
+
 def for_comfyui(
     sampler: str | None,
     scheduler: str | None,
@@ -106,18 +126,7 @@ def for_comfyui(
     Raises:
         InvalidRequest: a name that it does not have, with the nearest.
     """
-    sampler, known, scheduler = _looked_up(sampler, scheduler, samplers)
-    if scheduler is not None and scheduler not in schedulers:
-        if _plain(scheduler) == _AUTOMATIC:
-            scheduler = known.automatic if known else "normal"
-        else:
-            found = _SCHEDULER_BY_NAME.get(_plain(scheduler))
-            scheduler = _required(
-                "scheduler", scheduler, found.comfyui if found else None, "ComfyUI", _comfyui(_SCHEDULERS)
-            )
-    if sampler is not None and sampler not in samplers:
-        sampler = _required("sampler", sampler, known.comfyui if known else None, "ComfyUI", _comfyui(_SAMPLERS))
-    return Sampling(sampler, scheduler)
+    return _translated(_COMFYUI, sampler, scheduler, samplers, schedulers)
 
 
 def for_a1111(
@@ -132,17 +141,25 @@ def for_a1111(
     Raises:
         InvalidRequest: a name that it does not have, with the nearest.
     """
+    return _translated(_A1111, sampler, scheduler, samplers, schedulers)
+
+
+def _translated(
+    service: _Service,
+    sampler: str | None,
+    scheduler: str | None,
+    samplers: Collection[str],
+    schedulers: Collection[str],
+) -> Sampling:
     sampler, known, scheduler = _looked_up(sampler, scheduler, samplers)
     if scheduler is not None and scheduler not in schedulers:
         if _plain(scheduler) == _AUTOMATIC:
-            scheduler = "Automatic"
+            scheduler = service.automatic(known)
         else:
             found = _SCHEDULER_BY_NAME.get(_plain(scheduler))
-            scheduler = _required("scheduler", scheduler, found.a1111 if found else None, "A1111", _a1111(_SCHEDULERS))
+            scheduler = _required("scheduler", scheduler, found, service, _SCHEDULERS)
     if sampler is not None and sampler not in samplers:
-        if known is not None and known.comfyui is not None and known.comfyui.endswith("_gpu"):
-            known = _SAMPLER_BY_NAME[_plain(known.comfyui.removesuffix("_gpu"))]  # where the noise is drawn, no more
-        sampler = _required("sampler", sampler, known.a1111 if known else None, "A1111", _a1111(_SAMPLERS))
+        sampler = _required("sampler", sampler, known, service, _SAMPLERS)
     return Sampling(sampler, scheduler)
 
 
@@ -168,20 +185,14 @@ def _looked_up(
     return sampler, None, scheduler
 
 
-def _required(kind: str, asked: str, found: str | None, service: str, choices: list[str]) -> str:
-    if found is not None:
-        return found
+def _required(kind: str, asked: str, found: _Known | None, service: _Service, table: Iterable[_Known]) -> str:
+    name = None if found is None else service.spelt(found)
+    if name is not None:
+        return name
+    choices = list(dict.fromkeys(choice for known in table if (choice := service.spelt(known)) is not None))
     by_lower = {choice.lower(): choice for choice in choices}
     near = get_close_matches(asked.lower(), by_lower, n=1, cutoff=0.5)
     hint = f'; did you mean "{by_lower[near[0]]}"?' if near else ""
     raise InvalidRequest(
-        f'{service} has no {kind} "{asked}"{hint} (it has {", ".join(choices)})', code=f"unknown_{kind}"
+        f'{service.called} has no {kind} "{asked}"{hint} (it has {", ".join(choices)})', code=f"unknown_{kind}"
     )
-
-
-def _comfyui(table: Iterable[_Known]) -> list[str]:
-    return list(dict.fromkeys(known.comfyui for known in table if known.comfyui is not None))
-
-
-def _a1111(table: Iterable[_Known]) -> list[str]:
-    return list(dict.fromkeys(known.a1111 for known in table if known.a1111 is not None))

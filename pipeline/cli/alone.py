@@ -57,6 +57,6 @@ async def _reachable(config: Config, openers: Openers) -> dict[str, BackendConfi
     found: dict[str, BackendConfig] = {}
     for name, settings in config.backends.items():
         with suppress(ConfigError):
-            async with openers.backend(name, settings, Pace(settings.poll_rate)):
+            async with openers.backend(settings, Pace(settings.poll_rate)):
                 found[name] = settings
     return found

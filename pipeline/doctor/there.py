@@ -61,7 +61,7 @@ async def backend(name: str, config: BackendConfig, wishes: list[Wish], world: W
     """Probe a back end; where it answers, ask whether it has what styles and characters name."""
     title = f"back end {name}"
     try:
-        async with open_backend(name, config) as opened:
+        async with open_backend(config) as opened:
             trouble = await _trouble(opened.probe, world)
             if trouble is not None:
                 return [Finding(title, False, _with_remedy(trouble))]

@@ -141,8 +141,8 @@ class Steps:
         """The real back ends and the real store, each answer of theirs between two steps."""
 
         @asynccontextmanager
-        async def opening(name, settings, pace):
-            async with open_backend(name, settings, pace) as backend:
+        async def opening(settings, pace):
+            async with open_backend(settings, pace) as backend:
                 yield Stepping(backend, self, ("submit", "find", "collect", "cancel"))
 
         def opened(settings, *, public_url):
