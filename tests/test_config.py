@@ -48,7 +48,7 @@ styles:
   realistic: {backend: xl, negativePrompt: "{negative_prompt}, cartoon", x-note: mine}
 default_style: anime
 default_backend: pod
-notify: {url: https://app.example/hook, secret: "${HOOK:-whisper}", allow_hosts: [app.example]}
+notify: {url: https://app.example/hook/, secret: "${HOOK:-whisper}", allow_hosts: [app.example]}
 """
 ENVIRON = {"CLOUDINARY_API_KEY": "k", "CLOUDINARY_API_SECRET": "s", "RUNPOD_API_KEY": "rp"}
 
@@ -162,7 +162,7 @@ def test_the_rules_for_jobs(load):
         "backend": ("pod", "xl"), "model": "animagine.safetensors", "steps": 28, "prompt": "{prompt}, soft light",
     }  # fmt: skip
     assert rules.styles["realistic"].negative_prompt == "{negative_prompt}, cartoon"
-    assert rules.notify == "https://app.example/hook"
+    assert rules.notify == "https://app.example/hook/"
 
 
 def test_a_style_without_keys_is_a_style(load):
@@ -356,7 +356,7 @@ def test_sizes(load, text, size):
         (
             "spool_limit: -1",
             """\
-            pipeline.yaml:1:14: spool_limit: -1 is no size
+            pipeline.yaml:1:14: spool_limit: -1 is out of range
             spool_limit: -1
                          ^
             expected: bytes, or "500MB", "10GB", "10GiB\"""",

@@ -1,6 +1,7 @@
 """Every rule of a job file broken once: the whole message, as a person reads it."""
 
 import textwrap
+import time
 
 import pytest
 
@@ -74,17 +75,17 @@ BROKEN = {
     "empty prompt": (
         "character: Mary\nprompt: ' '",
         """\
-        mary.yaml:2:9: prompt: " " is empty, or not a text
+        mary.yaml:2:9: prompt: " " is empty
         prompt: ' '
                 ^
         expected: a text, or a list of texts: `quantity` images of each""",
     ),
     "no text in prompts": (
-        "character: Mary\nprompt: [a, null]",
+        "character: Mary\nprompt:\n- x\n- ''\n- [y]",
         """\
-        mary.yaml:2:9: prompt: a list holds an entry that is empty, or not a text
-        prompt: [a, null]
-                ^
+        mary.yaml:4:3: prompt[2]: "" is empty
+        - ''
+          ^
         expected: a text, or a list of texts: `quantity` images of each""",
     ),
     "quantity of zero": (
@@ -174,6 +175,22 @@ BROKEN = {
         cfg: nan
              ^
         expected: a number from 0 to 1000""",
+    ),
+    "a prompt that is a list": (
+        "character: Mary\nprompt: [x, [y], null]",
+        """\
+        mary.yaml:2:13: prompt[2]: a list is not a text
+        prompt: [x, [y], null]
+                    ^
+        expected: a text, or a list of texts: `quantity` images of each""",
+    ),
+    "a negative stagger": (
+        "character: Mary\nprompt: x\nstagger: -1s",
+        """\
+        mary.yaml:3:10: stagger: "-1s" is out of range
+        stagger: -1s
+                 ^
+        expected: seconds between the starts of this job, or "90s", "10m\"""",
     ),
     "stagger": (
         "character: Mary\nprompt: x\nstagger: 5 parsecs",
@@ -427,6 +444,48 @@ def test_a_value_is_cut_and_kept_on_one_line():
     with pytest.raises(SpecError) as caught:
         parse_job(b'quantity: "a\\nb' + b"c" * 100 + b'"', file="f")
     assert caught.value.complaints[0].message == f'quantity: "a·b{"c" * 57}…" is not a whole number'
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "shown"),
+    [
+        ("\u00a0width: 9", 'unknown key "·width"; did you mean "width"?', ["·width: 9", "^"]),
+        ('"\\x9b31m": 1', 'unknown key "·31m"', ['"\\x9b31m": 1', "^"]),
+        ('params: {"\u202e": .inf}', None, ['params: {"·": .inf}', "              ^"]),
+        ('params: {"e\u200d\u200c": .inf}', None, ['params: {"e\u200d\u200c": .inf}', "              ^"]),
+        ("prompt: \x1b[31mred", "character U+001B may not stand in YAML", ["prompt: ·[31mred", "        ^"]),
+    ],
+)
+def test_nothing_that_a_file_holds_does_anything_to_a_terminal(text, message, shown):
+    with pytest.raises(SpecError) as caught:
+        parse_job(text.encode(), file="f.yaml")
+    said = caught.value.complaints[0]
+    assert message in {None, said.message}
+    assert said.render().splitlines()[1:3] == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("".join(f"k{n}: 1\n" for n in range(90_000)), 'unknown key "k0"'),
+        ("loras:\n" + "- {name: a, weight: b}\n" * 29_000, 'loras[1].weight: "b" is not a number'),
+        ("loras:\n" + "- {name: a, weight: 1, strength: 2}\n" * 19_000, '"strength" says it differently from "weight"'),
+    ],
+    ids=["keys", "values", "twice"],
+)
+def test_of_very_many_faults_as_many_are_told_as_anybody_reads_and_soon(text, first):
+    started = time.process_time()
+    with pytest.raises(SpecError) as caught:
+        parse_job(text.encode(), file="f.yaml")
+    assert time.process_time() - started < 4
+    assert (len(caught.value.complaints), caught.value.complaints[0].message) == (20, first)
+
+
+def test_what_is_said_twice_and_alike_is_compared_soon():
+    started = time.process_time()
+    with pytest.raises(SpecError, match="too many entries"):
+        parse_job(b"loras:\n" + b"- {name: a, weight: 1, strength: 1.0}\n" * 19_000, file="f.yaml")
+    assert time.process_time() - started < 4
 
 
 def test_complaints_without_a_file_have_a_place_too():

@@ -64,7 +64,7 @@ stagger: 90s
 priority: -5
 on_failure: fail
 id: my-job
-notify: https://app.example/hook
+notify: https://app.example/hook/
 labels: [spring, covers, spring]
 x-mine: {anything: [goes]}
 """)
@@ -76,7 +76,7 @@ x-mine: {anything: [goes]}
     assert (spec.stagger, spec.priority, spec.on_failure) == (90.0, -5, OnFailure.FAIL)
     assert (spec.steps, spec.cfg_scale, spec.sampler_name, spec.scheduler) == (28, 5.5, "euler", "karras")
     assert (spec.style, spec.model, spec.id, spec.embedding) == ("anime", "m.safetensors", "my-job", "other")
-    assert (spec.seed, spec.negative_prompt, spec.notify) == (7, "blurry", "https://app.example/hook")
+    assert (spec.seed, spec.negative_prompt, spec.notify) == (7, "blurry", "https://app.example/hook/")
     assert spec.labels == ("spring", "covers")
 
 

@@ -19,7 +19,17 @@ from pydantic import (
 from pipeline.config.adapters import BackendConfig, LocalConfig, SketchConfig, StoreConfig
 from pipeline.config.values import FROZEN, Host, RootedPath, fault
 from pipeline.spec.keys import JobKeys, Rules
-from pipeline.spec.types import Duration, Names, Owner, ShortText, Size, WebAddress, one_or_several, without_repeats
+from pipeline.spec.types import (
+    Duration,
+    Hook,
+    Names,
+    Owner,
+    ShortText,
+    Size,
+    WebAddress,
+    one_or_several,
+    without_repeats,
+)
 
 Algorithm = Literal["HS256", "RS256", "ES256"]
 _LEAST_SECRET = 32  # bytes: RFC 7518 section 3.2 asks for a key as long as the hash
@@ -108,7 +118,7 @@ class NotifyConfig(BaseModel):
     model_config = FROZEN
     bare: ClassVar = "url"
 
-    url: WebAddress | None = Field(default=None, description="an address like https://host/path")
+    url: Hook | None = Field(default=None, description="an address like https://host/path")
     secret: SecretStr | None = Field(default=None, description="signs what is sent, best as ${NAME}")
     allow_hosts: Annotated[tuple[Host, ...], BeforeValidator(one_or_several), AfterValidator(without_repeats)] = Field(
         default=(), description="a list of host names or addresses that may be private"

@@ -1,11 +1,12 @@
 """Reads nodes into a model: keys to fields, scalars to the field's type, pydantic's errors to complaints at their place."""
 
+from functools import cache
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from pipeline.errors import SpecError
-from pipeline.spec.complaint import Complaint, Source, listed, meant
+from pipeline.spec.complaint import MOST_TOLD, Complaint, Source, listed, meant, quoted
 from pipeline.spec.nodes import Mapping, Node, Scalar, Sequence, core_value
 from pipeline.spec.shapes import Choice, Leaf, Named, Raw, Record, Several, Shape, record_of
 from pipeline.spec.wording import explain
@@ -40,8 +41,14 @@ class Binder:
         self.complaints: list[Complaint] = []
 
     def complain(self, node: Node, message: str, expected: str | None = None) -> None:
-        """Remember a complaint at a node."""
+        """Remember a complaint at a node.
+
+        Raises:
+            SpecError: there are as many as anybody reads.
+        """
         self.complaints.append(self.source.complaint(node.line, node.column, message, expected))
+        if len(self.complaints) == MOST_TOLD:
+            raise SpecError(self.complaints)
 
     def value(self, node: Node, shape: Shape) -> object:
         """Return what stands at a node, for a field of this shape."""
@@ -105,7 +112,7 @@ class Binder:
         suggestion = meant(key.text, shape.keys)
         self.complain(
             key,
-            f'unknown key "{key.text[:80]}"{suggestion}',
+            f"unknown key {quoted(key.text)}{suggestion}",
             None if suggestion else f"one of {listed(list(shape.fields))}",
         )
 
@@ -132,7 +139,7 @@ class Binder:
             return {}
         if not isinstance(kind, Scalar) or kind.text not in types:
             said = kind.shown if isinstance(kind, Scalar) else ""
-            self.complain(kind, f'unknown type "{said[:80]}"{meant(said, types)}', f"one of {listed(types)}")
+            self.complain(kind, f"unknown type {quoted(said)}{meant(said, types)}", f"one of {listed(types)}")
             return {}
         return self.record(node, shape.options[kind.text])
 
@@ -162,10 +169,15 @@ def differ(model: type[BaseModel], name: str, one: object, other: object) -> boo
     """Tell whether two ways of writing a field's value mean different things."""
     if one == other:
         return False
-    info = model.model_fields[name]
-    kind = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
-    adapter = TypeAdapter[object](kind)  # type: ignore[arg-type]  # built at run time
+    reader = _reader(model, name)
     try:
-        return bool(adapter.validate_python(one) != adapter.validate_python(other))
+        return bool(reader.validate_python(one) != reader.validate_python(other))
     except ValidationError:
         return True
+
+
+@cache
+def _reader(model: type[BaseModel], name: str) -> TypeAdapter[object]:
+    info = model.model_fields[name]
+    kind = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+    return TypeAdapter[object](kind)  # type: ignore[arg-type]  # built at run time

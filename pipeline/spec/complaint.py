@@ -4,9 +4,15 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 SHOWN_WIDTH = 100  # characters of a long source line that are shown around the place
+MOST_TOLD = (
+    20  # faults of one file that are told; it may hold a hundred thousand, and each costs a look at the whole text
+)
+_JOINERS = "\u200c\u200d"  # in Persian and Indic words, and between the parts of an emoji
+_HARMLESS = "\t" + _JOINERS
 _YAML_BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 _JSON_BREAK = re.compile(r"\r\n|[\r\n]")
 
@@ -26,7 +32,7 @@ class Complaint(NamedTuple):
         lines = [f"{self.file}:{self.line}:{self.column}: {self.message}"]
         if self.source_line.strip():
             start = max(0, min(self.column - 1 - SHOWN_WIDTH // 2, len(self.source_line) - SHOWN_WIDTH))
-            shown = self.source_line[start : start + SHOWN_WIDTH]
+            shown = visible(self.source_line[start : start + SHOWN_WIDTH])
             lines += [shown.rstrip(), _pad(shown[: self.column - 1 - start]) + "^"]
         if self.expected:
             lines.append(f"expected: {self.expected}")
@@ -59,9 +65,13 @@ class Source(NamedTuple):
         return _JSON_BREAK if self.json else _YAML_BREAK
 
     def _quoted(self, line: int) -> str:
-        lines = self._break().split(self.text)
-        quoted = lines[line - 1] if line <= len(lines) else ""
-        return without_secrets(quoted) if self.redact else quoted
+        breaks = self._break().finditer(self.text)
+        before = next(islice(breaks, line - 2, None), None) if line > 1 else None
+        if line > 1 and before is None:
+            return ""
+        end = next(breaks, None)
+        found = self.text[before.end() if before else 0 : end.start() if end else None]
+        return without_secrets(found) if self.redact else found
 
 
 # Bounded repeats: a line may be a megabyte long.
@@ -93,8 +103,13 @@ def meant(word: str, choices: Iterable[str]) -> str:
 
 def quoted(text: str, *, length: int = 60) -> str:
     """Show a value inside a message: in quotes, on one line, cut where it is long."""
-    shown = "".join(c if c.isprintable() else "·" for c in text[: length + 1])
+    shown = visible(text[: length + 1]).replace("\t", "·")
     return f'"{shown[:length]}…"' if len(shown) > length else f'"{shown}"'
+
+
+def visible(text: str) -> str:
+    """Put a dot for what shows nothing or would do something to a terminal; tabs and joiners within words stay."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in _HARMLESS else "·" for c in text)
 
 
 def listed(choices: Sequence[str], *, most: int = 40) -> str:
@@ -112,6 +127,6 @@ def _pad(before: str) -> str:
 
 
 def _cells(char: str) -> int:
-    if unicodedata.combining(char):
+    if unicodedata.combining(char) or char in _JOINERS:
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1

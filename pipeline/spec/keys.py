@@ -25,11 +25,11 @@ from pipeline.spec.types import (
     MOST_IMAGES,
     CharacterId,
     Duration,
+    Hook,
     Label,
     Names,
     Owner,
     ShortText,
-    WebAddress,
     one_or_several,
     without_repeats,
 )
@@ -40,16 +40,22 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, def
 
 
 def _prompts(value: object) -> object:
-    several = value if isinstance(value, list | tuple) else (value,)
-    prompts = tuple(one.strip() for one in several if isinstance(one, str))
-    if several and (not all(prompts) or len(prompts) < len(several)):
-        holds = "holds an entry that " if isinstance(value, list | tuple) else ""
-        raise PydanticCustomError("prompt", "{holds}is empty, or not a text", {"holds": holds})
-    if not prompts:
+    if not isinstance(value, list | tuple):
+        return _prompt(value, {})
+    if not value:
         raise PydanticCustomError("prompt", "is empty")
-    if max(map(len, prompts)) > LONGEST_PROMPT:
-        raise PydanticCustomError("prompt", "is longer than {most} characters", {"most": LONGEST_PROMPT})
-    return prompts[0] if isinstance(value, str) else prompts
+    return tuple(_prompt(one, {"entry": place}) for place, one in enumerate(value))
+
+
+def _prompt(value: object, place: dict[str, Any]) -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError("prompt", "is not a text", place)
+    prompt = value.strip()
+    if not prompt:
+        raise PydanticCustomError("prompt", "is empty", place)
+    if len(prompt) > LONGEST_PROMPT:
+        raise PydanticCustomError("prompt", "is longer than {most} characters", {**place, "most": LONGEST_PROMPT})
+    return prompt
 
 
 def _params(value: dict[str, Any]) -> dict[str, Any]:
@@ -148,9 +154,7 @@ class JobKeys(BaseModel):
     stagger: Duration = Field(default=0.0, description='seconds between the starts of this job, or "90s", "10m"')
     priority: int = Field(default=0, ge=-100, le=100, description="-100 to 100, higher first")
     on_failure: OnFailure = Field(default=OnFailure.PLACEHOLDER, description="placeholder or fail")
-    notify: WebAddress | None = Field(
-        default=None, description="an address like https://host/path that is told of the end"
-    )
+    notify: Hook | None = Field(default=None, description="an address like https://host/path that is told of the end")
     labels: Annotated[tuple[Label, ...], BeforeValidator(one_or_several), AfterValidator(without_repeats)] = Field(
         default=(), max_length=100, description="a list of words, each at most 100 characters"
     )

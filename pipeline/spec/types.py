@@ -16,7 +16,8 @@ _BYTES = {"": 1.0, "B": 1.0} | {
     for power, letter in enumerate("KMGT", start=1)
     for end, base in (("", 1000), ("B", 1000), ("iB", 1024))
 }
-_AMOUNT = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-z]*)\s*")
+_NUMBER = r"[-+]?(?:[0-9]{1,15}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,2})?"
+_AMOUNT = re.compile(rf"\s*({_NUMBER})\s*([A-Za-z]*)\s*")
 
 
 def _amount(value: object, units: dict[str, float], kind: Literal["duration", "size"]) -> object:
@@ -48,6 +49,10 @@ def _web_address(value: str) -> str:
         raise PydanticCustomError("url_parsing", "is no http or https address")
     if parts.username is not None or parts.password is not None:
         raise PydanticCustomError("url_secret", "carries a user or a password, which would show wherever it is named")
+    return value
+
+
+def _without_slash(value: str) -> str:
     return value.rstrip("/")
 
 
@@ -75,7 +80,8 @@ Size = Annotated[
     Field(ge=0, description='bytes, or "500MB", "10GB", "10GiB"'),
     WithJsonSchema(_AMOUNT_SCHEMA),
 ]
-WebAddress = Annotated[str, AfterValidator(_web_address), Field(description="an address like https://host/path")]
+Hook = Annotated[str, AfterValidator(_web_address), Field(description="an address like https://host/path")]
+WebAddress = Annotated[Hook, AfterValidator(_without_slash)]  # what paths are put behind
 
 ShortText = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300, pattern=r"^[^\r\n]*$")

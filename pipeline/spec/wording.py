@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from pipeline.spec.complaint import Complaint, Source, meant, quoted, without_secrets
+from pipeline.spec.complaint import MOST_TOLD, Complaint, Source, meant, quoted, without_secrets
 from pipeline.spec.nodes import Mapping, Node, Scalar, Sequence
 from pipeline.spec.shapes import Choice, Named, Raw, Record, Several, Shape
 
@@ -111,7 +111,7 @@ class _Place:
 
 
 def explain(error: ValidationError, root: Node, shape: Record, source: Source) -> list[Complaint]:
-    """Translate each error into a complaint at its place, one for a place."""
+    """Translate each error into a complaint at its place, one for a place, as many as anybody reads."""
     complaints: dict[tuple[int, int, str | None], Complaint] = {}
     for detail in error.errors(include_url=False):
         if detail["type"] in _CONSEQUENCES:
@@ -119,6 +119,8 @@ def explain(error: ValidationError, root: Node, shape: Record, source: Source) -
         place = find(root, shape, detail["loc"])
         said = _complaint(detail, place, source)
         complaints.setdefault((said.line, said.column, place.missing), said)
+        if len(complaints) == MOST_TOLD:
+            break
     return list(complaints.values())
 
 
@@ -145,6 +147,8 @@ def _complaint(detail: ErrorDetails, place: _Place, source: Source) -> Complaint
     kind, context = detail["type"], detail.get("ctx", {})
     if "key" in context:
         place.step(str(context["key"]))
+    if "entry" in context:
+        place.step(int(context["entry"]))
     node = place.node
     if kind == "missing":
         return source.complaint(node.line, node.column, f"`{place.missing}` is missing", describe(place.field))
