@@ -49,10 +49,18 @@ def _file_problems(row: GalleryRow, path: Path, images: Path | None) -> Iterator
         again = f"`pipeline gallery {row.character_id} {row.number} --as-job`"
         remedy = f"bring it back from a backup, or make it anew under another number ({again})"
         yield Problem("missing", row.public_id, f"{path}: the file is gone; {remedy}")
-    elif hashlib.md5(data, usedforsecurity=False).hexdigest() != row.stored.md5:
+        return
+    said = said_of(images, row.public_id, data) if images is not None else {}
+    same = hashlib.md5(data, usedforsecurity=False).hexdigest() == row.stored.md5
+    if same or _is_replacement(row, said.get("job")):
+        yield from _contradictions(row, said, str(path))
+    else:
         yield Problem("changed", row.public_id, f"{path}: its bytes are not those that were stored")
-    elif images is not None:
-        yield from _contradictions(row, said_of(images, row.public_id, data), str(path))
+
+
+def _is_replacement(row: GalleryRow, job_id: object) -> bool:
+    """Whether another picture than the recorded one may be what its own job has made of it since."""
+    return row.retrying and job_id == row.job_id
 
 
 def _contradictions(row: GalleryRow, said: Mapping[str, object], place: str) -> Iterator[Problem]:
@@ -67,7 +75,7 @@ def _contradictions(row: GalleryRow, said: Mapping[str, object], place: str) -> 
     }
     for name, value in told.items():
         own = said.get(name)
-        between = name == "status" and row.retrying  # its replacement may stand there, and not be recorded yet
+        between = name == "status" and row.retrying  # its replacement stands there, and is not recorded yet
         if own is None or value is None or own == value or between:
             continue
         if name == "prompt" and str(value).startswith(str(own)):  # a store cuts it to what fits
@@ -140,11 +148,12 @@ async def audit_store(catalogue: Catalogue, store: Store) -> AsyncIterator[Probl
                 yield Problem("extra", asset.stored.public_id, what)
                 continue
             seen.add(asset.stored.public_id)
-            if (asset.stored.version or "") != (row.stored.version or ""):
-                yield Problem("changed", row.public_id, "the store holds another version than the index tells")
-            else:
+            same = (asset.stored.version or "") == (row.stored.version or "")
+            if same or _is_replacement(row, asset.job_id):
                 for problem in _contradictions(row, _said(asset), "the store"):
                     yield problem
+            else:
+                yield Problem("changed", row.public_id, "the store holds another version than the index tells")
     ours = tuple(f"{slug}/characters/" for slug in folders)  # what was taken over from elsewhere is in no listing
     for public_id in sorted(name for name in known.keys() - seen if name.startswith(ours)):
         yield Problem("missing", public_id, "the index tells of it, the store does not list it")

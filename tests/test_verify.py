@@ -13,6 +13,8 @@ from pipeline.audit import audit_store
 from pipeline.catalogue import Catalogue
 from pipeline.cli import main
 from pipeline.locks import hold
+from pipeline.pngtext import read_text
+from pipeline.stores import label
 from pipeline.stores.opening import open_store
 from tests.support.cloudinary_emulator import CloudinaryEmulator
 from tests.support.pictures import plain
@@ -174,6 +176,18 @@ def test_what_a_daemon_is_working_on_is_no_orphan(work):
     left_in_the_spool(work)
     with hold(work / ".pipeline", process="pipeline run"):
         assert verify() == set()
+
+
+def test_a_replacement_that_was_stored_and_is_not_recorded_yet_is_no_damage(work):
+    file = work / MARY / "mary_image_3.png"
+    said = json.loads(read_text(file.read_bytes())[label.KEY])
+    file.write_bytes(label.labelled(plain(), json.dumps({**said, "status": "done"})))
+    (work / ".pipeline/spool/3-t.img").write_bytes(plain())
+    state = "state = 'fetched', standing = 'placeholder', spool_file = '3-t.img'"
+    edit(work, f"UPDATE images SET {state} WHERE status = 'placeholder'")
+    assert verify() == set()
+    file.write_bytes(plain())
+    assert verify() == {("changed", ONE[:-1] + "3")}
 
 
 def test_each_kind_is_a_line_for_people(work):
