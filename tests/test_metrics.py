@@ -101,12 +101,13 @@ async def test_what_waits_and_what_is_in_trouble(index, tmp_path):
     await index.accept([job("young")])
     await index.notes.lane(LaneState("pod", "down", 2, 0, 1, reason="gone"))
     await index.notes.lane(LaneState("xl", "paused", 2, 0))
-    await index.notes.troubles([Trouble("store", "refuses us", START + 1), Trouble("disk", "full")])
+    there = ("store", "disk", "results")
+    await index.notes.troubles([Trouble(what, "refuses us", START + 1) for what in there])
     seen = told(tmp_path, now=START + 60_000)
     assert (seen("oldest_unfinished_job_age_seconds"), seen("oldest_waiting_image_age_seconds")) == (60, 55)
     assert [seen("backend_circuit_open", backend=name) for name in ("pod", "xl")] == [1, 0]
     assert [seen("backend_ready", backend=name) for name in ("pod", "xl")] == [0, 0]
-    assert [seen("trouble", what=what) for what in ("store", "spool", "disk", "intake")] == [1, 0, 1, 0]
+    assert [seen("trouble", what=what) for what in ("store", "spool", "disk", "intake", "results")] == [1, 0, 1, 0, 1]
     await index.notes.troubles([Trouble("disk", "still full")])
     (left,) = Catalogue(tmp_path / "index.db").troubles()
     assert (left.what, left.reason, left.since) == ("disk", "still full", START + 5_000)

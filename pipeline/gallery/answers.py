@@ -142,7 +142,7 @@ class CharactersData(TypedDict):
 
 
 class CharactersAnswer(TypedDict):
-    """The caller's characters, the one changed last first."""
+    """The caller's characters, the newest first."""
 
     success: Literal[True]
     data: CharactersData

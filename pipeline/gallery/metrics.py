@@ -119,7 +119,7 @@ def _of_troubles(catalogue: Catalogue, pulse: Pulse | None) -> Iterator[Metric]:
     there = {trouble.what for trouble in catalogue.troubles()}
     if pulse is not None:  # knows better: the index cannot note that nothing can be written to it
         there |= {what for what, reason in (("disk", pulse.disk), ("intake", pulse.intake)) if reason is not None}
-    states = {(what,): float(what in there) for what in ("store", "spool", "disk", "intake")}
+    states = {(what,): float(what in there) for what in ("store", "spool", "disk", "intake", "results")}
     yield _by("trouble", "1 while it keeps work from going on.", states.items(), "what")
 
 
