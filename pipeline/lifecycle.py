@@ -8,7 +8,7 @@
     planned, submitting, unclear, submitted ──GaveUp──▶ given_up ──Drawn──▶ drawn ──StoredAt──▶ placeholder
                                                  (on_failure: fail) └─▶ failed
     planned, submitting, unclear, submitted ──Cancelled──▶ cancelled
-    fetched ──Rejected──▶ given_up, or failed on a conflict where no placeholder stands        drawn ──Rejected──▶ failed
+    fetched ──Rejected──▶ given_up, or failed on a conflict        drawn ──Rejected──▶ failed
     placeholder, failed ──Retried──▶ planned, or fetched where the paid bytes were kept
     done, placeholder, failed ──Removed──▶ removed
 
@@ -216,7 +216,7 @@ class Rejected:
     conflict: bool = False
 
     def applied_to(self, image: Image) -> Image:
-        if not self.conflict and (image.standing is State.PLACEHOLDER or image.state is State.FETCHED):
+        if image.state is State.FETCHED and not self.conflict:
             return _give_up(image, self.fault)
         return image._replace(state=State.FAILED, standing=None, stored=None, fault=self.fault)
 

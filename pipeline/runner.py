@@ -184,7 +184,7 @@ class Runner:
         return None
 
     def _next_planned(self, job_id: str, crew: Crew | None) -> Image | None:
-        """Read the job's next image; one that comes back from a failed attempt goes to the end."""
+        """Read the job's next image; while others are under way, one that comes back from a failed attempt goes to the end."""
         if crew is None:
             found = self._ledger.planned(job_id, 1)
         else:

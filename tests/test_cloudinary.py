@@ -290,6 +290,13 @@ async def test_bad_weather_on_the_listing_is_one_call_and_an_error(cloud, weathe
     assert len(cloud.calls) == 1
 
 
+async def test_a_listing_that_names_the_same_page_again_is_ended(cloud):
+    cloud.weather = [raw(200, b'{"resources": [], "next_cursor": "again"}')] * 2
+    with pytest.raises(StoreUnavailable, match="no progress"):
+        [asset async for asset in store(cloud).listing("alice")]
+    assert len(cloud.calls) == 2
+
+
 async def test_removal_is_repeatable(cloud):
     stored = await store(cloud).put(item())
     await store(cloud).remove(stored)

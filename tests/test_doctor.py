@@ -246,3 +246,11 @@ def test_the_command_prints_a_line_each_and_tells_by_its_exit_code(tmp_path, mon
     assert "TROUBLE  configuration  " in refused.output
     assert 'did you mean "store"?' in refused.output
     assert refused.output.endswith("1 thing to mend\n")
+
+
+async def test_no_secret_is_told_whatever_quotes_it(tmp_path):
+    hushed = "open-sesame-7"
+    text = f"jobs: {hushed}/jobs\nbackends: {{webui: {{type: a1111, user: me, password: {hushed}}}}}\n{LOCAL}"
+    found = await findings(tmp_path, text, timeout=0.1)
+    assert "***/jobs" in found["jobs folder"].message
+    assert not any(hushed in one.message for one in found.values())

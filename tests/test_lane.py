@@ -80,6 +80,14 @@ async def test_pauses_after_refusals_grow_until_a_success(autojump_clock):
     assert pauses == [1, 2, 4, 1]
 
 
+async def test_a_doubt_does_not_shorten_the_pause_that_a_back_end_asked_for(autojump_clock):
+    gate = lane("pod", ScriptedBackend(), Brake())
+    gate.refused(busy(retry_after=60.0))
+    gate.doubted("its answer was lost")
+    assert gate.hindrance() == 60.0
+    assert "too many" in gate.reason
+
+
 async def test_the_circuit_opens_once_and_probes_until_one_is_answered(autojump_clock):
     pod = ScriptedBackend()
     pod.on_probe = deque([busy(), down(retry_after=50.0), "hang", KeyError("x"), None])

@@ -380,3 +380,10 @@ async def test_a_recipe_is_kept_as_sparse_json(ledger, tmp_path):
     connection.close()
     assert json.loads(kept) == {"width": 1024, "height": 1536, "steps": 0, "cfg_scale": 0.0}
     assert ledger.images_of("a")[0].recipe == Recipe(steps=0, cfg_scale=0.0)
+
+
+async def test_a_store_whose_clock_is_ahead_dates_nothing_in_the_future(ledger, clock):
+    await ledger.accept([job("a")])
+    image = await fetch(ledger, ledger.planned("a", 1)[0])
+    kept = stored(image)._replace(created_at=clock() + 3_600_000)
+    assert (await ledger.record(image, law.StoredAt(kept))).created_at == clock()

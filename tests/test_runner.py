@@ -37,6 +37,15 @@ async def test_a_job_becomes_stored_images_and_a_result(tmp_path, autojump_clock
         assert pod.busiest == 2
 
 
+async def test_an_image_that_comes_back_goes_to_the_end_of_its_job(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=1.0)
+    pod.on_collect = deque([AttemptFailed("broke", code="failed")])
+    async with house(tmp_path, {"pod": pod}, concurrency=2) as home:
+        await home.accept(job(images=3))
+        await home.settled()
+    assert [seed for _, seed in pod.starts] == [1, 2, 3, 1]
+
+
 async def test_starts_at_one_back_end_keep_the_stagger_over_all_jobs(tmp_path, autojump_clock):
     pod = ScriptedBackend(takes=100.0)
     async with house(tmp_path, {"pod": pod}, concurrency=10, stagger=7.0, timeout=600) as home:

@@ -51,6 +51,9 @@ async def test_refused_credentials_stop_every_new_submission(tmp_path, autojump_
         await home.accept(job(images=3))
         await trio.sleep(6)
         assert home.ledger._rows("SELECT reason FROM jobs") == [("the store refuses our credentials: 503",)]
+        assert home.stages.hindrances() == [
+            "the store refuses our credentials: 503"
+        ]  # once, though the store says so too
         await home.settled()
     assert store.probes == [2, 4, 8, 16]
     assert [moment for moment, _ in pod.starts] == [0, 1, 16]
@@ -66,6 +69,26 @@ async def test_what_refused_an_upload_is_believed_until_an_upload_is_taken(tmp_p
     refused = [moment for moment, *_ in store.puts[:4]]
     assert [moment for moment, _ in pod.starts][:2] == [0, 1]
     assert [moment for moment, _ in pod.starts][2] >= refused[-1]
+
+
+async def test_a_probe_that_fails_otherwise_does_not_lift_what_refused_credentials_hold(tmp_path, autojump_clock):
+    pod, store = ScriptedBackend(takes=1.0), ScriptedStore()
+    store.on_put, store.on_probe = deque([away(credentials=True)]), deque([away()] * 3)
+    async with house(tmp_path, {"pod": pod}, store, concurrency=1) as home:
+        await home.accept(job(images=3))
+        await home.settled()
+    assert len(store.probes) == 4
+    assert [moment for moment, _ in pod.starts][2] >= store.probes[-1]
+
+
+async def test_a_full_spool_is_released_once_it_has_emptied_a_little(tmp_path, autojump_clock):
+    async with house(tmp_path, {"pod": ScriptedBackend()}, limit=100) as home:
+        held = []
+        for size in (100, 95, 90, 95):
+            await home.spool.write("1-a.img", bytes(size))
+            home.stages._weigh()
+            held.append(home.brake.held_by("spool"))
+    assert [bool(reason) for reason in held] == [True, True, False, False]
 
 
 async def test_a_first_look_tells_of_refused_credentials_before_anything_is_bought(tmp_path, autojump_clock):

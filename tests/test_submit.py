@@ -1,12 +1,16 @@
+import os
 import re
 import threading
 
 import pytest
 
+from pipeline.cli.waiting import follow
+from pipeline.config import load_config
 from pipeline.errors import SpecError, UserError
 from pipeline.spec.job import parse_job
-from pipeline.submit import drop, with_id
+from pipeline.submit import Dropped, drop, with_id
 from tests.support.door import open_stand, spec
+from tests.support.index import adopted, job, make, open_index
 
 NOON = 1_753_704_000_123  # 2025-07-28 12:00:00.123 UTC
 ID = "20250728-120000-mary-ab12cd34"
@@ -119,3 +123,19 @@ def test_an_id_is_written_into_the_text_and_all_else_stays(kind):
 def test_a_text_that_takes_no_id_is_told_what_to_write():
     with pytest.raises(UserError, match=f"write `id: {ID}` and submit it again"):
         with_id(b"{character: Mary, id, prompt: x}", ID, file="a.yaml")
+
+
+async def test_an_older_rejection_under_the_same_name_is_not_taken_for_this_drop(tmp_path, clock):
+    config = load_config(None, environ={}).model_copy(update={"jobs": tmp_path / "jobs", "state": tmp_path})
+    (tmp_path / "jobs/rejected").mkdir(parents=True)
+    for name, text in (("mary.yaml", "id: one\ncharacter: Mary\n"), ("mary.error.txt", "`prompt` is missing")):
+        (tmp_path / "jobs/rejected" / name).write_text(text)
+        os.utime(tmp_path / "jobs/rejected" / name, (0, 0))
+    async with open_index(tmp_path, clock) as ledger:
+        await adopted(ledger)
+        await ledger.accept([job("one")])
+        await make(ledger, ledger.planned("one", 1)[0])
+    taken = Dropped(tmp_path / "jobs/mary.yaml", "one", at=NOON)
+    assert follow(config, [taken], patience=0.1, as_json=True) == 0
+    os.utime(tmp_path / "jobs/rejected/mary.yaml", (NOON / 1000, NOON / 1000))
+    assert follow(config, [taken], patience=0.1, as_json=True) == 1

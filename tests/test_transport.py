@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from pipeline import room, spacing
-from pipeline.backends.answers import Answer
+from pipeline.backends.answers import Answer, read_at_most
 from pipeline.backends.connecting import is_private, open_transport, proxy_for, tls
 from pipeline.backends.transport import LARGE, Service, encoded
 from pipeline.errors import (
@@ -226,7 +226,8 @@ async def test_a_pause_is_asked_for_in_seconds_or_by_date(echo, header, seconds)
 async def test_a_stopped_pod_s_page_says_so(echo):
     thing = service(echo, "https://abc-8188.proxy.runpod.net")
     echo.weather.extend(Weather("page", reply=page(404)) for _ in range(2))
-    for call in (order(thing), thing.ask("queue")):
+    echo.weather.append(Weather("answer", reply=Reply(404, b""), times=1))
+    for call in (order(thing), thing.ask("queue"), order(thing)):
         with pytest.raises(Unavailable, match="pod stopped") as caught:
             await call
         assert caught.value.code == "pod_stopped"
@@ -236,6 +237,16 @@ async def test_answers_have_room_for_pictures_where_asked(echo):
     large = Weather("answer", reply=Reply(200, b'"' + b"x" * (5 << 20) + b'"'), times=1)
     echo.weather.append(large)
     assert len(await order(service(echo), limit=LARGE)) == 5 << 20
+
+
+@pytest.mark.parametrize(("pieces", "whole"), [((4, 6), True), ((4, 7), False), ((11,), False), ((), True)])
+async def test_a_body_without_a_length_is_taken_to_the_byte(pieces, whole):
+    async def chunks():
+        for size in pieces:
+            yield bytes(size)
+
+    body = await read_at_most(10, chunks(), declared=None)
+    assert body == (bytes(sum(pieces)) if whole else None)
 
 
 async def test_json_with_nan_is_read(echo):

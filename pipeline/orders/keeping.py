@@ -65,7 +65,7 @@ async def _delete(image: Image, parts: Parts) -> str | None:
 
 
 async def _delete_at_store(image: Image, parts: Parts) -> str | None:
-    if image.stored is None or (image.fault is not None and image.fault.code == "conflict"):
+    if image.stored is None:
         return None  # what stands there, if anything, is not ours
     try:
         with trio.fail_after(STORE_SECONDS):
