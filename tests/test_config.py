@@ -257,6 +257,20 @@ def test_folders_that_would_get_into_each_others_way(refusal, text, said):
     assert refusal(text).startswith(said)
 
 
+def test_a_workspace_whose_name_no_result_could_tell_is_refused(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    file = folder / "pipeline.yaml"
+    file.write_text("settle: 1\n")
+    with pytest.raises(ConfigError, match=r"jobs: .*/caf\\udce9/jobs is not UTF-8, as the index and results need it"):
+        load_config(file, environ={})
+    file.write_text(f"jobs: {tmp_path}/jobs\nstate: {tmp_path}/state\nstore:\n  folder: images\n")
+    with pytest.raises(ConfigError, match=r"yaml:4:3: store.folder: "):
+        load_config(file, environ={})
+    file.write_text(f"jobs: {tmp_path}/jobs\nstate: {tmp_path}/state\nstore: {{folder: {tmp_path}/images}}\n")
+    assert load_config(file, environ={}).root == folder
+
+
 def test_blanks_around_the_cloudinary_url_say_nothing(load):
     store = load("", {"CLOUDINARY_URL": f" {CLOUD['CLOUDINARY_URL']}\n"}).store
     assert isinstance(store, CloudinaryConfig)

@@ -142,9 +142,14 @@ def _folders(config: Config, file: Path | None, root: Node, source: Source) -> I
     """Complain about folders that would get into each other's way."""
 
     def wrong(key: str, message: str, expected: str) -> Complaint:
-        node = find(root, record_of(Config), (key,)).node
+        node = find(root, record_of(Config), tuple(key.split("."))).node
         return source.complaint(node.line, node.column, f"{key}: {message}", expected)
 
+    for key, path in (("jobs", config.jobs), ("state", config.state), ("store.folder", config.images)):
+        shown = str(path).encode("utf-8", "backslashreplace").decode()
+        if path is not None and shown != str(path):
+            yield wrong(key, f"{shown} is not UTF-8, as the index and results need it", "a folder named in UTF-8")
+            break  # one says it of the whole workspace
     jobs = config.jobs.resolve()
     if jobs == config.state.resolve():
         yield wrong("state", "the jobs folder cannot be the state folder as well", "a folder of its own")
