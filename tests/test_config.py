@@ -343,7 +343,17 @@ def test_durations(load, text, seconds):
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("10GB", 10**10), ("1 GiB", 2**30), ("500mb", 5 * 10**8), ("1.5k", 1500), ("7", 7), ("2B", 2), ("1T", 10**12)],
+    [
+        ("10GB", 10**10),
+        ("1 GiB", 2**30),
+        ("500mb", 5 * 10**8),
+        ("1.5k", 1500),
+        ("2gib", 2**31),
+        (".5MB", 500_000),
+        ("7", 7),
+        ("2B", 2),
+        ("1T", 10**12),
+    ],
 )
 def test_sizes(load, text, size):
     assert load(f"spool_limit: {text}").spool_limit == size
@@ -505,7 +515,10 @@ def test_the_whole_message(refusal, text, message):
         ("backends: {b: {type: sketch, timeout: 0}}", "backends.b.timeout: 0 is out of range"),
         ("backends: {b: {type: sketch, poll_rate: 0}}", "backends.b.poll_rate: 0 is out of range"),
         ("backends: {b: {type: sketch, fail_seeds: [x]}}", 'backends.b.fail_seeds[1]: "x" is not a whole number'),
-        ("backends: {'b c': {type: sketch}}", "is not allowed"),
+        ("backends: {'b c': {type: sketch}}", 'pipeline.yaml:1:12: backends: "b c" is not allowed'),
+        ("styles:\n  '': {}", 'pipeline.yaml:2:3: styles: "" is empty'),
+        ('state: ""', 'state: "" is empty'),
+        ('store: {folder: ""}', 'store.folder: "" is empty'),
         ("backends: {b: {type: a1111, url: 'http://me:pw@h'}}", "carries a user or a password"),
         ("gallery: {port: 99999}", "gallery.port: 99999 is out of range"),
         ("gallery: {enabled: maybe}", 'gallery.enabled: "maybe" is neither true nor false'),

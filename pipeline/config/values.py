@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 # Models are built with the one that holds them, or where they are first asked.
@@ -21,6 +21,13 @@ def _rooted(path: Path, info: ValidationInfo) -> Path:
     return (root / path.expanduser()).absolute()
 
 
+def _named(value: object) -> object:
+    """Refuse an empty text: it would mean the folder that all the others lie in."""
+    if value == "":
+        raise PydanticCustomError("path", "is empty")
+    return value
+
+
 def fault(sentence: str, *, key: str | None = None, expected: str | None = None) -> PydanticCustomError:
     """Return an error that stands at `key` of the mapping it is raised for, in these words."""
     context = {"sentence": sentence, "key": key, "expected": expected}
@@ -29,5 +36,7 @@ def fault(sentence: str, *, key: str | None = None, expected: str | None = None)
     )
 
 
-RootedPath = Annotated[Path, AfterValidator(_rooted), PlainSerializer(str), Field(description="a path")]
+RootedPath = Annotated[
+    Path, BeforeValidator(_named), AfterValidator(_rooted), PlainSerializer(str), Field(description="a path")
+]
 Host = Annotated[str, Field(pattern=r"^[^\s/:@]+$|^[0-9A-Fa-f:.]+$", description="a host name or an IP address")]

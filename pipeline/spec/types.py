@@ -11,10 +11,10 @@ LARGEST_SEED = 2**32 - 1
 MOST_IMAGES = 10_000  # in one job
 
 _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_BYTES = {"": 1.0, "B": 1.0} | {
+_BYTES = {"": 1.0, "b": 1.0} | {
     f"{letter}{end}": float(base**power)
-    for power, letter in enumerate("KMGT", start=1)
-    for end, base in (("", 1000), ("B", 1000), ("iB", 1024))
+    for power, letter in enumerate("kmgt", start=1)
+    for end, base in (("", 1000), ("b", 1000), ("ib", 1024))
 }
 _NUMBER = r"[-+]?(?:[0-9]{1,15}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,2})?"
 _AMOUNT = re.compile(rf"\s*({_NUMBER})\s*([A-Za-z]*)\s*")
@@ -24,11 +24,7 @@ def _amount(value: object, units: dict[str, float], kind: Literal["duration", "s
     if not isinstance(value, str):
         return value
     found = _AMOUNT.fullmatch(value)
-    unit = (
-        next((units[name] for name in (found[2], found[2].lower(), found[2].upper()) if name in units), None)
-        if found
-        else None
-    )
+    unit = units.get(found[2].lower()) if found else None
     if not found or unit is None:
         raise PydanticCustomError("amount", "is no {kind}", {"kind": kind})
     return float(found[1]) * unit

@@ -149,6 +149,8 @@ def _complaint(detail: ErrorDetails, place: _Place, source: Source) -> Complaint
         place.step(str(context["key"]))
     if "entry" in context:
         place.step(int(context["entry"]))
+    if detail["loc"][-1:] == ("[key]",) and place.key is not None:  # the name that somebody chose, not what it names
+        place.node, place.label = place.key, place.label.removesuffix(f".{place.key.text}")
     node = place.node
     if kind == "missing":
         return source.complaint(node.line, node.column, f"`{place.missing}` is missing", describe(place.field))
