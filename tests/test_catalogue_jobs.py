@@ -169,8 +169,8 @@ async def test_the_reason_is_the_lanes_where_none_was_noted(ledger, catalogue):
     await ledger.notes.lane(LaneState("xl", "ready", 3, 1, waiting=4, typical=11.5, next_try=5))
     assert catalogue.job("a").reason == "waits for its turn at pod or xl"
     assert catalogue.lanes() == [
-        LaneRow("pod", "down", 2, 0, 0, None, "proxy 404", None, START),
-        LaneRow("xl", "ready", 3, 1, 4, 11.5, None, 5, START),
+        LaneRow("pod", "down", 2, 0, 0, None, "proxy 404", None),
+        LaneRow("xl", "ready", 3, 1, 4, 11.5, None, 5),
     ]
 
 

@@ -60,7 +60,7 @@ def summary(connection: sqlite3.Connection, day: str) -> Summary:
 def lanes(connection: sqlite3.Connection) -> list[LaneRow]:
     """Read the back ends as they were last noted, by name."""
     found = connection.execute(
-        "SELECT name, state, slots, busy, waiting, typical, reason, next_try, noted_at FROM lanes ORDER BY name"
+        "SELECT name, state, slots, busy, waiting, typical, reason, next_try FROM lanes ORDER BY name"
     )
     return [LaneRow(*row) for row in found]
 

@@ -101,7 +101,6 @@ class LaneRow(NamedTuple):
     typical: float | None
     reason: str | None
     next_try: int | None
-    noted_at: int
 
 
 class Day(NamedTuple):

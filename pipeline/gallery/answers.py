@@ -195,17 +195,17 @@ class JobsAnswer(TypedDict):
 class JobImageAnswer(TypedDict):
     """One image of a job, as in the job's result file."""
 
-    number: int | None
-    filename: str | None
+    number: int
+    filename: str
     status: StatusWord
     url: str | None
     path: str | None
-    publicId: str | None
+    publicId: str
     prompt: str | None
     seed: int | None
     backend: str | None
     attempts: int
-    gpuSeconds: float | None
+    gpuSeconds: float
     error: FaultAnswer | None
 
 
