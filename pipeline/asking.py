@@ -56,7 +56,7 @@ async def collect(request: Request, submission: Submission, lane: Lane, clock: C
         BackendError: the submission has failed.
     """
     left = seconds_left(submission, clock)
-    if lane.moved(submission):
+    if lane.moved(submission.base_url):
         made = await _within(max(left, lane.timeout), request, submission, lane)
         if made is None:
             said = f"{lane.name} has a new address, and the old one was silent for {lane.timeout:g} s"
@@ -85,7 +85,7 @@ async def _within(seconds: float, request: Request, submission: Submission, lane
                 return await lane.backend.collect(request, submission)
             except NotAccepted as error:
                 room.let_go()
-                if not lane.moved(submission):
+                if not lane.moved(submission.base_url):
                     lane.troubled(error)
                 await trio.sleep(pauses.next(error.retry_after))
             await lane.up()

@@ -12,11 +12,12 @@ from typing import Self
 import structlog
 import trio
 
+from pipeline.backends.connecting import canonical
 from pipeline.backends.pace import Pace
 from pipeline.brake import FOREVER, Bell, Brake
 from pipeline.clock import Clock, now
 from pipeline.errors import AcceptanceUnknown, NotAccepted, Unavailable
-from pipeline.model import LaneState, Submission
+from pipeline.model import LaneState
 from pipeline.pauses import Pauses
 from pipeline.ports import Backend
 from pipeline.spacing import Spacing
@@ -92,7 +93,7 @@ class Lane:
         self.backend = backend
         self.timeout = limits.timeout
         self.attempts = limits.attempts
-        self.base_url = base_url
+        self.base_url = None if base_url is None else canonical(base_url)
         self.pace = pace or Pace(rate=20)
         self.bell = Bell()  # rung when an image might start: the lane's loop listens
         self.changed: Callable[[], None] = lambda: None  # told when the lane opens, closes, pauses: not at each image
@@ -229,9 +230,9 @@ class Lane:
         if isinstance(error, Unavailable):
             self._open(str(error), error.retry_after)
 
-    def moved(self, submission: Submission) -> bool:
-        """Tell whether the back end has another address now than when it took this submission."""
-        return self.base_url is not None and submission.base_url.rstrip("/") != self.base_url.rstrip("/")
+    def moved(self, sent_to: str) -> bool:
+        """Tell whether the back end has another address now than the one that something was sent to."""
+        return self.base_url is not None and sent_to.rstrip("/") != self.base_url
 
     async def answers(self) -> bool:
         """Ask once whether the back end is there; its circuit opens where it is not."""

@@ -65,9 +65,10 @@ class Submitting:
     allowed: ClassVar = frozenset({State.PLANNED})
     backend: str
     ticket: str
+    sent_to: str | None = None
 
     def applied_to(self, image: Image) -> Image:
-        return image._replace(state=State.SUBMITTING, backend=self.backend, ticket=self.ticket)
+        return image._replace(state=State.SUBMITTING, backend=self.backend, ticket=self.ticket, sent_to=self.sent_to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,9 @@ class Accepted:
     submission: Submission
 
     def applied_to(self, image: Image) -> Image:
-        return image._replace(state=State.SUBMITTED, submission=self.submission, attempts=image.attempts + 1)
+        return image._replace(
+            state=State.SUBMITTED, submission=self.submission, sent_to=None, attempts=image.attempts + 1
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,7 @@ class Fetched:
             artifact=self.artifact,
             used_embedding=self.used_embedding,
             submission=None,
+            sent_to=None,
             ticket=None,
             fault=None,
         )
@@ -254,7 +258,7 @@ class Removed:
 
 
 def _plan_again(image: Image, fault: Fault | None) -> Image:
-    return image._replace(state=State.PLANNED, submission=None, ticket=None, fault=fault)
+    return image._replace(state=State.PLANNED, submission=None, sent_to=None, ticket=None, fault=fault)
 
 
 def _paid(image: Image, gpu_seconds: float) -> Image:
@@ -279,4 +283,4 @@ def _give_up(image: Image, fault: Fault | None) -> Image:
 
 
 def _at_rest(image: Image, state: State) -> Image:
-    return image._replace(state=state, standing=None, submission=None, ticket=None)
+    return image._replace(state=state, standing=None, submission=None, sent_to=None, ticket=None)

@@ -193,6 +193,7 @@ class Image(NamedTuple):  # each step makes one anew, which takes a dataclass of
     standing: State | None = None  # PLACEHOLDER or FAILED: what stands in the gallery while it is made again
     backend: str | None = None
     ticket: str | None = None  # our own id of the submission under way (a lower-case UUID)
+    sent_to: str | None = None  # the address that this one went to, until it is accepted
     submission: Submission | None = None
     attempts: int = 0  # accepted submissions
     failures: int = 0  # of these, failed since the image was last (re)tried

@@ -195,7 +195,7 @@ class Runner:
 
     def _resume(self, image: Image) -> None:
         lane = self._lanes.get(image.backend or "")
-        elsewhere = lane is not None and image.submission is not None and lane.moved(image.submission)
+        elsewhere = lane is not None and image.submission is not None and lane.moved(image.submission.base_url)
         self._begin(image, lane, Slot(None) if lane is None or elsewhere else lane.resume())
 
     def _begin(self, image: Image, lane: Lane | None, slot: Slot) -> None:

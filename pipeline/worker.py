@@ -136,7 +136,7 @@ class Worker:
         with trio.CancelScope(shield=True) as scope:  # from before the record, so that `hurry` misses none
             self._going_out[scope] = image.job_id
             try:
-                image = await self.record(image, Submitting(lane.name, str(uuid.uuid4())))
+                image = await self.record(image, Submitting(lane.name, str(uuid.uuid4()), lane.base_url))
                 image = await self.record(image, await self._submit(image, lane, slot))
             finally:
                 del self._going_out[scope]
@@ -167,13 +167,16 @@ class Worker:
             case Submission():
                 lane.accepted()
                 return Accepted(found)
-            case NotThere():
+            case NotThere() if image.sent_to is None or not lane.moved(image.sent_to):
                 return Absent(limit)
+            case NotThere():
+                reason = f"it went to {image.sent_to}, and {lane.name} has a new address"
             case CannotTell(reason):
-                unknown = Fault("acceptance_unknown", f"whether {lane.name} took it is not known: {reason}")
-                if limit is not None and image.state is State.UNCLEAR:
-                    lane.doubted(unknown.message)
-                return Doubtful(unknown, limit)
+                pass
+        unknown = Fault("acceptance_unknown", f"whether {lane.name} took it is not known: {reason}")
+        if limit is not None and image.state is State.UNCLEAR:
+            lane.doubted(unknown.message)
+        return Doubtful(unknown, limit)
 
     async def _collect(self, image: Image, lane: Lane, slot: Slot) -> Event:
         assert image.submission is not None

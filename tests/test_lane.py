@@ -1,9 +1,11 @@
 import math
 from collections import deque
 
+import httpx
 import pytest
 import trio
 
+from pipeline.backends.transport import Service
 from pipeline.brake import Bell, Brake
 from pipeline.errors import NotAccepted, Unavailable
 from pipeline.pauses import Pauses
@@ -17,6 +19,16 @@ def down(text="refused", **more):
 
 def busy(**more):
     return NotAccepted("too many", code="busy", **more)
+
+
+@pytest.mark.parametrize(
+    "spelt", ["http://Pod.test:80", "HTTPS://pod.test:443/v2/E/", "http://pöd.test:8188/?a=b#c", "http://pod.test/x"]
+)
+def test_another_spelling_of_an_address_is_no_move(spelt):
+    went_to = Service(spelt, httpx.MockTransport(lambda _: httpx.Response(200)), called="Pod").url
+    gate = lane("pod", ScriptedBackend(base_url=spelt), Brake())
+    assert not gate.moved(went_to)
+    assert gate.moved("http://pod.test:8199")
 
 
 async def test_as_many_images_as_there_are_places(autojump_clock):

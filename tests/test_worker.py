@@ -162,6 +162,33 @@ async def test_an_address_that_changed_is_given_the_time_out_then_the_image_goes
     assert [moment - began for moment, _ in new.starts] == [60]
 
 
+@pytest.mark.parametrize(
+    ("sent_to", "doubtful"),
+    [("http://old", 1), ("http://new/", 0), (None, 0)],
+    ids=["elsewhere", "here", "not known where"],
+)
+async def test_what_is_not_at_a_new_address_may_have_been_bought_at_the_old_one(
+    tmp_path, autojump_clock, sent_to, doubtful
+):
+    new = ScriptedBackend(base_url="http://new")
+    left = await left_behind(tmp_path, new, Submitting("pod", TICKET, sent_to))
+    assert left.sent_to == sent_to
+    async with house(tmp_path, {"pod": new}) as home:
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.attempts, image.doubtful, image.sent_to) == (State.DONE, 1, doubtful, None)
+
+
+async def test_the_index_tells_where_a_request_went_that_a_crash_cut_off(tmp_path, autojump_clock):
+    pod = ScriptedBackend(base_url="http://pod:8188")
+    pod.on_submit.append("hang")
+    async with house(tmp_path, {"pod": pod}) as home:
+        await home.accept(job())
+        await trio.sleep(1)
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.sent_to) == (State.SUBMITTING, "http://pod:8188")
+
+
 async def test_a_back_end_that_is_no_longer_configured_is_waited_for_until_the_deadline(tmp_path, autojump_clock):
     pod, other = ScriptedBackend(), ScriptedBackend()
     await left_behind(tmp_path, pod, Submitting("pod", TICKET), submitted(pod, deadline=100.0))

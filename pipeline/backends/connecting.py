@@ -22,6 +22,11 @@ def tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+def canonical(url: str) -> str:
+    """Spell an address as `transport.Service` does, which is how the index tells where a submission went."""
+    return str(httpx.URL(url).copy_with(username=None, password=None, query=None, fragment=None)).rstrip("/")
+
+
 def quieten() -> None:
     """Keep httpx and httpcore from writing whole URLs and headers, presigned ones among them, into our logs."""
     for name in ("httpx", "httpcore"):

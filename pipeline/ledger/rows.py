@@ -112,6 +112,7 @@ class Reader:
             used_embedding=bool(row[24]),
             created_at=row[25],
             fault=Fault(row[26], row[27]) if row[26] is not None else None,
+            sent_to=row[29] if row[28] is None else None,
             submission=Submission(*row[28:33]) if row[28] is not None else None,
             artifact=Artifact(*row[33:41]) if row[33] is not None else None,
             stored=_stored(public_id, row[41:51]),
@@ -149,6 +150,8 @@ def changes(before: Image, after: Image) -> dict[str, Any]:
         value = getattr(after, name)
         if value != getattr(before, name):
             changed[name] = value
+    if after.sent_to != before.sent_to:
+        changed["base_url"] = after.sent_to
     if after.state is not before.state or after.standing is not before.standing:
         changed["state"] = after.state.value
         changed["standing"] = after.standing.value if after.standing else None
