@@ -163,20 +163,19 @@ class Worker:
             found = await asking.find(request_for(image, lane), lane)
         except Exception as error:  # noqa: BLE001 - as above; what cannot be found out is made again
             found = CannotTell(defect(error, image).message)
+        if isinstance(found, NotThere) and image.sent_to is not None and lane.moved(image.sent_to):
+            found = CannotTell(f"it went to {image.sent_to}, and {lane.name} has a new address")
         match found:
             case Submission():
                 lane.accepted()
                 return Accepted(found)
-            case NotThere() if image.sent_to is None or not lane.moved(image.sent_to):
-                return Absent(limit)
             case NotThere():
-                reason = f"it went to {image.sent_to}, and {lane.name} has a new address"
+                return Absent(limit)
             case CannotTell(reason):
-                pass
-        unknown = Fault("acceptance_unknown", f"whether {lane.name} took it is not known: {reason}")
-        if limit is not None and image.state is State.UNCLEAR:
-            lane.doubted(unknown.message)
-        return Doubtful(unknown, limit)
+                unknown = Fault("acceptance_unknown", f"whether {lane.name} took it is not known: {reason}")
+                if limit is not None and image.state is State.UNCLEAR:
+                    lane.doubted(unknown.message)
+                return Doubtful(unknown, limit)
 
     async def _collect(self, image: Image, lane: Lane, slot: Slot) -> Event:
         assert image.submission is not None
