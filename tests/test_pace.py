@@ -1,4 +1,6 @@
+import collections
 import itertools
+import math
 
 import pytest
 import trio
@@ -127,6 +129,27 @@ async def test_all_images_share_one_budget(autojump_clock):
     assert len(moments) == pytest.approx(97, abs=1)
     gaps = [b - a for a, b in itertools.pairwise(moments)]
     assert min(gaps) >= 0.1 - 1e-9
+
+
+@pytest.mark.parametrize(("rate", "at_once"), [(150.0, 4), (120.0, 3), (40.0, 1), (33.4, 1), (0.5, 1)])
+async def test_looks_that_follow_closely_go_out_together_and_no_second_has_more_than_allowed(
+    autojump_clock, rate, at_once
+):
+    pace = Pace(rate, clock=wall)
+    moments = []
+
+    async def watch():
+        async for _ in pace.looks(EPOCH):
+            moments.extend([round(trio.current_time(), 6)])
+
+    with trio.move_on_at(5.0):
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(watch)
+    groups = collections.Counter(moments)
+    assert set(groups.values()) == {at_once}
+    assert max(sum(begin <= moment < begin + 1 - 1e-5 for moment in moments) for begin in groups) <= math.ceil(rate)
+    assert len(moments) >= 0.97 * rate * (5.0 - 0.25)
 
 
 async def test_where_the_budget_is_short_those_that_may_be_done_go_first(autojump_clock):

@@ -28,6 +28,7 @@ MARGIN = (
 FINE_LOOKS = 20  # at most this many looks inside the usual span
 FINEST = 0.05  # seconds between two looks at the same image
 PATIENCE = 4  # gaps that a look outside the usual span yields to others
+TOGETHER = 0.03  # seconds: looks that would be granted one by one in so short a time go out at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Pace:
     """What one back end's images know of each other: how long they take, and how often it may be asked."""
 
     def __init__(self, rate: float, *, clock: Clock = now) -> None:
-        self._budget = _Budget(1.0 / rate)
+        self._budget = _Budget(rate)
         self._clock = clock
         self._recent: deque[float] = deque(maxlen=REMEMBERED)
         self._work: deque[float] = deque(maxlen=REMEMBERED)
@@ -124,10 +125,15 @@ class _Waiter:
 
 
 class _Budget:
-    """Grants evenly spaced, `spacing` seconds apart; among those who wait, the one most pressed for time goes first."""
+    """At most `rate` grants in any second; among those who wait, the one most pressed for time goes first.
 
-    def __init__(self, spacing: float) -> None:
-        self._spacing = spacing
+    Where they follow each other closely, a few are given at once: the processor is woken for all of them together.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._at_once = max(1, int(rate * TOGETHER))
+        self._spacing = 1.0 / rate if self._at_once == 1 else 1.0 / (rate // self._at_once)
+        self._left = 0
         self._free_at = float("-inf")
         self._waiting: list[_Waiter] = []
         self._arrivals = count()
@@ -136,7 +142,7 @@ class _Budget:
         me = _Waiter(by, next(self._arrivals), trio.Event())
         heappush(self._waiting, me)
         try:
-            while self._waiting[0] is not me or trio.current_time() < self._free_at:
+            while self._waiting[0] is not me or not self._some_left():
                 if self._waiting[0] is me:
                     await trio.sleep_until(self._free_at)
                 else:
@@ -148,8 +154,14 @@ class _Budget:
             self._wake_first()
             raise
         heappop(self._waiting)
-        self._free_at = trio.current_time() + self._spacing
+        self._left -= 1
         self._wake_first()
+
+    def _some_left(self) -> bool:
+        """Begin a new group where it is time for one, and tell whether the present one has a grant left."""
+        if trio.current_time() >= self._free_at:
+            self._left, self._free_at = self._at_once, trio.current_time() + self._spacing
+        return self._left > 0
 
     def _wake_first(self) -> None:
         if self._waiting:
