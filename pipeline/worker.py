@@ -42,6 +42,7 @@ from pipeline.spool import Spool
 
 log = structlog.get_logger(__name__)
 
+FETCHED_AGAIN = 1.0  # seconds until bytes that are no picture are fetched a second time
 FORSAKEN = 3  # failures allowed where no lane says how many
 
 
@@ -179,16 +180,23 @@ class Worker:
 
     async def _collect(self, image: Image, lane: Lane, slot: Slot) -> Event:
         assert image.submission is not None
-        try:
-            made = await asking.collect(request_for(image, lane), image.submission, lane, self._clock)
-        except OutOfTime as error:
-            await asking.cancel(image.submission, lane)
-            return lost(error, lane)
-        except (AttemptFailed, NotWorthRepeating, InvalidRequest) as error:
-            return lost(error, lane)
-        except Exception as error:  # noqa: BLE001 - as above; charged as an attempt, so that it ends
-            return AttemptLost(defect(error, image), lane.attempts)
-        return await self._keep(image, made, lane, slot)
+        again = True
+        while True:
+            try:
+                made = await asking.collect(request_for(image, lane), image.submission, lane, self._clock)
+            except OutOfTime as error:
+                await asking.cancel(image.submission, lane)
+                return lost(error, lane)
+            except (AttemptFailed, NotWorthRepeating, InvalidRequest) as error:
+                return lost(error, lane)
+            except Exception as error:  # noqa: BLE001 - as above; charged as an attempt, so that it ends
+                return AttemptLost(defect(error, image), lane.attempts)
+            event = await self._keep(image, made, lane, slot)
+            if not again or not isinstance(event, AttemptLost):
+                return event
+            again = False  # it may have been damaged on its way, and what is there is not bought again
+            room.let_go()
+            await trio.sleep(FETCHED_AGAIN)
 
     async def _keep(self, image: Image, made: Picture, lane: Lane, slot: Slot) -> Event:
         gpu_seconds = made.gpu_seconds or 0.0

@@ -278,6 +278,18 @@ async def test_what_is_not_worth_repeating_ends_at_once(tmp_path, autojump_clock
     assert len(pod.starts) == 1
 
 
+@pytest.mark.parametrize("data", [b"", b"<html>busy</html>", plain(shade=1)[:-20]], ids=["empty", "a page", "half"])
+async def test_bytes_that_were_damaged_on_their_way_are_fetched_once_more_not_bought(tmp_path, autojump_clock, data):
+    pod = ScriptedBackend(takes=5.0)
+    pod.on_collect.append(Picture(data, gpu_seconds=5.0))
+    async with house(tmp_path, {"pod": pod}, attempts=1) as home:
+        await home.accept(job())
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.attempts, image.failures, image.gpu_seconds) == (State.DONE, 1, 0, 5.0)
+    assert ([moment for moment, _ in pod.looks], len(pod.starts)) == ([0, 1], 1)
+
+
 async def test_an_image_that_may_fail_leaves_a_failed_row(tmp_path, autojump_clock):
     pod = ScriptedBackend()
     pod.on_submit.append(InvalidRequest("no", code="invalid"))
@@ -293,7 +305,7 @@ async def test_an_image_that_may_fail_leaves_a_failed_row(tmp_path, autojump_clo
 )
 async def test_output_that_is_no_image_is_a_failed_attempt(tmp_path, autojump_clock, data, code):
     pod = ScriptedBackend()
-    pod.on_collect = deque([Picture(data, gpu_seconds=2.0)] * 3)
+    pod.on_collect = deque([Picture(data, gpu_seconds=2.0)] * 6)
     async with house(tmp_path, {"pod": pod}) as home:
         await home.accept(job())
         await home.settled()
