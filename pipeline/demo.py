@@ -30,25 +30,25 @@ backends:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class DemoJob:
     """One job of the demo, and what it is called on the screen."""
 
     title: str
     text: str
 
 
-SCENES = (
-    Scene(
+JOBS = (
+    DemoJob(
         "Mary in a garden",
         "character: Mary\nprompt: a portrait in a beautiful garden, morning light\nquantity: 8\nseed: 101\n"
         "width: 832\nheight: 1216\nlabels: [spring]\n",
     ),
-    Scene(
+    DemoJob(
         "John at the harbour",
         "character: John\nprompt:\n  - at the harbour, fishing boats at dusk\n  - on the sea under a full moon\n"
         "quantity: 2\nseed: 201\nwidth: 1216\nheight: 832\n",
     ),
-    Scene(
+    DemoJob(
         "Alice, one refused",
         "character: Alice\nprompt: walking through the mountains in autumn\nquantity: 5\nseed: 301\nwidth: 1024\nheight: 1024\n",
     ),
@@ -75,10 +75,10 @@ def prepare(folder: Path) -> Config:
     return load_config(folder / "pipeline.yaml", environ={})
 
 
-def drop_scenes(config: Config) -> dict[str, Scene]:
+def drop_jobs(config: Config) -> dict[str, DemoJob]:
     """Drop the three jobs; return them by job id."""
     run = now()
     return {
-        drop(config.jobs, f"id: demo-{run}-{i}\n{scene.text}".encode(), f"demo-{run}-{i}.yaml").job_id: scene
-        for i, scene in enumerate(SCENES, 1)
+        drop(config.jobs, f"id: demo-{run}-{i}\n{job.text}".encode(), f"demo-{run}-{i}.yaml").job_id: job
+        for i, job in enumerate(JOBS, 1)
     }

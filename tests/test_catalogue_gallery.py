@@ -300,7 +300,7 @@ async def test_pages_and_totals_are_read_from_indexes(ledger, tmp_path):
     await ledger.accept([job("a", quantity=3)])
     statements = []
     catalogue = Catalogue(tmp_path / "index.db")
-    with catalogue._reading.snapshot() as connection:
+    with catalogue._snapshots.snapshot() as connection:
         connection.set_trace_callback(statements.append)
         catalogue.page("mary", Filter(("done",), job="a", label="x"), limit=2, after=b64("[5,5]"))
         connection.set_trace_callback(None)
@@ -352,7 +352,7 @@ async def test_media_are_found_by_public_id_alone(ledger, catalogue):
     kept = stored(one, path="/images/x.png")
     image = await ledger.record(image, law.StoredAt(kept))
     found = catalogue.media(one.public_id)
-    assert (found.owner, found.character_id, found.status, found.stored) == ("me", "mary", "done", kept)
+    assert found == ("me", kept)
     await make(ledger, two, tag=9)
     assert catalogue.media(two.public_id) is None  # kept elsewhere, there is no file
     await ledger.record(image, law.Removed())
@@ -391,7 +391,7 @@ def test_an_unreadable_index_is_told(tmp_path, ask):
 async def test_an_index_put_back_from_a_backup_is_noticed(ledger, catalogue, tmp_path):
     await ledger.accept([job("a")])
     copy = sqlite3.connect(tmp_path / "copy")
-    with catalogue._reading.snapshot() as connection:
+    with catalogue._snapshots.snapshot() as connection:
         connection.backup(copy)
     copy.close()
     await ledger.accept([job("b")])
@@ -432,7 +432,7 @@ async def test_every_thread_reads_on_a_connection_of_its_own(ledger, catalogue):
 
 
 async def test_a_snapshot_within_another_is_the_same_one(ledger, catalogue):
-    with catalogue._reading.snapshot():
+    with catalogue._snapshots.snapshot():
         assert catalogue.job("a") is None
         await ledger.accept([job("a")])
         assert catalogue.job("a") is None

@@ -24,7 +24,7 @@ from pipeline import lifecycle as law
 from pipeline.catalogue import Catalogue
 from pipeline.cli import main
 from pipeline.cli.view.drawn import WIDEST, bar, drawn
-from pipeline.cli.view.lines import Changes, last_words, lines_of
+from pipeline.cli.view.lines import News, last_words, lines_of
 from pipeline.cli.view.one_job import OneJob
 from pipeline.cli.view.overview import overview
 from pipeline.cli.view.told import told
@@ -211,10 +211,10 @@ async def test_programs_are_told_the_same(studio):
 
 
 async def test_every_change_is_one_line_and_the_end_of_a_job_the_last(studio, capsys):
-    changes = Changes(last_words(studio.catalogue))
+    news = News(last_words(studio.catalogue))
 
     def said(label=None):
-        changes.tell(lines_of(studio.look(label), label))
+        news.tell(lines_of(studio.look(label), label))
         return capsys.readouterr().out.splitlines()
 
     first = said()

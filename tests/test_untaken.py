@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline.inbox.dropped import waiting
+from pipeline.inbox.dropped import untaken
 from tests.test_cli import SMALL, call, drop, workspace
 
 __all__ = ["workspace"]  # the fixture
@@ -59,8 +59,8 @@ def test_it_is_found_by_its_id_or_by_a_name_like_a_jobs(workspace):
     drop(workspace, "draft.tmp", JOB)
     (jobs / "link.yaml").symlink_to(jobs / "draft.tmp")
     (jobs / "nightly.yaml").mkdir()
-    assert waiting(jobs, "nightly") is None
-    assert waiting(jobs, "mary") is None
-    found = [waiting(jobs, job_id) for job_id in (NAME, "other")]
+    assert untaken(jobs, "nightly") is None
+    assert untaken(jobs, "mary") is None
+    found = [untaken(jobs, job_id) for job_id in (NAME, "other")]
     assert [one.path.name for one in found if one] == [f"{NAME}.yaml", "mary.yaml"]
-    assert waiting(jobs / "none", "nightly") is None
+    assert untaken(jobs / "none", "nightly") is None

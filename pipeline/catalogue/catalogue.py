@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline import clock
 from pipeline.catalogue import characters, figures, gallery, images, jobs
-from pipeline.catalogue.connection import Reading
+from pipeline.catalogue.connection import Snapshots
 from pipeline.catalogue.gallery import Filter
 from pipeline.catalogue.images import GalleryRow
 from pipeline.catalogue.outlook import outlook
@@ -18,7 +18,7 @@ from pipeline.catalogue.values import (
     Figures,
     JobRow,
     LaneRow,
-    Media,
+    MediaFile,
     NoticeRow,
     Page,
     Problem,
@@ -45,23 +45,23 @@ class Catalogue:
     """
 
     def __init__(self, path: Path, *, images: Path | None = None) -> None:
-        self._reading = Reading(path)
+        self._snapshots = Snapshots(path)
         self._images = images
 
     def close(self) -> None:
         """Close this thread's connection; the next question opens it again."""
-        self._reading.close()
+        self._snapshots.close()
 
     # -- characters and their galleries
 
     def character(self, character_id: str) -> CharacterRow | None:
         """Read one character."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return characters.by_id(connection, character_id)
 
     def outlook(self, job: Job) -> tuple[str, int]:
         """Tell the slug and the first number that a job's images would get if it were taken now."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return outlook(connection, job)
 
     def characters(self, owner: str | None, *, limit: int = 1_000, after: str | None = None) -> Page[CharacterRow]:
@@ -70,7 +70,7 @@ class Catalogue:
         Raises:
             BadCursor: `after` is no `next` of this list.
         """
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return characters.page(connection, owner=owner, limit=limit, after=after)
 
     def page(
@@ -81,30 +81,30 @@ class Catalogue:
         Raises:
             BadCursor: `after` is no `next` of this list.
         """
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             row = connection.execute("SELECT row FROM characters WHERE id = ?", (character_id,)).fetchone()
             return None if row is None else gallery.page(connection, row[0], wanted, limit, after)
 
     def image(self, character_id: str, number: int) -> GalleryRow | None:
         """Read one image by what people call it."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return images.by_number(connection, character_id, number)
 
     def history(self, row: int) -> list[Step]:
         """Return the recorded steps of an image, oldest first."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             found = connection.execute("SELECT at, event, detail FROM events WHERE image = ? ORDER BY n", (row,))
             return [Step(at, event, json.loads(detail)) for at, event, detail in found]
 
     def recipe(self, job_id: str) -> dict[str, Any] | None:
         """Return what all images of a job have in common, by the field names of `model.Recipe`."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             row = connection.execute("SELECT recipe FROM jobs WHERE id = ?", (job_id,)).fetchone()
             return None if row is None else dict(json.loads(row[0]))
 
-    def media(self, public_id: str) -> Media | None:
+    def media(self, public_id: str) -> MediaFile | None:
         """Find a stored file by its public id; None where there is none, or none any more."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return images.media(connection, public_id)
 
     def place(self, stored: Stored) -> Path | None:
@@ -127,7 +127,7 @@ class Catalogue:
         """Go through all that a store should hold, in row order, without one long snapshot."""
         last = 0
         while True:
-            with self._reading.snapshot() as connection:
+            with self._snapshots.snapshot() as connection:
                 found = connection.execute(
                     f"{images.SELECT} WHERE images.id > ? AND images.url IS NOT NULL ORDER BY images.id LIMIT ?",
                     (last, batch),
@@ -141,12 +141,12 @@ class Catalogue:
 
     def job(self, job_id: str) -> JobRow | None:
         """Read one job."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return jobs.by_id(connection, job_id)
 
     def owner_of(self, job_id: str) -> str | None:
         """Tell whose a job is, at the cost of telling that there is none."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             row = connection.execute(
                 "SELECT owners.id FROM jobs JOIN owners ON owners.row = jobs.owner WHERE jobs.id = ?", (job_id,)
             ).fetchone()
@@ -166,32 +166,32 @@ class Catalogue:
         Raises:
             BadCursor: `after` is no `next` of this list.
         """
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return jobs.page(connection, owner=owner, statuses=statuses, label=label, limit=limit, after=after)
 
     def unfinished(self, limit: int, label: str | None = None) -> list[JobRow]:
         """Return jobs that have not ended, running ones first."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return jobs.unfinished(connection, limit, label)
 
     def unfinished_counts(self, label: str | None = None) -> dict[str, int]:
         """Count jobs that have not ended, by status."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return jobs.unfinished_counts(connection, label)
 
     def images_of(self, job: JobRow) -> list[GalleryRow]:
         """Return a job's images in number order; none while it is not numbered."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return list(jobs.images(connection, job))
 
     def notices(self, job_id: str) -> list[NoticeRow]:
         """Tell whether, and when, the ends of a job were told to whom its `notify` names."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return jobs.notices(connection, job_id)
 
     def result(self, job_id: str) -> dict[str, Any] | None:
         """Return the `data` of a job's result as files and answers show it; None: there is no such job."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             job = jobs.by_id(connection, job_id)
             return None if job is None else jobs.result(connection, job, self.place)
 
@@ -201,21 +201,21 @@ class Catalogue:
         Raises:
             IndexTrouble: there is no such job.
         """
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             row = connection.execute("SELECT file FROM jobs WHERE id = ?", (job_id,)).fetchone()
         if row is None:
-            raise IndexTrouble(f"{self._reading.path}: knows no job {job_id}; see `pipeline status`")
+            raise IndexTrouble(f"{self._snapshots.path}: knows no job {job_id}; see `pipeline status`")
         return str(row[0])
 
     # -- revisions, for answers that are kept
 
     def version(self) -> int:
         """A number that changes with every commit of the writer, and costs next to nothing to ask for."""
-        return self._reading.version()
+        return self._snapshots.version()
 
     def whose(self, character_id: str) -> Whose | None:
         """Tell who may see a character's gallery, and which state of it is the present one."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return characters.whose(connection, character_id)
 
     def owner_revision(self, owner: str | None) -> int:
@@ -228,33 +228,33 @@ class Catalogue:
 
     def lanes(self) -> list[LaneRow]:
         """Return the back ends as they were last noted, by name."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return figures.lanes(connection)
 
     def troubles(self) -> list[TroubleRow]:
         """Return what was last noted to keep work from going on, beside the back ends."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return figures.troubles(connection)
 
     def pauses(self) -> list[tuple[str, str]]:
         """Return what people have paused: a kind ("all", "backend", "job") and a name each."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return figures.pauses(connection)
 
     def figures(self) -> Figures:
         """Return what was counted by back end since the index was made, and what is under way."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return figures.read(connection)
 
     def summary(self, *, now: int | None = None) -> Summary:
         """Return the whole index in a few numbers; "today" is the UTC day of `now` (by default: the present)."""
         day = datetime.fromtimestamp((clock.now() if now is None else now) / 1000, UTC).date().isoformat()
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return figures.summary(connection, day)
 
     def spool_files(self) -> dict[str, int]:
         """Return the spool files that rows still need, with their sizes in bytes."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return dict(
                 connection.execute(
                     "SELECT spool_file, spool_bytes FROM images WHERE state IN ('fetched', 'drawn')"
@@ -263,7 +263,7 @@ class Catalogue:
 
     def folders(self) -> dict[str, str]:
         """Return each owner's folder in the store, by owner, for those whose folder was listed."""
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return dict(
                 connection.execute("SELECT id, slug FROM owners WHERE slug IS NOT NULL ORDER BY row").fetchall()
             )
@@ -272,11 +272,11 @@ class Catalogue:
         """Return what is wrong in the index itself; nothing is repaired."""
         from pipeline.catalogue import verify  # noqa: PLC0415  # it alone needs the law: who only looks is spared it
 
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             return verify.problems(connection)
 
     def _number(self, sql: str, *values: str) -> int | None:
-        with self._reading.snapshot() as connection:
+        with self._snapshots.snapshot() as connection:
             row = connection.execute(sql, values).fetchone()
             return None if row is None else row[0]
 

@@ -13,7 +13,7 @@ CACHE_KIB = 16_384
 _REMEDY = "put a backup in its place, or move it away and run `pipeline reindex`"
 
 
-class Reading:
+class Snapshots:
     """Hands out snapshots of the index; writers go on meanwhile."""
 
     def __init__(self, path: Path) -> None:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from pipeline import naming
-from pipeline.catalogue.values import Media
+from pipeline.catalogue.values import MediaFile
 from pipeline.model import Fault, Stored
 
 # `params` may hold whole pictures, and a page has a thousand rows. What is joined to nothing is a text to `json_array`.
@@ -24,8 +24,8 @@ JOINED: Final = """
     LEFT JOIN prompts ON prompts.id = images.prompt"""
 SELECT: Final = f"SELECT {COLUMNS} FROM images {JOINED}"
 _MEDIA: Final = """
-SELECT owners.id, characters.id, images.status, images.updated_at, images.url, images.version, images.md5, images.bytes,
-    images.width, images.height, images.format, images.path, images.store_date, images.delivery
+SELECT owners.id, images.url, images.version, images.md5, images.bytes, images.width, images.height, images.format,
+    images.path, images.store_date, images.delivery
 FROM images
 JOIN characters ON characters.row = images.character
 JOIN owners ON owners.row = characters.owner
@@ -153,10 +153,7 @@ def by_number(connection: sqlite3.Connection, character_id: str, number: int) ->
     return None if row is None else GalleryRow._make(row)
 
 
-def media(connection: sqlite3.Connection, public_id: str) -> Media | None:
+def media(connection: sqlite3.Connection, public_id: str) -> MediaFile | None:
     """Find a stored file by its public id; None where there is none, or none any more."""
     row = connection.execute(_MEDIA, (public_id,)).fetchone()
-    if row is None:
-        return None
-    owner, character_id, status, updated_at = row[:4]
-    return Media(owner, character_id, status, Stored(public_id, *row[4:]), updated_at)
+    return None if row is None else MediaFile(row[0], Stored(public_id, *row[1:]))

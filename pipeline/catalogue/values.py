@@ -80,14 +80,11 @@ class Page(NamedTuple, Generic[R]):
     next: str | None
 
 
-class Media(NamedTuple):
+class MediaFile(NamedTuple):
     """A file of the local store, found through the index."""
 
     owner: str
-    character_id: str
-    status: str
     stored: Stored
-    updated_at: int
 
 
 class LaneRow(NamedTuple):

@@ -51,7 +51,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 COMMANDS = {name: entry for commands in SECTIONS.values() for name, entry in commands.items()}
 
 
-class Desk(click.Group):
+class Commands(click.Group):
     """A group that knows its commands' names and sentences, and imports a command only to run it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -96,7 +96,7 @@ def _version(ctx: click.Context, _: click.Parameter, value: Any) -> None:  # noq
 
 
 @click.group(
-    cls=Desk,
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog='Start with: pipeline demo. Completion: eval "$(_PIPELINE_COMPLETE=bash_source pipeline)" (zsh_source, fish_source).',
 )

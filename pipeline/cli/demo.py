@@ -13,7 +13,7 @@ from pipeline.catalogue import Catalogue
 from pipeline.cli.common import FAILED, complaints
 from pipeline.cli.progress import JobBars
 from pipeline.config import Config
-from pipeline.demo import FOLDER, OWNER, Scene, drop_scenes, prepare
+from pipeline.demo import FOLDER, OWNER, DemoJob, drop_jobs, prepare
 from pipeline.errors import IndexTrouble, UserError
 from pipeline.gallery.tokens import Tokens
 from pipeline.log import set_up_logging
@@ -34,11 +34,11 @@ def demo(folder: Path) -> None:
     click.echo(f"Workspace ./{folder}\n" if not folder.is_absolute() else f"Workspace {folder}\n")
     with complaints():
         config = prepare(folder)
-        scenes = drop_scenes(config)
-        raise SystemExit(trio.run(_show, config, folder, scenes))
+        jobs = drop_jobs(config)
+        raise SystemExit(trio.run(_show, config, folder, jobs))
 
 
-async def _show(config: Config, folder: Path, scenes: Mapping[str, Scene]) -> int:
+async def _show(config: Config, folder: Path, jobs: Mapping[str, DemoJob]) -> int:
     stop = trio.Event()
     code: int | None = None
 
@@ -48,9 +48,9 @@ async def _show(config: Config, folder: Path, scenes: Mapping[str, Scene]) -> in
         began = trio.current_time()
         catalogue = Catalogue(config.index)
         with JobBars() as bars:
-            while not _all_filed(catalogue, scenes, bars):  # noqa: ASYNC110  # the index rings no bell in this task
+            while not _all_filed(catalogue, jobs, bars):  # noqa: ASYNC110  # the index rings no bell in this task
                 await trio.sleep(LOOKS)
-        code = _summary(config, catalogue, folder, scenes, trio.current_time() - began)
+        code = _summary(config, catalogue, folder, jobs, trio.current_time() - began)
         if not sys.stdout.isatty():
             stop.set()
 
@@ -69,19 +69,19 @@ async def _show(config: Config, folder: Path, scenes: Mapping[str, Scene]) -> in
     return code or 0
 
 
-def _all_filed(catalogue: Catalogue, scenes: Mapping[str, Scene], bars: JobBars) -> bool:
+def _all_filed(catalogue: Catalogue, jobs: Mapping[str, DemoJob], bars: JobBars) -> bool:
     try:
-        rows = {job_id: catalogue.job(job_id) for job_id in scenes}
+        rows = {job_id: catalogue.job(job_id) for job_id in jobs}
     except IndexTrouble:  # the daemon is about to make it
         return False
     for job_id, row in rows.items():
         if row is not None:
-            bars.show(job_id, scenes[job_id].title, row.counts, row.quantity)
+            bars.show(job_id, jobs[job_id].title, row.counts, row.quantity)
     return all(row is not None and row.status == "done" for row in rows.values())
 
 
-def _summary(config: Config, catalogue: Catalogue, folder: Path, scenes: Mapping[str, Scene], seconds: float) -> int:
-    images = [image for job_id in scenes if (row := catalogue.job(job_id)) for image in catalogue.images_of(row)]
+def _summary(config: Config, catalogue: Catalogue, folder: Path, jobs: Mapping[str, DemoJob], seconds: float) -> int:
+    images = [image for job_id in jobs if (row := catalogue.job(job_id)) for image in catalogue.images_of(row)]
     placeholders = [image.filename for image in images if image.status == "placeholder"]
     token = Tokens(config.state / "tokens").create(OWNER, seconds=KEPT, name="demo")
     address = config.gallery.public_url

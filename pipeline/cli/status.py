@@ -12,7 +12,7 @@ from rich.live import Live
 from pipeline.catalogue import Catalogue, success
 from pipeline.cli.common import as_json, configured, refuse, say_json
 from pipeline.cli.view.drawn import WIDEST, drawn
-from pipeline.cli.view.lines import Changes, last_words, lines_of
+from pipeline.cli.view.lines import News, last_words, lines_of
 from pipeline.cli.view.one_job import OneJob
 from pipeline.cli.view.overview import Overview, overview, prices
 from pipeline.cli.view.told import told
@@ -60,8 +60,8 @@ def _all(config: Config, catalogue: Catalogue, label: str | None, *, watch: bool
     if as_json:
         say_json(told(look()))
     elif watch:
-        changes = Changes(last_words(catalogue))
-        _watch(look, drawn, lambda seen: changes.tell(lines_of(seen, label)), over=lambda _: False)
+        news = News(last_words(catalogue))
+        _watch(look, drawn, lambda seen: news.tell(lines_of(seen, label)), over=lambda _: False)
     else:
         _console().print(drawn(look()))
 
@@ -85,8 +85,8 @@ def _one(config: Config, catalogue: Catalogue, job_id: str, *, watch: bool, as_j
         assert data is not None
         say_json({"success": success(data), "data": data})
     elif watch:
-        changes = Changes(lambda _: None)
-        _watch(look, OneJob.live, lambda seen: changes.tell(seen.lines()), over=lambda seen: seen.over)
+        news = News(lambda _: None)
+        _watch(look, OneJob.live, lambda seen: news.tell(seen.lines()), over=lambda seen: seen.over)
     else:
         Console(soft_wrap=True, highlight=False).print(seen.whole())
 

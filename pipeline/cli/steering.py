@@ -8,7 +8,7 @@ import click
 from pipeline.cli.common import FAILED, INVALID, say_json
 from pipeline.config import Config
 from pipeline.errors import IndexTrouble, SpoolTrouble
-from pipeline.inbox.dropped import waiting
+from pipeline.inbox.dropped import untaken
 from pipeline.locks import prepare_state
 from pipeline.orders.delivering import NoReply, NotLeft, deliver
 from pipeline.orders.kinds import Order, Reply
@@ -24,7 +24,7 @@ def give(config: Config, order: Order, *, as_json: bool, patience: float | None 
     except (NoReply, NotLeft, IndexTrouble, SpoolTrouble) as error:
         reply = Reply(exit_code=FAILED, lines=(str(error),))
     job = getattr(order, "job", None)
-    if reply.exit_code == INVALID and job is not None and (dropped := waiting(config.jobs, job)) is not None:
+    if reply.exit_code == INVALID and job is not None and (dropped := untaken(config.jobs, job)) is not None:
         told = f"{job} {dropped.reason}. So that nothing is made, move the file away"
         reply = Reply(exit_code=FAILED, lines=(told,))
     if as_json and reply.exit_code != INVALID:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.inbox.disk import EVERYWHERE, Disk, Folders, reject, set_aside
-from pipeline.inbox.drafting import Draft, Refusal
+from pipeline.inbox.drafting import Draft, NoJob
 from pipeline.inbox.looking import Arrival, place_of
 from pipeline.inbox.names import split
 from pipeline.inbox.reading import Stamp
@@ -48,13 +48,13 @@ class Aside:
     reason: str | None
 
     @classmethod
-    def of(cls, refusal: Refusal, folders: Folders) -> "Aside":
+    def of(cls, no_job: NoJob, folders: Folders) -> "Aside":
         """Move away what was refused before it was taken."""
-        return cls(refusal.arrival, place_of(refusal.arrival, folders.jobs), refusal.stamp, refusal.reason)
+        return cls(no_job.arrival, place_of(no_job.arrival, folders.jobs), no_job.stamp, no_job.reason)
 
 
 @dataclass(slots=True)
-class Outcome:
+class Upshot:
     """What became of a batch at the file system."""
 
     claims: list[Claim] = field(default_factory=list)  # these may be accepted
@@ -71,58 +71,58 @@ class Claimer:
         self._folders = folders
         self._disk = disk
 
-    def take(self, claims: list[Claim]) -> Outcome:
+    def take(self, claims: list[Claim]) -> Upshot:
         """Rename the files into `active/`, then make all the new names durable at once.
 
         Only after that may the ledger hear of them: a rename that a power cut undoes would let the same file be
         taken a second time. So is a rename of an earlier pass, which may have come to grief just before it was flushed.
         """
-        outcome = Outcome()
+        upshot = Upshot()
         try:
             for claim in claims:
-                self._take_one(claim, outcome)
-            if any(claim.move or claim.arrival.claimed for claim in outcome.claims):
+                self._take_one(claim, upshot)
+            if any(claim.move or claim.arrival.claimed for claim in upshot.claims):
                 self._disk.flush(self._folders.active)
                 self._disk.flush(self._folders.jobs)
         except OSError as error:
             # What was renamed lies in `active/`, unknown to the index, and is taken anew from there.
-            return Outcome(failed=outcome.failed, postponed=outcome.postponed, trouble=error)
-        return outcome
+            return Upshot(failed=upshot.failed, postponed=upshot.postponed, trouble=error)
+        return upshot
 
-    def set_aside(self, files: list[Aside]) -> Outcome:
+    def set_aside(self, files: list[Aside]) -> Upshot:
         """Move away what is no job, and what is one already."""
-        outcome = Outcome()
+        upshot = Upshot()
         for file in files:
-            if outcome.trouble is None:
-                self._set_aside(file, outcome)
-        return outcome
+            if upshot.trouble is None:
+                self._set_aside(file, upshot)
+        return upshot
 
-    def _take_one(self, claim: Claim, outcome: Outcome) -> None:
+    def _take_one(self, claim: Claim, upshot: Upshot) -> None:
         if claim.move:
             try:
                 self._disk.rename(place_of(claim.arrival, self._folders.jobs), claim.path)
             except (FileNotFoundError, FileExistsError) as error:
                 self._missing_folder(error)
-                outcome.postponed += 1
+                upshot.postponed += 1
                 return
             except OSError as error:
                 if error.errno in EVERYWHERE:
                     raise
-                outcome.failed.append((claim.arrival, error))
+                upshot.failed.append((claim.arrival, error))
                 return
         if _stamp(claim.path) == claim.stamp:
-            outcome.claims.append(claim)
+            upshot.claims.append(claim)
         else:
-            outcome.postponed += 1
+            upshot.postponed += 1
 
     def _missing_folder(self, error: OSError) -> None:
         if isinstance(error, FileNotFoundError) and not self._folders.active.is_dir():
             raise error
 
-    def _set_aside(self, file: Aside, outcome: Outcome) -> None:
+    def _set_aside(self, file: Aside, upshot: Upshot) -> None:
         name = file.arrival.name
         if _stamp(file.path) != file.stamp:
-            outcome.postponed += 1
+            upshot.postponed += 1
             return
         try:
             if file.reason is None:
@@ -131,11 +131,11 @@ class Claimer:
                 place = reject(self._disk, Path(file.path), self._folders.rejected, name, file.reason)
         except OSError as error:
             if error.errno in EVERYWHERE or isinstance(error, FileNotFoundError):
-                outcome.trouble = error
+                upshot.trouble = error
             else:
-                outcome.failed.append((file.arrival, error))
+                upshot.failed.append((file.arrival, error))
         else:
-            outcome.aside.append((file, place))
+            upshot.aside.append((file, place))
 
 
 def _stamp(path: str) -> Stamp | None:

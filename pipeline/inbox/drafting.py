@@ -37,7 +37,7 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class NoJob:
     """A file that is no job, and why."""
 
     arrival: Arrival
@@ -50,7 +50,7 @@ class Batch:
     """What one turn in the worker thread brought."""
 
     drafts: list[Draft] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
+    no_jobs: list[NoJob] = field(default_factory=list)
     written: int = 0  # files that a process has open for writing
     images: int = 0
     bytes: int = 0
@@ -58,12 +58,12 @@ class Batch:
     @property
     def keys(self) -> list[str]:
         """Name the files that were decided about."""
-        return [draft.arrival.key for draft in self.drafts] + [refusal.arrival.key for refusal in self.refusals]
+        return [draft.arrival.key for draft in self.drafts] + [no_job.arrival.key for no_job in self.no_jobs]
 
     @property
     def full(self) -> bool:
         """Whether the rest has to wait for the next one."""
-        files = len(self.drafts) + len(self.refusals)
+        files = len(self.drafts) + len(self.no_jobs)
         return files >= MOST_FILES or self.images >= MOST_IMAGES or self.bytes >= MOST_BYTES
 
 
@@ -123,7 +123,7 @@ class Drafter:
             batch.drafts.append(Draft(arrival, parsed, found.stamp))
             batch.images += len(parsed.images)
         elif still:
-            batch.refusals.append(Refusal(arrival, parsed, found.stamp))
+            batch.no_jobs.append(NoJob(arrival, parsed, found.stamp))
 
     def _parse(self, arrival: Arrival, data: bytes) -> Job | str:
         file = readable(arrival.name)

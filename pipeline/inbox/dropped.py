@@ -12,7 +12,7 @@ from pipeline.spec.job import parse_job
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Untaken:
     """A file that will be taken as the job that was asked for."""
 
     path: Path
@@ -24,7 +24,7 @@ class Waiting:
         return f"lies in {self.path} and was not taken yet; `pipeline run` takes it"
 
 
-def waiting(jobs: Path, job_id: str) -> Waiting | None:
+def untaken(jobs: Path, job_id: str) -> Untaken | None:
     """Look through the folder for the file that carries a job's id, by its key `id` or, like a job's, by its name."""
     try:
         names = sorted(list_names(jobs))
@@ -36,7 +36,7 @@ def waiting(jobs: Path, job_id: str) -> Waiting | None:
         except OSError:
             continue
         if isinstance(found, Reading) and _is_meant(name, found.data, job_id):
-            return Waiting(jobs / name, found.data)
+            return Untaken(jobs / name, found.data)
     return None
 
 

@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from pipeline.clock import Clock, now
-from pipeline.inbox.claiming import Aside, Claim, Claimer, Outcome
+from pipeline.inbox.claiming import Aside, Claim, Claimer, Upshot
 from pipeline.inbox.counts import Pass, Totals
 from pipeline.inbox.disk import Disk, Folders
 from pipeline.inbox.drafting import Batch, Draft, Drafter
@@ -120,12 +120,12 @@ class Intake:
     async def _take(self, batch: Batch, result: Pass) -> list[Draft]:
         """Take a batch; return the drafts that have to wait for its end, their id being in it already."""
         claims, again = self._name(batch.drafts)
-        aside = [Aside.of(refusal, self._folders) for refusal in batch.refusals]
+        aside = [Aside.of(no_job, self._folders) for no_job in batch.no_jobs]
         if claims:
-            outcome: Outcome = await self._outside.run_sync(self._claimer.take, claims)
-            self._note(outcome, result)
-            verdicts = await self._outside.ledger.accept([claim.job for claim in outcome.claims])
-            aside += self._sort_out(outcome.claims, verdicts, result)
+            upshot: Upshot = await self._outside.run_sync(self._claimer.take, claims)
+            self._note(upshot, result)
+            verdicts = await self._outside.ledger.accept([claim.job for claim in upshot.claims])
+            aside += self._sort_out(upshot.claims, verdicts, result)
         if aside:
             self._note(await self._outside.run_sync(self._claimer.set_aside, aside), result)
         self._drafter.stillness.forget(*batch.keys)  # not before: after trouble they need not settle once more
@@ -182,12 +182,12 @@ class Intake:
             self._outside.on_accepted(accepted)
         return aside
 
-    def _note(self, outcome: Outcome, result: Pass) -> None:
-        result.settling += outcome.postponed
+    def _note(self, upshot: Upshot, result: Pass) -> None:
+        result.settling += upshot.postponed
         now = trio.current_time()
-        for arrival, error in outcome.failed:
+        for arrival, error in upshot.failed:
             self._drafter.stuck.note(arrival, error, now)
-        for moved, place in outcome.aside:
+        for moved, place in upshot.aside:
             self._drafter.stuck.forget(moved.arrival)
             if moved.reason is None:
                 result.duplicates += 1
@@ -195,5 +195,5 @@ class Intake:
             else:
                 result.rejected += 1
                 self._telling.say("rejected", file=readable(moved.arrival.name), moved_to=readable(str(place)))
-        if outcome.trouble is not None:
-            raise outcome.trouble
+        if upshot.trouble is not None:
+            raise upshot.trouble

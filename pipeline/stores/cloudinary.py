@@ -20,7 +20,7 @@ from pipeline.clock import Clock
 from pipeline.errors import StoreConflict, StoreError, StoreUnavailable
 from pipeline.model import Asset, Item, Stored
 from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
-from pipeline.stores.cloudinary_words import Heard, Reason, reason_of, translated
+from pipeline.stores.cloudinary_words import Envelope, Reason, reason_of, translated
 from pipeline.stores.context import first_stored, moment, read_asset, text_of, written_context
 from pipeline.stores.sdk import cloudinary, execute_request, uploader, utils
 
@@ -31,7 +31,7 @@ PAGE = 500  # assets in one answer of the Admin API, its maximum
 _LARGEST = 2**63 - 1  # an integer of the index
 
 # What the answer to the call under way said beside its body.
-_heard: ContextVar[list[Heard]] = ContextVar("heard")
+_heard: ContextVar[list[Envelope]] = ContextVar("heard")
 
 logging.getLogger("Cloudinary").handlers.clear()  # the SDK prints to stderr beside our own log
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every connection over its pool's size
@@ -66,7 +66,7 @@ class _Connector:
     def request(self, **words: Any) -> Any:  # noqa: ANN401  # urllib3's, as the SDK calls it
         """Ask, and note what the SDK does not hand on where `_in_thread` finds it."""
         answer = self._pool.request(**words)
-        _heard.get().append(Heard(answer.status, answer.headers.get("Retry-After", "")))
+        _heard.get().append(Envelope(answer.status, answer.headers.get("Retry-After", "")))
         return answer
 
 
@@ -199,7 +199,7 @@ class CloudinaryStore:
         )
 
     async def _in_thread(self, call: Callable[[], Any]) -> Mapping[str, Any]:
-        heard: list[Heard] = []
+        heard: list[Envelope] = []
         _heard.set(heard)
         try:
             answer = await trio.to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
@@ -213,7 +213,7 @@ class CloudinaryStore:
             raise self._translated(Reason("it gives no reason", own=False), heard)
         return answer
 
-    def _translated(self, about: Reason, heard: Sequence[Heard]) -> StoreError:
+    def _translated(self, about: Reason, heard: Sequence[Envelope]) -> StoreError:
         account = self._account
         return translated(
             about,

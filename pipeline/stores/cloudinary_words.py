@@ -18,7 +18,7 @@ _NO_JSON = "it answered with what is no JSON"
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Envelope:
     """What an answer said beside its body, which the SDK does not hand on."""
 
     status: int
@@ -44,7 +44,7 @@ def reason_of(error: Exception, timeout: float) -> Reason:
     return Reason(next(_causes(error, timeout), "the SDK could not read its answer"), own=False)
 
 
-def translated(about: Reason, heard: Heard | None, *, cloud_name: str, api_secret: str, now: int) -> StoreError:
+def translated(about: Reason, heard: Envelope | None, *, cloud_name: str, api_secret: str, now: int) -> StoreError:
     """Return our error for a failed call; only Cloudinary's sentence is kept, cut short, with no secret in it.
 
     Args:

@@ -11,8 +11,8 @@ from pipeline.cli.words import spoilt
 LastWords = Callable[[str], str | None]  # about what -> what is to be said when it is told of no more
 
 
-class Changes:
-    """Says what differs from the last time."""
+class News:
+    """Says what is new since the last time."""
 
     def __init__(self, last_words: LastWords) -> None:
         self._last_words = last_words

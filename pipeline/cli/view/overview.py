@@ -18,7 +18,7 @@ MOST_JOBS = 10  # are shown one by one
 MOST_WEIGHED = 200  # are looked at for what the shown ones share their back ends with
 
 
-class Rejected(NamedTuple):
+class RejectedFile(NamedTuple):
     """A file that was never accepted, by its name as it can be shown, and the first line of the reason."""
 
     name: str
@@ -39,7 +39,7 @@ class Overview(NamedTuple):
     sharing: Sequence[JobRow]  # the same, of all labels
     lanes: Sequence[LaneRow]
     troubles: Sequence[TroubleRow]
-    rejected: Sequence[Rejected]  # the latest last
+    rejected: Sequence[RejectedFile]  # the latest last
     paused: frozenset[str]  # jobs that people have paused; `EVERYTHING` stands for all of them
     prices: Mapping[str, float]  # of an hour, by back end
 
@@ -141,7 +141,7 @@ def _dropped(folder: Path) -> int:
         return 0
 
 
-def _rejected(folder: Path) -> list[Rejected]:
+def _rejected(folder: Path) -> list[RejectedFile]:
     """Look for reasons with their job file beside them still: one that was mended and moved leaves its own behind."""
     found = []
     for file in folder.glob("*.error.txt"):
@@ -150,7 +150,7 @@ def _rejected(folder: Path) -> list[Rejected]:
             continue
         try:  # its owner may mend and move it while we look
             moment = file.stat().st_mtime_ns
-            found.append((moment, Rejected(readable(name), _first_line(file, moment) or readable(name))))
+            found.append((moment, RejectedFile(readable(name), _first_line(file, moment) or readable(name))))
         except OSError:
             continue
     return [rejected for _, rejected in sorted(found, key=lambda one: (one[0], one[1].name))]

@@ -7,14 +7,14 @@ import click
 from pipeline.catalogue import success
 from pipeline.cli.common import say_json
 from pipeline.config import Config
-from pipeline.inbox.dropped import waiting
+from pipeline.inbox.dropped import untaken
 from pipeline.model import Job
 from pipeline.plan import read_job
 
 
 def tell_untaken(config: Config, job_id: str, *, as_json: bool) -> bool:
     """Tell of the job with this id that lies in the folder still; False: there is none."""
-    dropped = waiting(config.jobs, job_id)
+    dropped = untaken(config.jobs, job_id)
     if dropped is None:
         return False
     job = read_job(dropped.data, file=dropped.path.name, rules=config.rules())
