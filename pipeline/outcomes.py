@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 def unsent(error: Exception, image: Image, lane: Lane) -> Event:
     """What a submission without a result comes to; the lane learns from it."""
     event: Event
+    if isinstance(error, trio.TooSlowError):
+        error = AcceptanceUnknown(f"{lane.name} gave no answer within {lane.timeout:g} s", code="timed_out")
     match error:
         case NotAccepted():
             lane.refused(error)
@@ -30,8 +32,6 @@ def unsent(error: Exception, image: Image, lane: Lane) -> Event:
         case AcceptanceUnknown():
             lane.refused(error)
             event = AcceptanceLost(fault_of(error))
-        case trio.TooSlowError():
-            event = AcceptanceLost(Fault("timed_out", f"{lane.name} gave no answer within {lane.timeout:g} s"))
         case InvalidRequest():
             event = GaveUp(fault_of(error))
         case AttemptFailed() | NotWorthRepeating():

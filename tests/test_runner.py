@@ -355,6 +355,17 @@ async def test_a_submission_that_was_never_accepted_is_sent_again_and_costs_noth
     assert [moment for moment, _ in pod.starts] == [0, 1]
 
 
+async def test_where_orders_find_no_answer_in_time_the_next_goes_to_another_back_end(tmp_path, autojump_clock):
+    deaf, pod = ScriptedBackend(), ScriptedBackend()
+    deaf.on_submit = deque(["hang"] * 9)
+    async with house(tmp_path, {"deaf": deaf, "pod": pod}, timeout=20.0) as home:
+        await home.accept(job(images=1, backends=("deaf", "pod")))
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.backend, image.attempts, image.doubtful) == (State.DONE, "pod", 1, 0)
+    assert [moment for moment, _ in pod.starts] == [20]
+
+
 async def test_what_is_never_accepted_is_limited_by_the_attempts_and_other_images_go_on(tmp_path, autojump_clock):
     pod = ScriptedBackend()
     pod.on_submit = deque([AcceptanceUnknown("500", code="no_answer")] * 3)
