@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from pipeline.cli import COMMANDS, main
 from pipeline.cli.words import ago, span
 from pipeline.naming import slugify
+from tests.support.waiting import until
 
 EXAMPLES = Path(__file__).parent.parent / "jobs" / "examples"
 CONFIG = """\
@@ -433,6 +434,31 @@ def test_waiting_without_a_daemon_ends_with_a_hint(workspace):
     assert "is `pipeline run` running for this folder?" in answer.output
     told = json.loads(call("submit", "--character", "M", "--prompt", "x", "--wait", "--patience", "0", "--json").stdout)
     assert (told["success"], told["code"]) == (False, "not_taken")
+
+
+def test_who_waits_no_longer_is_told_that_the_job_goes_on(workspace):
+    words = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "submit",
+        "--character",
+        "Mary",
+        "--prompt",
+        "x",
+        "--id",
+        "one",
+        "--wait",
+    ]
+    with subprocess.Popen(words, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            until((workspace / "jobs/Mary.json").exists)
+            process.send_signal(signal.SIGINT)
+            said, told = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert (process.returncode, said) == (1, "")
+    assert told == "one: not waited for any longer; it goes on, and `pipeline status one` shows how\n"
 
 
 def test_durations_are_said_as_people_say_them():

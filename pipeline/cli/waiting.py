@@ -30,19 +30,27 @@ class _Followed:
 
 
 def follow(config: Config, dropped: Sequence[Dropped], *, patience: float, as_json: bool) -> int:
-    """Show progress until every job has ended, was rejected, or has stood still for `patience` seconds.
+    """Show progress until every job has ended, was rejected, or has stood still for `patience` seconds, or until Ctrl-C.
 
     Returns:
         The exit code: 1 if any image has no picture, any job still waits, or a file was rejected.
     """
     catalogue = Catalogue(config.index, images=config.images)
     jobs = [_Followed(one, time.monotonic()) for one in dropped]
-    with JobBars() as bars:
-        while waiting := [job for job in jobs if job.outcome is None]:
-            for job in waiting:
-                _look(catalogue, config.jobs, job, None if as_json else bars, patience)
-            if any(job.outcome is None for job in jobs):
-                time.sleep(LOOKS)
+    try:
+        with JobBars() as bars:
+            while waiting := [job for job in jobs if job.outcome is None]:
+                for job in waiting:
+                    _look(catalogue, config.jobs, job, None if as_json else bars, patience)
+                if any(job.outcome is None for job in jobs):
+                    time.sleep(LOOKS)
+    except KeyboardInterrupt:
+        for job in jobs:
+            if job.outcome is None:
+                job_id = job.dropped.job_id
+                job.outcome = (
+                    f"{job_id}: not waited for any longer; it goes on, and `pipeline status {job_id}` shows how"
+                )
     results = [_result(catalogue, job) for job in jobs]
     if as_json:
         say_json(results[0] if len(results) == 1 else results)
