@@ -215,6 +215,17 @@ def test_validate_prints_how_a_workflow_is_bound(workspace):
     assert "nowhere.json: the workflow of pod cannot be read" in call("validate", "jobs/m.yaml", "--plan").output
 
 
+@pytest.mark.parametrize(("others", "code"), [("", 2), (", hand: {type: sketch}", 0)])
+def test_a_workflow_that_cannot_make_the_job_is_told_and_refuses_it_where_there_is_no_other(workspace, others, code):
+    seedless = Path(__file__).parent / "workflows" / "no_seed.json"
+    (workspace / "pipeline.yaml").write_text(f"backends: {{pod: {{type: comfyui, workflow: {seedless}}}{others}}}\n")
+    drop(workspace, "m.yaml", "character: Mary\nprompt: x\nquantity: 2\n")
+    answer = call("validate", "jobs/m.yaml", "--plan")
+    assert answer.exit_code == code, answer.output
+    assert "no_seed.json has no seed input, so all 2 images would be the same" in answer.output
+    assert ("left out for this job: " in answer.output) is (code == 0)
+
+
 @pytest.mark.parametrize(
     "example", sorted(EXAMPLES.glob("*.yaml")) + sorted(EXAMPLES.glob("*.json")), ids=lambda path: path.name
 )

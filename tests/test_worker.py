@@ -290,6 +290,21 @@ async def test_cancelling_looks_for_what_may_have_been_accepted(tmp_path, autoju
     assert [remote for _, remote in pod.cancels] == ["r1"]
 
 
+@pytest.mark.parametrize(("blind", "unheard"), [(False, []), (True, [1])])
+async def test_what_a_back_end_knows_nothing_of_goes_on_nowhere_and_what_cannot_be_asked_for_may(
+    tmp_path, autojump_clock, blind, unheard
+):
+    class Silent(ScriptedBackend):
+        async def submit(self, request):
+            await trio.sleep_forever()
+
+    async with house(tmp_path, {"pod": Silent(blind=blind)}, timeout=600.0) as home:
+        await home.accept(job())
+        await trio.sleep(3)
+        gone = await home.stages.runner.cancel("j1")
+    assert (gone.images, [image.number for image in gone.unheard]) == (1, unheard)
+
+
 async def test_an_adapter_that_breaks_when_it_looks_for_a_submission_keeps_no_job_from_being_cancelled(
     tmp_path, autojump_clock
 ):

@@ -1,7 +1,7 @@
 """`pipeline validate`: what a job file would do, without doing it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -13,7 +13,7 @@ from pipeline.backends.graph import read_workflow
 from pipeline.catalogue import Catalogue
 from pipeline.cli.common import INVALID, as_json, configured, say_json
 from pipeline.config import ComfyuiConfig, Config, RunpodConfig
-from pipeline.errors import BackendError, IndexTrouble, UserError
+from pipeline.errors import BackendError, IndexTrouble, InvalidRequest, UserError
 from pipeline.inbox.reading import LIMIT
 from pipeline.model import Job
 from pipeline.plan import read_job
@@ -38,7 +38,7 @@ def validate(config: Config, files: tuple[Path, ...], *, plan: bool, as_json: bo
         file = "stdin.yaml" if str(path) == "-" else str(path)
         try:
             job = _job(config, path, file)
-            bindings = list(_bindings(config, job)) if plan else []
+            bindings = _bindings(config, job) if plan else {}
         except (UserError, BackendError) as error:
             answers.append({"file": file, "valid": False, "error": str(error)})
             if not as_json:
@@ -76,7 +76,7 @@ def _first_number(config: Config, job: Job) -> tuple[str, int]:
         return naming.slugify(_name(job)), 1
 
 
-def _planned(config: Config, job: Job, bindings: list[tuple[str, list[str]]]) -> dict[str, object]:
+def _planned(config: Config, job: Job, bindings: Mapping[str, list[str]]) -> dict[str, object]:
     slug, first = _first_number(config, job)
     return {
         "images": [
@@ -84,33 +84,49 @@ def _planned(config: Config, job: Job, bindings: list[tuple[str, list[str]]]) ->
             for i, image in enumerate(job.images)
         ],
         "backends": list(job.backends),
-        "workflows": dict(bindings),
+        "workflows": bindings,
     }
 
 
-def _print_plan(config: Config, job: Job, bindings: list[tuple[str, list[str]]]) -> None:
+def _print_plan(config: Config, job: Job, bindings: Mapping[str, list[str]]) -> None:
     slug, first = _first_number(config, job)
     recipe = job.recipe
     click.echo(f"  {recipe.width} x {recipe.height}, at {' or '.join(job.backends)}, style {recipe.style or '-'}")
     for i, image in enumerate(job.images):
         click.echo(f"  {naming.filename(slug, first + i)}  seed {image.seed}  {image.prompt}")
-    for name, lines in bindings:
+    for name, lines in bindings.items():
         click.echo(f"  workflow of {name}:")
         for line in lines:
             click.echo(f"    {line}")
 
 
-def _bindings(config: Config, job: Job) -> Iterator[tuple[str, list[str]]]:
+def _bindings(config: Config, job: Job) -> dict[str, list[str]]:
+    """Tell how the job is bound to each workflow; one that cannot make it is left out as long as there is another back end.
+
+    Raises:
+        UserError, BackendError: a workflow cannot be used, or no back end can make the job.
+    """
+    told: dict[str, list[str]] = {}
+    refused: list[InvalidRequest] = []
     for name in job.backends:
         settings = config.backends[name]
         if not isinstance(settings, ComfyuiConfig | RunpodConfig) or settings.workflow is None:
             continue
-        try:
-            data = settings.workflow.read_bytes()
-        except OSError as error:
-            raise UserError(f"{settings.workflow}: the workflow of {name} cannot be read ({error.strerror})") from error
-        binding = bind(read_workflow(data, source=settings.workflow.name))
-        for objection in objections(binding, job.recipe, len(job.images)):
-            raise objection
-        lines = [f"{one.key} -> {one.node} {one.kind}.{one.input} ({one.how})" for one in binding.describe()]
-        yield name, lines + notes(binding, job.recipe)
+        binding = bind(read_workflow(_workflow(name, settings.workflow), source=settings.workflow.name))
+        objection = next(objections(binding, job.recipe, len(job.images)), None)
+        if objection is None:
+            lines = [f"{one.key} -> {one.node} {one.kind}.{one.input} ({one.how})" for one in binding.describe()]
+            told[name] = lines + notes(binding, job.recipe)
+        else:
+            told[name] = [f"left out for this job: {objection}"]
+            refused.append(objection)
+    if len(refused) == len(job.backends):
+        raise refused[0]
+    return told
+
+
+def _workflow(name: str, file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: the workflow of {name} cannot be read ({error.strerror})") from error

@@ -101,7 +101,6 @@ def _seconds(text: str, most: float) -> float:
 def _text(text: str) -> str:
     if not 0 < len(text) <= LONGEST_TEXT or "\0" in text:
         raise ValueError(text)
-    text.encode()  # refuses lone surrogates, which SQLite would too
     return text
 
 
