@@ -156,4 +156,7 @@ async def audit_store(catalogue: Catalogue, store: Store) -> AsyncIterator[Probl
                 yield Problem("changed", row.public_id, "the store holds another version than the index tells")
     ours = tuple(f"{slug}/characters/" for slug in folders)  # what was taken over from elsewhere is in no listing
     for public_id in sorted(name for name in known.keys() - seen if name.startswith(ours)):
+        stored = known[public_id].stored
+        if stored is not None and catalogue.stands_elsewhere(stored):
+            continue
         yield Problem("missing", public_id, "the index tells of it, the store does not list it")

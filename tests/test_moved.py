@@ -58,7 +58,24 @@ def test_what_was_put_into_another_folder_is_still_found_there(made):
     told = made.call("gallery", "mary")
     assert f"{made.folder}/elsewhere/me/characters/mary/images/mary_image_4.png" in told
     assert f"{made.folder / THERE / NAMES[0]}\n" in told
-    assert made.call("verify") == "all is well\n"
+    assert made.call("verify", "--store") == "all is well\n"
+
+
+def test_what_was_put_into_another_folder_is_removed_there(made):
+    made.file.write_text(f"store: {{type: local, folder: elsewhere}}\n{SETTINGS % 0}")
+    made.call("remove", "mary", "1", "--yes")
+    assert not (made.folder / THERE / NAMES[0]).exists()
+    assert not (made.folder / "images/.pipeline/thumbnails/me/characters/mary/images/mary_image_1.webp").exists()
+    assert (made.folder / THERE / NAMES[1]).exists()
+
+
+def test_a_copy_removes_nothing_of_what_it_was_copied_from(made, tmp_path):
+    shutil.copytree(made.folder, tmp_path / "copy")
+    (made.folder / THERE / NAMES[1]).write_bytes(b"another image by now")
+    (tmp_path / "copy" / THERE / NAMES[1]).unlink()
+    Workspace(tmp_path / "copy").call("remove", "mary", "1", "2", "--yes")
+    assert not (tmp_path / "copy" / THERE / NAMES[0]).exists()
+    assert all((made.folder / THERE / name).exists() for name in NAMES)
 
 
 async def test_the_gallery_serves_them(tmp_path):

@@ -118,6 +118,11 @@ class Catalogue:
         here = f"{self._images}/{stored.public_id}{Path(stored.path).suffix}"
         return Path(here if os.path.lexists(here) or not os.path.lexists(stored.path) else stored.path)
 
+    def stands_elsewhere(self, stored: Stored) -> bool:
+        """Tell whether an image stands in a folder that the local store had before, which no listing goes through."""
+        place = self.place(stored)
+        return place is not None and str(place) == stored.path and not place.is_relative_to(self._images or place)
+
     def here(self, row: GalleryRow) -> GalleryRow:
         """Return a row whose `path` is where its file stands now."""
         place = self.place(row.stored) if row.stored is not None else None

@@ -34,6 +34,16 @@ def label_file(root: Path, public_id: str) -> Path:
     return root / BESIDE / "labels" / f"{public_id}.json"
 
 
+def earlier_root(stored: Stored) -> Path | None:
+    """Return the folder that held an image when the store had another one; None where its very file is not there."""
+    if stored.path is None or not stored.path.endswith(f"/{stored.public_id}.{stored.path.rpartition('.')[2]}"):
+        return None
+    data = content(Path(stored.path))
+    if data is None or hashlib.md5(data, usedforsecurity=False).hexdigest() != stored.md5:
+        return None
+    return Path(stored.path).parents[stored.public_id.count("/")]
+
+
 def content(file: Path) -> bytes | None:
     """Return the bytes of a regular file; links, folders and what is not there have none."""
     try:

@@ -56,7 +56,7 @@ class LocalStore:
 
     async def remove(self, stored: Stored) -> None:
         with self._telling():
-            await self._run_sync(self._remove, stored.public_id)
+            await self._run_sync(self._remove, stored)
 
     async def listing(self, owner_slug: str) -> AsyncIterator[Asset]:
         with self._telling():
@@ -165,13 +165,18 @@ class LocalStore:
             created_at=item.created_at if made is None else made,
         )
 
-    def _remove(self, public_id: str) -> None:
+    def _remove(self, stored: Stored) -> None:
+        public_id = stored.public_id
         if not _PUBLIC_ID.fullmatch(public_id):
             return
-        for file in self._standing(public_id):
+        standing = self._standing(public_id)
+        root = self.folder
+        if not standing and (earlier := layout.earlier_root(stored)) is not None:
+            standing, root = [Path(stored.path or "")], earlier
+        for file in standing:
             file.unlink(missing_ok=True)
             fsync_folder(file.parent)
-        for beside in (layout.thumbnail_file(self.folder, public_id), layout.label_file(self.folder, public_id)):
+        for beside in (layout.thumbnail_file(root, public_id), layout.label_file(root, public_id)):
             beside.unlink(missing_ok=True)
 
     @contextlib.contextmanager
