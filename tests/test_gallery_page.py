@@ -288,6 +288,23 @@ def test_an_address_opens_its_picture_even_from_a_later_page_and_back_closes_it(
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
+def test_back_leads_out_of_the_gallery_once_the_picture_is_closed(signed_in):
+    home = signed_in.url
+    signed_in.get_by_role("link", name="Mary <b>").click()
+    page = signed_in
+    page.locator('a[href="#3"]').click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Escape")
+    expect(page).to_have_url(re.compile(r"/gallery/mary$"))
+    page.go_forward()
+    expect(page.get_by_role("heading", name="mary-b_image_2")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    expect(page).to_have_url(re.compile(r"/gallery/mary$"))
+    page.go_back()
+    expect(page).to_have_url(home)
+
+
 def test_a_placeholder_says_why_and_how_to_make_it_again(signed_in):
     page = opened(signed_in)
     tile = page.locator('a[href="#4"]')

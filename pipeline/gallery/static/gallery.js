@@ -49,7 +49,7 @@ class Gallery {
     byId("filter").addEventListener("change", () => this.ask(), options);
     byId("arrivals").addEventListener("click", () => { scrollTo({ top: 0 }); this.settle(); }, options);
     addEventListener("scroll", () => { if (scrollY < 40 && (this.held.length || this.unsettled)) this.settle(); }, { ...options, passive: true });
-    addEventListener("hashchange", () => this.openFromAddress(), options);
+    addEventListener("hashchange", ({ oldURL }) => this.openFromAddress(!new URL(oldURL).hash), options);
     addEventListener("keydown", (event) => {
       if (event.key === "/" && !this.lightbox.open && !/INPUT|SELECT|TEXTAREA/.test(event.target.tagName)) {
         event.preventDefault();
@@ -267,11 +267,12 @@ class Gallery {
     this.main.prepend(el("div", { class: "notice" }, el("strong", {}, title), text, ...more));
   }
 
-  async openFromAddress() {
+  // `here` is true where the page itself is what Back leads to.
+  async openFromAddress(here = false) {
     const number = Number(/^#(\d+)$/.exec(location.hash)?.[1]);
     if (!number) { this.lightbox.close(); return; }
     while (!this.images.some((image) => image.number === number) && (await this.more(MOST)));
-    if (this.images.some((image) => image.number === number)) this.lightbox.show(number);
+    if (this.images.some((image) => image.number === number)) this.lightbox.show(number, here);
   }
 
   focus(number) {

@@ -34,13 +34,14 @@ export class Lightbox {
     return el("button", { type: "button", class: kind || null, "aria-label": name, title: name, onclick }, sign);
   }
 
-  show(number) {
+  show(number, opened = false) {
     const place = this.place(number);
     if (place < 0) return;
     this.number = number;
     this.draw();
     this.panel.scrollTop = 0;
     if (!this.dialog.open) {
+      this.backClosesIt = opened;
       this.dialog.showModal();
       document.documentElement.classList.add("covered");
       this.figure.focus();
@@ -132,7 +133,8 @@ export class Lightbox {
   closed() {
     if (document.fullscreenElement) document.exitFullscreen();
     document.documentElement.classList.remove("covered");
-    if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+    if (location.hash && this.backClosesIt) history.back(); // else one would go Back to what is there already
+    else if (location.hash) history.replaceState(null, "", location.pathname + location.search);
     this.figure.replaceChildren();
     this.keys.hidden = true;
     this.gallery.focus(this.number);
