@@ -1,6 +1,7 @@
 """The Cloudinary store: the unmodified SDK over a real socket against the emulator."""
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 
@@ -207,6 +208,12 @@ async def test_a_hanging_upload_ends_at_its_timeout(cloud):
     cloud.weather = [hang]
     with pytest.raises(StoreUnavailable, match=r"Cloudinary is not to be had: no answer within 0\.2 s"):
         await store(cloud, timeout=0.2).put(item())
+
+
+async def test_an_answer_that_drips_ends_too(cloud):
+    cloud.weather = [lambda _, serve: replace(serve(), drip=True)]
+    with pytest.raises(StoreUnavailable, match=r"Cloudinary is not to be had: no whole answer within 0\.5 s"):
+        await store(cloud, timeout=0.05).put(item())
 
 
 async def test_nobody_there(cloud):

@@ -204,6 +204,18 @@ async def test_a_file_that_vanished_after_the_history_named_it_is_lost(autojump_
     assert caught.value.code == "lost"
 
 
+async def test_a_file_that_is_named_by_an_address_is_told_without_its_signature(autojump_clock, stage, ask):
+    submission = await stage.backend.submit(ask)
+    await trio.sleep(11)
+    stage.comfy.handle("GET", "/queue", {}, b"")
+    listed = stage.comfy.history[submission.remote_id]["outputs"]
+    for node in listed.values():
+        node["images"][0]["filename"] = "https://bucket.test/a.png?X-Amz-Signature=hush"
+    with pytest.raises(AttemptFailed, match=r"a\.png\?\*\*\*") as caught:
+        await stage.backend.collect(ask, submission)
+    assert "hush" not in str(caught.value)
+
+
 async def test_an_old_server_keeps_its_own_ids_and_is_asked_by_them(autojump_clock, ask):
     stage = Stage(age="ancient")
     submission = await stage.backend.submit(ask)

@@ -210,7 +210,8 @@ class ComfyUI:
             )
         data = await self._view(submission.base_url, files[0])
         if data is None:
-            raise AttemptFailed(f"ComfyUI made {files[0].name}, and the file is not there any more", code="lost")
+            name = self._scrub(files[0].name)
+            raise AttemptFailed(f"ComfyUI made {name}, and the file is not there any more", code="lost")
         return Picture(data, done.gpu_seconds(), used_embedding=request.embedding is not None)
 
     async def _left_behind(self, request: Request, submission: Submission) -> Picture:

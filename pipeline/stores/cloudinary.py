@@ -27,6 +27,7 @@ from pipeline.stores.sdk import cloudinary, execute_request, uploader, utils
 log = structlog.get_logger(__name__)
 
 TYPES = ("upload", "private", "authenticated")
+_TIMES = 10  # the timeout is the SDK's, for each wait on the socket; a whole call may take so many times as long
 PAGE = 500  # assets in one answer of the Admin API, its maximum
 _LARGEST = 2**63 - 1  # an integer of the index
 
@@ -73,7 +74,7 @@ class _Connector:
 class CloudinaryStore:
     """Uploads under our public ids, never replacing another image; lists and removes by the same account.
 
-    `uploads` bounds the parallel calls, `timeout` (seconds) each of them; a call that is cancelled may still arrive
+    `uploads` bounds the parallel calls, `timeout` (seconds) each wait for their answers; a call that is cancelled may still arrive
     there, which the next `put` of the same bytes finds and adopts.
     """
 
@@ -201,8 +202,14 @@ class CloudinaryStore:
     async def _in_thread(self, call: Callable[[], Any]) -> Mapping[str, Any]:
         heard: list[Envelope] = []
         _heard.set(heard)
+        whole = _TIMES * self._timeout
         try:
-            answer = await trio.to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
+            with trio.fail_after(whole):
+                answer = await trio.to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
+        except trio.TooSlowError:
+            raise StoreUnavailable(
+                f"Cloudinary is not to be had: no whole answer within {whole:g} s", code="store_down"
+            ) from None
         except Exception as error:  # noqa: BLE001  # the SDK raises Error, bare Exception and ValueError alike
             raise self._translated(reason_of(error, self._timeout), heard) from None
         if not isinstance(answer, dict):

@@ -58,12 +58,13 @@ class Asset:
 
 @dataclass
 class Answer:
-    """What goes back: a status, a body (JSON or raw bytes), further headers; `hang` seconds before, `cut` the connection."""
+    """What goes back: a status, a body (JSON or raw bytes), further headers; `cut` the connection, or let it `drip`."""
 
     status: int = 200
     body: Any = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
+    drip: bool = False  # a byte every hundredth of a second
 
 
 Weather = Callable[["CloudinaryEmulator", Callable[[], Answer]], Answer]
@@ -94,7 +95,7 @@ class CloudinaryEmulator:
         self.uploads = 0  # uploads that really stored bytes
         self.calls: list[str] = []
         self.admin_left = 500
-        self.release = threading.Event()  # what `hang` waits for
+        self.release = threading.Event()  # what hangs or drips ends with it
         self.busiest = 0
         self._busy = 0
         self._versions = 1_700_000_000
@@ -126,7 +127,10 @@ class CloudinaryEmulator:
                 for name, value in {**answer.headers, "Content-Length": str(len(data))}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(data)
+                for piece in [data[at : at + 1] for at in range(len(data))] if answer.drip else [data]:
+                    self.wfile.write(piece)
+                    if answer.drip:
+                        emulator.release.wait(0.01)
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
