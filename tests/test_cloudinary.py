@@ -320,6 +320,12 @@ async def test_the_probe_notices_wrong_credentials(cloud):
         await store(cloud, secret="nope").probe()
 
 
+@pytest.mark.parametrize("status", [420, 429])
+async def test_a_quota_of_listings_that_is_used_up_keeps_nothing_from_being_uploaded(cloud, status):
+    cloud.weather = [failing(status, "Rate Limit Exceeded. Try again on 2026-11-18 12:00:00 UTC")]
+    await store(cloud).probe()
+
+
 def test_a_context_that_is_no_map_says_nothing():
     assert read_context({"context": {"custom": "x"}}) == {}
     assert read_context({}) == {}

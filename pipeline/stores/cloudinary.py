@@ -184,8 +184,15 @@ class CloudinaryStore:
         return resources, following
 
     async def probe(self) -> None:
-        """Ask the Admin API for one asset's record: the account and the clock are good if it answers."""
-        await self._admin_api(["resources", "image", self._type], max_results=1)
+        """Ask the Admin API for one asset's record: the account and the clock are good if it answers.
+
+        It has an hourly quota of its own, which whoever else uses the account may have used up: uploads go on all the same.
+        """
+        try:
+            await self._admin_api(["resources", "image", self._type], max_results=1)
+        except StoreUnavailable as error:
+            if error.code != "rate_limited":
+                raise
 
     async def _upload_api(self, call: Callable[..., Any]) -> Mapping[str, Any]:
         return await self._in_thread(partial(call, **self._account.options(), timeout=self._timeout, return_error=True))
