@@ -443,6 +443,17 @@ async def test_what_cannot_be_retried_is_told(tmp_path, autojump_clock):
             await steward.carry_out(Retry(character="mary", numbers=(9,)))
         with pytest.raises(UserError, match="no job has the id"):
             await steward.carry_out(Retry(job="nope"))
+        with pytest.raises(UserError, match='no character has the id "nobody"'):
+            await steward.carry_out(Retry(failed=True, character="nobody"))
+        with pytest.raises(UserError, match='no job has the label "nope"'):
+            await steward.carry_out(Retry(failed=True, label="nope"))
+
+
+async def test_a_character_that_is_not_there_is_told_before_its_images(tmp_path, autojump_clock):
+    async with idle(tmp_path, ScriptedStore()) as (_, steward):
+        for order in (Remove(character="nobody", numbers=(1,)), Favorite(character="nobody", numbers=(1,))):
+            with pytest.raises(UserError, match='no character has the id "nobody"'):
+                await steward.carry_out(order)
 
 
 async def test_a_retry_of_paused_work_says_what_it_waits_for(tmp_path, autojump_clock):

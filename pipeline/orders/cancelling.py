@@ -2,12 +2,11 @@
 
 import trio
 
-from pipeline.errors import UserError
 from pipeline.ledger import Ledger
 from pipeline.ledger import Pause as Held
 from pipeline.lifecycle import TO_STORE
 from pipeline.orders.kinds import Cancel, Reply
-from pipeline.orders.named import known_job
+from pipeline.orders.named import jobs_labelled, known_job
 from pipeline.stages import Parts, Stages
 from pipeline.withdrawing import Withdrawn
 
@@ -32,10 +31,7 @@ async def cancel(order: Cancel, parts: Parts, stages: Stages) -> Reply:
 
 def _named(order: Cancel, ledger: Ledger) -> list[str]:
     if order.label is not None:
-        jobs = ledger.jobs_labelled(order.label)
-        if not jobs:
-            raise UserError(f'no job has the label "{order.label}"')
-        return jobs
+        return jobs_labelled(order.label, ledger)
     assert order.job is not None
     return [known_job(order.job, ledger)]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pipeline.errors import NoSuchImage, NoSuchJob
+from pipeline.errors import NoSuchCharacter, NoSuchImage, NoSuchJob, UserError
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import status_of
 from pipeline.model import Image
@@ -19,12 +19,36 @@ def known_job(job_id: str, ledger: Ledger) -> str:
     return job_id
 
 
+def known_character(character_id: str, ledger: Ledger) -> str:
+    """Return the id of a character that some job, or the store, has named.
+
+    Raises:
+        NoSuchCharacter: nobody has.
+    """
+    if ledger.owner_of(character_id) is None:
+        raise NoSuchCharacter(character_id)
+    return character_id
+
+
+def jobs_labelled(label: str, ledger: Ledger) -> list[str]:
+    """Return the jobs with a label, in arrival order.
+
+    Raises:
+        UserError: there is none.
+    """
+    jobs = ledger.jobs_labelled(label)
+    if not jobs:
+        raise UserError(f'no job has the label "{label}"')
+    return jobs
+
+
 def known_images(character: str, numbers: Iterable[int], ledger: Ledger) -> list[Image]:
     """Read a character's images by their numbers, each once.
 
     Raises:
-        NoSuchImage: one is not there.
+        NoSuchCharacter, NoSuchImage: one is not there.
     """
+    known_character(character, ledger)
     images = []
     for number in dict.fromkeys(numbers):
         image = ledger.image_by_number(character, number)

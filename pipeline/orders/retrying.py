@@ -15,7 +15,7 @@ from pipeline.ledger import Ledger
 from pipeline.lifecycle import Retried
 from pipeline.model import Artifact, Image, State
 from pipeline.orders.kinds import Reply, Retry
-from pipeline.orders.named import known_images, known_job, what_of
+from pipeline.orders.named import jobs_labelled, known_character, known_images, known_job, what_of
 from pipeline.stages import Parts, Stages
 
 BATCH = 500  # images in one go
@@ -72,6 +72,10 @@ def _batches(order: Retry, ledger: Ledger) -> Iterator[list[Image]]:
         return
     if order.job is not None:
         known_job(order.job, ledger)
+    if order.character is not None:
+        known_character(order.character, ledger)
+    if order.label is not None:
+        jobs_labelled(order.label, ledger)
     either = not order.placeholders and not order.failed
     states = [State.PLACEHOLDER] * (order.placeholders or either) + [State.FAILED] * (order.failed or either)
     last = 0
