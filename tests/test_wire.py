@@ -126,6 +126,9 @@ async def test_an_answer_without_a_length_ends_with_its_connection():
         [b"SSH-2.0-OpenSSH_9.2\r\n"],
         [b"HTTP/1.1 200 OK\r\nX: " + b"a" * 80_000],
         [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"],
+        HELLO + b"HTTP/1.0 408 Request Time-out\r\nContent-Length: 3\r\n\r\nbye",
+        HELLO + b"and more",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     ],
 )
 async def test_what_is_no_whole_answer_is_an_error_and_the_connection_is_not_used_again(broken):

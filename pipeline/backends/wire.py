@@ -152,6 +152,8 @@ class _Answer:
         self.parser = httptools.HttpResponseParser(self)
 
     def on_message_begin(self) -> None:
+        if self.ended:
+            raise ValueError("more than one answer to a request")
         self.headers.clear()  # of an interim answer
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -296,5 +298,7 @@ class _Connection:
             self.answer.meet_end()
         try:
             self.answer.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as error:
+            raise httpx.RemoteProtocolError("it changes to another protocol than HTTP") from error
         except httptools.HttpParserError as error:
-            raise httpx.RemoteProtocolError(f"no HTTP: {error}") from error
+            raise httpx.RemoteProtocolError(f"no HTTP: {error.__context__ or error}") from error
