@@ -102,7 +102,7 @@ class Store(Protocol):
         ...
 
     def listing(self, owner_slug: str) -> AsyncIterator[Asset]:
-        """Go through all that the store holds under an owner's folder.
+        """Go through all that the store holds under an owner's folder; what only has an image's name is `removed`.
 
         Raises:
             StoreUnavailable: wait and try again.

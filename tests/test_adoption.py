@@ -1,4 +1,6 @@
+import sqlite3
 from collections import deque
+from contextlib import closing
 from itertools import chain
 
 import trio
@@ -32,6 +34,21 @@ async def test_numbers_go_on_after_what_the_store_holds(tmp_path, autojump_clock
         await home.settled()
         assert [image.number for image in home.ledger.images_of("j1")] == [6, 7]
     assert [slug for _, slug in store.listings] == ["alice"]
+
+
+async def test_what_stands_there_and_is_no_picture_holds_its_number(tmp_path, autojump_clock):
+    store = ScriptedStore()
+    store.assets["alice"] = [asset(2), asset(3)._replace(status=Status.REMOVED)]
+    async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
+        await home.accept(job())
+        await home.settled()
+        (made,) = home.ledger.images_of("j1")
+    assert made.number == 4
+    with closing(sqlite3.connect(tmp_path / "index.db")) as index:
+        found = index.execute("SELECT number, status, bytes FROM images WHERE number < 4 ORDER BY number").fetchall()
+        tallies = index.execute("SELECT status, n FROM tallies WHERE n > 0 ORDER BY status").fetchall()
+    assert found == [(1, "removed", None), (2, "done", 10), (3, "removed", None)]
+    assert tallies == [("done", 2), ("removed", 2)]
 
 
 async def test_a_folder_whose_assets_carry_another_owner_is_taken(tmp_path, autojump_clock):

@@ -162,7 +162,21 @@ async def test_files_that_only_look_like_images_are_not_adopted(store, tmp_path)
     os.mkfifo(images / "mary_image_12.png")
     (images.parent.parent / "john").mkdir()
     (images.parent.parent / "note.txt").write_text("hello")
-    assert [asset.number for asset in await listed(store)] == [5]
+    found = await listed(store)
+    assert [asset.number for asset in found if asset.status == "done"] == [5]
+    assert [asset.number for asset in found if asset.status == "removed"] == [7, 8, 9, 12], "these numbers are taken"
+    pages = [page async for page, _ in store.everything()]
+    assert [asset.number for page in pages for asset in page] == [5]
+
+
+@pytest.mark.parametrize("order", [("png", "jpg"), ("jpg", "png")])
+async def test_of_a_picture_and_a_damaged_file_of_the_same_name_the_picture_is_told(store, tmp_path, order):
+    images = tmp_path / "images" / "alice/characters/mary/images"
+    images.mkdir(parents=True)
+    (images / f"mary_image_3.{order[0]}").write_bytes(FIRST)
+    (images / f"mary_image_3.{order[1]}").write_bytes(FIRST[:20])
+    (found,) = await listed(store)
+    assert (found.status, found.stored.bytes) == ("done", len(FIRST))
 
 
 @pytest.mark.parametrize(

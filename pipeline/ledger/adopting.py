@@ -62,7 +62,9 @@ def _number_waiting(transaction: Transaction, owner: int, now: int) -> None:
 
 
 def claim_shelf(transaction: Transaction, character: Character, now: int) -> None:
-    """Make rows of the shelved assets in a character's folder; numbers missing among them are held by removed rows.
+    """Make rows of the shelved assets in a character's folder.
+
+    Numbers missing among them, and those of what is no picture (`removed`), are held by removed rows.
 
     A character that has numbers claimed its folder when it got its slug.
     """
@@ -75,9 +77,10 @@ def claim_shelf(transaction: Transaction, character: Character, now: int) -> Non
     if not shelved or character.owner_slug is None:
         return
     found = by_number(read_asset(text) for _, _, text in shelved)
+    images = {number: asset for number, asset in found.items() if asset.status is not Status.REMOVED}
     newest = 0
     for number in range(1, max(found) + 1):
-        asset = found.get(number)
+        asset = images.get(number)
         if asset is None:
             _hold(transaction, character, number, now)
         else:
@@ -86,10 +89,10 @@ def claim_shelf(transaction: Transaction, character: Character, now: int) -> Non
         "UPDATE characters SET highest = ?, newest_at = max(newest_at, ?) WHERE row = ?",
         (max(found), newest, character.row),
     )
-    statuses = [asset.status.value for asset in found.values()]
+    statuses = [asset.status.value for asset in images.values()]
     for status in set(statuses):
         tally(transaction, character.row, status, statuses.count(status))
-    tally(transaction, character.row, "removed", max(found) - len(found))
+    tally(transaction, character.row, "removed", max(found) - len(images))
     transaction.executemany("DELETE FROM shelf WHERE id = ?", ((row,) for row, *_ in shelved))
     touch(transaction, character.row, character.owner)
 

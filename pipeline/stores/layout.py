@@ -16,6 +16,7 @@ from pipeline.stores import label
 from pipeline.stores.delivery import plain_url
 
 FORMAT_OF: Final = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}  # by extension
+_WORTH: Final = (Status.REMOVED, Status.PLACEHOLDER, Status.DONE)  # of what stands under one name, the last is told
 BESIDE: Final = ".pipeline"  # no owner's slug begins with a dot
 
 
@@ -112,11 +113,14 @@ def all_character_folders(root: Path) -> list[Path]:
 
 
 def assets(root: Path, folder: Path, public_url: str) -> list[Asset]:
-    """Return a character's images in number order; of two files under one public id the image, not the placeholder."""
+    """Return a character's images in number order; of two files under one public id the image, not the placeholder.
+
+    What stands under such a name and is no picture is told as `removed`: nothing else may have its number.
+    """
     found: dict[int, Asset] = {}
     for path, number in _images(folder):
         asset = _asset(root, path, folder.name, number, public_url)
-        if asset is not None and (number not in found or asset.status is Status.DONE):
+        if number not in found or _WORTH.index(asset.status) > _WORTH.index(found[number].status):
             found[number] = asset
     return [found[number] for number in sorted(found)]
 
@@ -133,13 +137,12 @@ def _images(folder: Path) -> Iterator[tuple[Path, int]]:
                 yield Path(entry.path), int(named[1])
 
 
-def _asset(root: Path, path: Path, slug: str, number: int, public_url: str) -> Asset | None:
-    data = content(path)
+def _asset(root: Path, path: Path, slug: str, number: int, public_url: str) -> Asset:
+    data = content(path) or b""
     try:
-        size = picture.size_of(data or b"")
+        size = picture.size_of(data)
     except AttemptFailed:
-        return None
-    assert data is not None, "an empty file has no size"
+        size = None
     public_id = path.relative_to(root).with_suffix("").as_posix()
     said = said_of(root, public_id, data)
     made = label.created_at(said)
@@ -149,15 +152,15 @@ def _asset(root: Path, path: Path, slug: str, number: int, public_url: str) -> A
             data,
             public_id=public_id,
             public_url=public_url,
-            size=size,
-            created_at=path.stat().st_mtime_ns // 1_000_000 if made is None else made,
+            size=size or (0, 0),
+            created_at=path.lstat().st_mtime_ns // 1_000_000 if made is None else made,
         ),
         slug=slug,
         number=number,
         owner=label.text_of(said, "owner"),
         character_id=label.text_of(said, "character"),
         character_name=label.text_of(said, "name"),
-        status=label.status_of(said),
+        status=label.status_of(said) if size is not None else Status.REMOVED,
         job_id=label.text_of(said, "job"),
         seed=label.number_of(said, "seed"),
         prompt=label.text_of(said, "prompt"),
