@@ -89,6 +89,14 @@ async def test_a_stop_does_not_wait_for_silent_connections(home):
                 assert await silent.receive_some() == b""
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_the_doors_of_both_families_stand_at_one_port():
+    (four,) = listen("0.0.0.0", 0)
+    with four:
+        (six,) = listen("::", four.getsockname()[1])
+        six.close()
+
+
 def test_no_part_of_an_answer_waits_for_the_part_before_it():
     for door in listen("127.0.0.1", 0):
         with door, socket.create_connection(door.getsockname()), door.accept()[0] as client:

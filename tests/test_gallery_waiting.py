@@ -179,6 +179,12 @@ async def test_thousands_wait_and_one_looks(autojump_clock):
     assert looks["version"] == before
 
 
+async def test_what_changed_before_anybody_looked_is_not_missed(autojump_clock):
+    changes = Changes(lambda: 2)
+    with trio.fail_after(0.01):
+        await changes.wait("a", lambda: "new", "old")
+
+
 async def test_a_leader_that_is_cancelled_hands_on(autojump_clock):
     state = {"version": 1, "a": 1}
     changes = Changes(lambda: state["version"])
