@@ -98,6 +98,7 @@ class Store(Protocol):
 
         Raises:
             StoreUnavailable: wait and try again.
+            StoreRefused: it was put into another store, which was configured before this one.
         """
         ...
 

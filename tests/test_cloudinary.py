@@ -314,6 +314,17 @@ async def test_removal_is_repeatable(cloud):
         await store(cloud).remove(stored)
 
 
+async def test_an_image_of_another_store_is_not_called_removed(cloud):
+    stored = await store(cloud).put(item())
+    with pytest.raises(StoreRefused, match=r"it stands at /somewhere/mary_image_5\.png, and the store is another"):
+        await store(cloud).remove(stored._replace(path="/somewhere/mary_image_5.png"))
+    assert len(cloud.assets) == 1
+    await store(cloud).remove(stored)
+    before = stored._replace(url=stored.url.replace(f"/{CLOUD}/", "/before/"))
+    with pytest.raises(StoreRefused, match="it stands in another cloud"):
+        await store(cloud).remove(before)
+
+
 async def test_the_probe_notices_wrong_credentials(cloud):
     await store(cloud).probe()
     with pytest.raises(StoreUnavailable, match="refuses the credentials"):

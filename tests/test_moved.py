@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator
 from tests.support.windows import House, house
 from tests.test_cli_steer import SETTINGS, Workspace
 
@@ -76,6 +77,26 @@ def test_a_copy_removes_nothing_of_what_it_was_copied_from(made, tmp_path):
     Workspace(tmp_path / "copy").call("remove", "mary", "1", "2", "--yes")
     assert not (tmp_path / "copy" / THERE / NAMES[0]).exists()
     assert all((made.folder / THERE / name).exists() for name in NAMES)
+
+
+def test_what_was_put_into_another_kind_of_store_is_neither_missed_nor_called_removed(made):
+    local = made.file.read_text()
+    with CloudinaryEmulator() as account:
+        keys = {"cloud_name": CLOUD, "api_key": KEY, "api_secret": SECRET, "upload_prefix": account.url}
+        made.file.write_text(f"store: {json.dumps({'type': 'cloudinary', **keys})}\n{SETTINGS % 0}")
+        made.drop("b", seed=7)
+        made.work_off()
+        assert made.call("verify", "--store") == "all is well\n"
+        told = made.call("remove", "mary", "1", "--yes", code=1)
+        assert told.startswith(
+            f"mary_image_1: not removed: it stands at {made.folder / THERE / NAMES[0]}, and the store"
+        )
+        made.file.write_text(local)
+        assert made.call("verify", "--store") == "all is well\n"
+        assert made.call("remove", "mary", "1", "4", "--yes", code=1).splitlines()[0] == "mary_image_1 is removed"
+        assert not (made.folder / THERE / NAMES[0]).exists()
+        assert len(account.assets) == 1
+    assert {row.number for row in made.catalogue.page("mary").rows} == {2, 3, 4}
 
 
 async def test_the_gallery_serves_them(tmp_path):

@@ -119,9 +119,11 @@ class Catalogue:
         return Path(here if os.path.lexists(here) or not os.path.lexists(stored.path) else stored.path)
 
     def stands_elsewhere(self, stored: Stored) -> bool:
-        """Tell whether an image stands in a folder that the local store had before, which no listing goes through."""
+        """Tell whether an image was put into a store that was configured before, which no listing goes through."""
+        if self._images is None or stored.path is None:
+            return (self._images is None) != (stored.path is None)
         place = self.place(stored)
-        return place is not None and str(place) == stored.path and not place.is_relative_to(self._images or place)
+        return str(place) == stored.path and place is not None and not place.is_relative_to(self._images)
 
     def here(self, row: GalleryRow) -> GalleryRow:
         """Return a row whose `path` is where its file stands now."""

@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from pipeline.clock import Clock
-from pipeline.errors import StoreConflict, StoreError, StoreUnavailable
+from pipeline.errors import StoreConflict, StoreError, StoreRefused, StoreUnavailable
 from pipeline.model import Asset, Item, Stored
 from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
 from pipeline.stores.cloudinary_words import Envelope, Reason, reason_of, translated
@@ -128,9 +128,13 @@ class CloudinaryStore:
 
     async def remove(self, stored: Stored) -> None:
         """Delete the asset and its cached copies."""
+        if stored.path is not None:
+            raise _elsewhere(f"at {stored.path}")
         answer = await self._upload_api(partial(uploader.destroy, stored.public_id, type=stored.type, invalidate=True))
         if answer.get("result") not in ("ok", "not found"):  # what is compared may not be hashable
             raise StoreUnavailable(f"Cloudinary did not say that {stored.public_id} is deleted", code="bad_answer")
+        if answer.get("result") == "not found" and not self._delivery.has_minted(stored.url):
+            raise _elsewhere("in another cloud")
 
     async def listing(self, owner_slug: str) -> AsyncIterator[Asset]:
         """Go through the owner's folder in all three delivery types, 500 assets a call."""
@@ -278,3 +282,9 @@ def _tags(item: Item) -> list[str]:
 
 def _whole(value: object) -> int:
     return int(value) if isinstance(value, int) and 0 <= value <= _LARGEST else 0
+
+
+def _elsewhere(place: str) -> StoreRefused:
+    return StoreRefused(
+        f"it stands {place}, and the store is another one now; configure that one while you remove it", code="elsewhere"
+    )

@@ -38,6 +38,10 @@ class CloudinaryDelivery:
         """Mint the address of the whole image alone."""
         return self._address("", f"{stored.public_id}.{stored.format}", stored.type, stored.version)
 
+    def has_minted(self, url: str) -> bool:
+        """Tell whether an address is one of this cloud's."""
+        return url.startswith(f"{self._base}/")
+
     def _mint(self, public_id: str, delivery_type: str, version: str | None, extension: str) -> Links:
         whole = self._address("", f"{public_id}.{extension}", delivery_type, version)
         return Links(whole, self._address(THUMBNAIL, public_id, delivery_type, version))

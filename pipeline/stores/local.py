@@ -55,6 +55,11 @@ class LocalStore:
         return stored
 
     async def remove(self, stored: Stored) -> None:
+        if stored.path is None:
+            raise StoreRefused(
+                "it stands at Cloudinary, and the store is another one now; configure that one while you remove it",
+                code="elsewhere",
+            )
         with self._telling():
             await self._run_sync(self._remove, stored)
 
