@@ -143,15 +143,13 @@ def dying_after(steps: int) -> Disk:
         return step
 
     real = Disk()
-    return Disk(
-        rename=counted(real.rename), flush=counted(real.flush), write=counted(real.write), leases=True, lull=0.0
-    )
+    return Disk(rename=counted(real.rename), flush=counted(real.flush), write=counted(real.write), leases=True)
 
 
 async def play(folder: Path, actions: list[tuple]) -> None:
     (folder / "jobs").mkdir()
     people = People(folder / "jobs")
-    disk = Disk(leases=True, lull=0.0)
+    disk = Disk(leases=True)
     left = list(actions)
     try:
         while left:
@@ -159,7 +157,7 @@ async def play(folder: Path, actions: list[tuple]) -> None:
                 async with open_stand(folder, disk=disk, settle=SETTLE) as stand:
                     disk = await go_on(stand, people, left)
             except TheEnd:
-                disk = Disk(leases=True, lull=0.0)
+                disk = Disk(leases=True)
         people.stop()
         await settle_accounts(folder, people)
     finally:
@@ -179,7 +177,7 @@ async def go_on(stand, people: People, left: list[tuple]) -> Disk:
         if pause is not None:
             await trio.sleep(pause)
             await stand.inbox.scan()
-    return Disk(leases=True, lull=0.0)
+    return Disk(leases=True)
 
 
 async def settle_accounts(folder: Path, people: People) -> None:

@@ -16,8 +16,7 @@ from pipeline.inbox.stuck import TRIED_AGAIN
 from pipeline.inbox.telling import NAMED
 from pipeline.model import Job
 from pipeline.spec.keys import Rules
-from tests.support.door import open_stand, reading, someone_writing, spec
-from tests.support.waiting import wall
+from tests.support.door import open_stand, someone_writing, spec
 
 BAD = "character: Mary\nprompt: x\nquantty: 3\n"
 JOB = re.compile(r"[0-9]{8}-[0-9]{6}-mary-[a-z0-9]{4}\.yaml")
@@ -113,36 +112,6 @@ async def test_a_file_that_grows_line_by_line_is_not_judged_by_its_first_line(au
             await stand.inbox.scan()
         assert stand.prompts() == ["a garden"]
         assert stand.lies_in("rejected") == []
-
-
-@pytest.mark.parametrize("settle", [0.5, 0.06])
-async def test_a_job_that_could_be_taken_after_each_line_is_taken_when_no_further_one_comes(
-    autojump_clock, tmp_path, settle
-):
-    """A script that closes the file after every line is not done with the first lines that make a job."""
-    async with open_stand(tmp_path, settle=settle, disk=Disk(leases=True), clock=wall) as stand:
-        path = stand.jobs / "mary.yaml"
-        for line in ("character: Mary\nprompt: a garden\n", "quantity: 2\n", "labels: [spring]\n"):
-            with path.open("a") as file:
-                file.write(line)
-            os.utime(path, ns=(wall() * 1_000_000,) * 2)
-            assert (await stand.inbox.scan()).settling == 1
-            await trio.sleep(0.05)
-            assert (await stand.inbox.scan()).taken == 0
-        await trio.sleep(min(settle, 0.1) - 0.05)
-        assert (await stand.inbox.scan()).taken == 1
-        with reading(stand.index) as rows:
-            assert rows.execute("SELECT quantity, label FROM jobs JOIN labels ON job = seq").fetchall() == [
-                (2, "spring")
-            ]
-
-
-async def test_what_was_written_longer_ago_is_taken_at_once(autojump_clock, tmp_path):
-    async with open_stand(tmp_path, settle=0.5, disk=Disk(leases=True), clock=wall) as stand:
-        for name, age in (("old.yaml", 0.11), ("copied.yaml", 1e6), ("from-the-future.yaml", -3600)):
-            moment = wall() * 1_000_000 - round(age * 1e9)
-            os.utime(stand.put(name), ns=(moment, moment))
-        assert (await stand.inbox.scan()).taken == 3
 
 
 async def test_an_empty_file_is_rejected_once_it_has_settled_and_not_before(autojump_clock, tmp_path):
@@ -385,7 +354,7 @@ async def test_a_file_that_changes_between_being_read_and_being_taken_is_read_an
             Path(source).write_text(spec("second thoughts, longer"))
         Disk().rename(source, target)
 
-    async with open_stand(tmp_path, disk=Disk(leases=leases, lull=0.0, rename=rename), settle=0.5) as stand:
+    async with open_stand(tmp_path, disk=Disk(leases=leases, rename=rename), settle=0.5) as stand:
         stand.put("mary.yaml", spec("first"))
         result = await stand.inbox.drain(patience=9)
         assert (result.taken, len(changed)) == (1, 1)
@@ -455,7 +424,7 @@ async def test_a_file_that_cannot_be_moved_is_told_once_and_tried_again_later(au
             raise PermissionError(errno.EPERM, "Operation not permitted", source)
         Disk().rename(source, target)
 
-    async with open_stand(tmp_path, disk=Disk(leases=True, lull=0.0, rename=rename)) as stand:
+    async with open_stand(tmp_path, disk=Disk(leases=True, rename=rename)) as stand:
         stand.put("a.yaml", spec("a"))
         stand.put("b.yaml", spec("b"))
         result = await stand.inbox.drain(patience=9)
@@ -486,7 +455,7 @@ async def test_a_rejected_file_that_cannot_be_moved_is_told_once_too(autojump_cl
     def rename(source, target):
         raise PermissionError(errno.EPERM, "Operation not permitted", source)
 
-    async with open_stand(tmp_path, disk=Disk(leases=True, lull=0.0, rename=rename)) as stand:
+    async with open_stand(tmp_path, disk=Disk(leases=True, rename=rename)) as stand:
         stand.put("a.yaml", BAD)
         result = await stand.inbox.drain(patience=9)
         assert (result.rejected, result.stuck, result.left) == (0, 1, 0)
@@ -564,7 +533,7 @@ async def test_a_full_or_broken_disk_loses_nothing_and_work_goes_on_by_itself(
             raise OSError(code, os.strerror(code), str(args[0]))
         return getattr(Disk(), step)(*args)
 
-    async with open_stand(tmp_path, disk=replace(Disk(leases=True, lull=0.0), **{step: ailing})) as stand:
+    async with open_stand(tmp_path, disk=replace(Disk(leases=True), **{step: ailing})) as stand:
         stand.put("bad.yaml", BAD)
         stand.put("good.yaml")
         result = await stand.inbox.drain(patience=3)
@@ -696,7 +665,7 @@ async def test_a_file_put_into_rejected_at_the_same_moment_is_not_replaced(autoj
         Disk().rename(source, target)
 
     theirs = []
-    async with open_stand(tmp_path, disk=Disk(leases=True, lull=0.0, rename=rename), settle=0) as stand:
+    async with open_stand(tmp_path, disk=Disk(leases=True, rename=rename), settle=0) as stand:
         stand.put("mary.yaml", BAD)
         assert (await stand.inbox.scan()).rejected == 1
         assert theirs[0].read_text() == "theirs"
@@ -720,7 +689,7 @@ async def test_a_file_that_was_stuck_is_forgotten_when_it_is_gone(autojump_clock
     def rename(source, target):
         raise PermissionError(errno.EPERM, "Operation not permitted", source)
 
-    async with open_stand(tmp_path, disk=Disk(leases=True, lull=0.0, rename=rename)) as stand:
+    async with open_stand(tmp_path, disk=Disk(leases=True, rename=rename)) as stand:
         path = stand.put("a.yaml")
         assert (await stand.inbox.scan()).stuck == 1
         path.unlink()

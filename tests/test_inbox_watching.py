@@ -44,7 +44,7 @@ class Notification:
 
 
 async def test_without_notification_the_scan_carries_on_and_says_so(autojump_clock, tmp_path, log):
-    disk = Disk(leases=True, lull=0.0, observer=Notification(works=False))
+    disk = Disk(leases=True, observer=Notification(works=False))
     async with open_stand(tmp_path, scan_interval=2, disk=disk) as stand, trio.open_nursery() as nursery:
         await nursery.start(stand.inbox.run)
         await trio.sleep(1)
@@ -62,7 +62,7 @@ async def test_without_notification_the_scan_carries_on_and_says_so(autojump_clo
 
 async def test_notification_is_asked_for_again_now_and_then(autojump_clock, tmp_path, log):
     notification = Notification(works=False)
-    disk = Disk(leases=True, lull=0.0, observer=notification)
+    disk = Disk(leases=True, observer=notification)
     async with open_stand(tmp_path, scan_interval=2, disk=disk) as stand, trio.open_nursery() as nursery:
         start = trio.current_time()
         await nursery.start(stand.inbox.run)
@@ -89,7 +89,7 @@ async def test_a_settled_file_is_dealt_with_on_time_not_at_the_next_scan(autojum
 
 
 async def test_a_file_in_active_settles_on_time_too(autojump_clock, tmp_path):
-    disk = Disk(leases=True, lull=0.0, observer=Notification(works=False))
+    disk = Disk(leases=True, observer=Notification(works=False))
     async with open_stand(tmp_path, settle=0.5, scan_interval=60, disk=disk) as stand, trio.open_nursery() as nursery:
         (stand.jobs / "active").mkdir()
         (stand.jobs / "active/20250728-120000-mary-ab12.yaml").write_text(BAD)
@@ -168,19 +168,6 @@ async def listening(tmp_path):
 async def test_a_file_renamed_into_the_folder_is_heard_of(listening):
     listening.put("a.yaml")
     await becomes(lambda: listening.accepted)
-
-
-async def test_what_is_renamed_into_the_folder_is_whole_and_what_is_written_there_may_grow(tmp_path):
-    options = {"run_sync": trio.to_thread.run_sync, "scan_interval": LONG, "settle": LONG}
-    disk = Disk(leases=True, lull=LONG)
-    async with open_stand(tmp_path, disk=disk, **options) as stand, trio.open_nursery() as nursery:
-        await nursery.start(stand.inbox.run)
-        await becomes(lambda: stand.inbox.watching and stand.inbox.totals.passes >= 2)
-        (stand.jobs / "written.yaml").write_text(spec("written"))
-        stand.put("renamed.yaml", spec("renamed"))
-        await becomes(lambda: stand.accepted)
-        assert (stand.prompts(), stand.waiting()) == (["renamed"], ["written.yaml"])
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_file_that_another_program_writes_in_place_is_taken_when_it_is_closed(listening):

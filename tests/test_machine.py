@@ -227,7 +227,7 @@ async def living(world):
         stages = Stages(parts)
         folders = Folders(world.folder / "jobs")
         inbox = Inbox(
-            Outside(folders, ledger, stages.accepted, world.clock, run_sync=inline, disk=Disk(leases=True, lull=0.0)),
+            Outside(folders, ledger, stages.accepted, world.clock, run_sync=inline, disk=Disk(leases=True)),
             rules=Rules(backends=BACKENDS, default_backend=("asks", "blind")),
         )
         life = Life(stages, inbox, Steward(parts, stages))

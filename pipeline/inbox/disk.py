@@ -37,7 +37,6 @@ class Disk:
     write: Callable[[Path, bytes], None] = _write
     observer: Callable[[], BaseObserver] = make_observer
     leases: bool | None = None  # whether leases are believed; None: on file systems that no other machine writes to
-    lull: float = 0.1  # seconds that a file written in place is left alone: a script may open it anew for each line
 
 
 @dataclass(frozen=True, slots=True)

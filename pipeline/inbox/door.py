@@ -1,6 +1,5 @@
 """The loop that makes passes at the right moments: on hearing of a file, when one has settled, and regularly."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -36,9 +35,8 @@ class Inbox:
     def __init__(self, outside: Outside, *, rules: Rules, settle: float = 0.5, scan_interval: float = 2.0) -> None:
         jobs, disk = outside.folders.jobs, outside.disk
         telling = Telling()
-        if disk.leases is None:
-            disk = replace(disk, leases=not _on_shared_mount(jobs))
-        self._drafter = Drafter(jobs, rules, settle=settle, disk=disk, clock=outside.clock, telling=telling)
+        leases = disk.leases if disk.leases is not None else not _on_shared_mount(jobs)
+        self._drafter = Drafter(jobs, rules, settle=settle, leases=leases, telling=telling)
         self._intake = Intake(outside, self._drafter, telling)
         self._settle = settle
         self._scan_interval = scan_interval
@@ -134,7 +132,7 @@ class Inbox:
             await self._pass((heard.names.union(stillness.due(now)), heard.finished))
         await trio.sleep_until(deadline)
 
-    async def _pass(self, some: tuple[set[str], dict[str, bool]] | None) -> Pass:
+    async def _pass(self, some: tuple[set[str], set[str]] | None) -> Pass:
         result = Pass()
         async with self._turn:
             try:

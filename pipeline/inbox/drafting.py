@@ -1,15 +1,14 @@
 """From files to drafts: read what is ready, parse it, and say of the rest why it waits. Runs in a worker thread."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
-from pipeline.clock import Clock
 from pipeline.errors import SpecError
-from pipeline.inbox.disk import EVERYWHERE, Disk
+from pipeline.inbox.disk import EVERYWHERE
 from pipeline.inbox.looking import Arrival, place_of
 from pipeline.inbox.names import readable
 from pipeline.inbox.reading import Left, Reading, Stamp, read
@@ -71,21 +70,19 @@ class Batch:
 class Drafter:
     """Reads and parses; remembers only how long files have stood still and which of them cannot be read."""
 
-    def __init__(self, jobs: Path, rules: Rules, *, settle: float, disk: Disk, clock: Clock, telling: Telling) -> None:
+    def __init__(self, jobs: Path, rules: Rules, *, settle: float, leases: bool, telling: Telling) -> None:
         self.stillness = Stillness(settle)
         self.stuck = Stuck(telling)
         self._jobs = jobs
         self._rules = rules
-        self._leases = bool(disk.leases)
-        self._lull = min(disk.lull, settle)
-        self._clock = clock
+        self._leases = leases
 
-    def draft(self, arrivals: deque[Arrival], told: Mapping[str, bool], now: float) -> Batch:
+    def draft(self, arrivals: deque[Arrival], told: Collection[str], now: float) -> Batch:
         """Work off arrivals from the left until a batch is full.
 
         Args:
             arrivals: in the order in which they are to be taken.
-            told: names whose writers have closed them, or (true) that were renamed into the folder.
+            told: names whose writers have closed them, or that were renamed into the folder.
             now: monotonic seconds.
 
         Raises:
@@ -108,31 +105,25 @@ class Drafter:
                 self.stillness.forget(arrival.key)
                 batch.written += found is Left.OPEN
                 continue
-            self._weigh(arrival, found, batch, told=told, now=now)
+            self._weigh(arrival, found, batch, done=found.sure or arrival.name in told, now=now)
         return batch
 
-    def _weigh(self, arrival: Arrival, found: Reading, batch: Batch, *, told: Mapping[str, bool], now: float) -> None:
+    def _weigh(self, arrival: Arrival, found: Reading, batch: Batch, *, done: bool, now: float) -> None:
         """Decide about a file that could be read: a job, no job, or not to be judged yet.
 
-        A writer may close a file and open it again for the next line. So what was written in place a moment ago is left
-        alone for a lull, and what is no job has to stand still before it is refused, even where nobody has it open.
+        A writer may close a file and open it again for the next line. So what is no job has to stand still before
+        it is refused, even where nobody has it open.
         """
-        seconds = None
-        if found.sure or arrival.name in told:
-            renamed = told.get(arrival.name, False)
-            seconds = self._lull if self._just_written(found.stamp) and not renamed else 0.0
-        if not self.stillness.settled(arrival.key, found.stamp, now, seconds=seconds):
+        still = self.stillness.settled(arrival.key, found.stamp, now)
+        if not (done or still):
             return
         batch.bytes += len(found.data)
         parsed = self._parse(arrival, found.data)
         if isinstance(parsed, Job):
             batch.drafts.append(Draft(arrival, parsed, found.stamp))
             batch.images += len(parsed.images)
-        elif self.stillness.settled_whole(arrival.key, now):
+        elif still:
             batch.no_jobs.append(NoJob(arrival, parsed, found.stamp))
-
-    def _just_written(self, stamp: Stamp) -> bool:
-        return abs(self._clock() / 1e3 - stamp.mtime_ns / 1e9) < self._lull
 
     def _parse(self, arrival: Arrival, data: bytes) -> Job | str:
         file = readable(arrival.name)

@@ -2,7 +2,7 @@
 
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -62,11 +62,11 @@ class Intake:
         keys = {arrival.key for arrival in arrivals}
         self._drafter.stillness.keep_only(keys)
         self._drafter.stuck.keep_only(keys)
-        await self._work_off(arrivals, {}, result)
+        await self._work_off(arrivals, (), result)
         self.totals.passed_at = self._outside.clock()
 
-    async def some(self, keys: Collection[str], told: Mapping[str, bool], result: Pass) -> None:
-        """Look at a few files; `told` names those whose writers are known to be done, true where by a rename.
+    async def some(self, keys: Collection[str], told: Collection[str], result: Pass) -> None:
+        """Look at a few files; `told` names those whose writers are known to be done.
 
         Raises:
             OSError, IndexTrouble: as from `all`.
@@ -99,7 +99,7 @@ class Intake:
         unknown = [name for name in names if name not in self._known]
         return list(look_at(self._folders.active, unknown, claimed=True))
 
-    async def _work_off(self, arrivals: list[Arrival], told: Mapping[str, bool], result: Pass) -> None:
+    async def _work_off(self, arrivals: list[Arrival], told: Collection[str], result: Pass) -> None:
         arrivals.sort()
         waiting = deque(arrivals)
         again: list[Draft] = []

@@ -2,16 +2,15 @@
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from math import inf
+from itertools import takewhile
 
 from pipeline.inbox.reading import Stamp
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Seen:
     stamp: Stamp
     since: float
-    due: float
 
 
 class Stillness:
@@ -24,23 +23,13 @@ class Stillness:
         self.settle = settle
         self._seen: dict[str, _Seen] = {}
 
-    def settled(self, key: str, stamp: Stamp, now: float, *, seconds: float | None = None) -> bool:
-        """Note how a file looks now; true where it has looked so for `seconds`, by default for the settle time.
-
-        Where fewer were asked for before, they stay enough for as long as it looks the same.
-        """
+    def settled(self, key: str, stamp: Stamp, now: float) -> bool:
+        """Note how a file looks now; true where it has looked so for long enough."""
         seen = self._seen.get(key)
         if seen is None or seen.stamp != stamp:
             self.forget(key)  # so that the dictionary stays in the order of `since`
-            seen = self._seen[key] = _Seen(stamp, now, inf)
-        seen.due = min(seen.due, seen.since + (self.settle if seconds is None else seconds))
-        return now >= seen.due
-
-    def settled_whole(self, key: str, now: float) -> bool:
-        """Tell whether a file just noted has looked so for the whole settle time; it is due when that is over."""
-        seen = self._seen[key]
-        seen.due = seen.since + self.settle
-        return now >= seen.due
+            seen = self._seen[key] = _Seen(stamp, now)
+        return now - seen.since >= self.settle
 
     def forget(self, *keys: str) -> None:
         """Drop files that have been dealt with, or have to begin anew."""
@@ -54,11 +43,11 @@ class Stillness:
 
     def due(self, now: float) -> list[str]:
         """Name the files that have stood still long enough, if nothing has touched them since they were seen."""
-        return [key for key, seen in self._seen.items() if now >= seen.due]
+        return list(takewhile(lambda key: now - self._seen[key].since >= self.settle, self._seen))
 
     def next_due(self) -> float | None:
         """Tell the moment at which the first of them will be due; None: none is waiting."""
-        return min((seen.due for seen in self._seen.values()), default=None)
+        return next((seen.since + self.settle for seen in self._seen.values()), None)
 
     def __len__(self) -> int:
         return len(self._seen)

@@ -52,9 +52,7 @@ class Heard:
     """The names of which something was heard since the last time."""
 
     names: set[str]
-    finished: dict[
-        str, bool
-    ]  # of these, whose writers are done: closed after writing, or (true) renamed into the folder
+    finished: set[str]  # of these, closed after writing, or renamed into the folder
     flood: bool  # more than can be listed: look at everything
 
 
@@ -66,7 +64,7 @@ class Ears:
         self._make = make
         self._observer: BaseObserver | None = None
         self._watched: tuple[int, int] | None = None
-        self._heard: deque[tuple[str, bool | None]] = deque(maxlen=MOST_HEARD)
+        self._heard: deque[tuple[str, bool]] = deque(maxlen=MOST_HEARD)
         self._something = trio.Event()
         self._trio = trio.lowlevel.current_trio_token()
         self.reason: str | None = None  # why nothing can be heard, where it was tried
@@ -122,12 +120,12 @@ class Ears:
         """Hand over what was heard, and begin anew."""
         self._something = trio.Event()
         flood = len(self._heard) == MOST_HEARD
-        heard = Heard(set(), {}, flood)
+        heard = Heard(set(), set(), flood)
         while self._heard:
-            name, renamed = self._heard.popleft()
+            name, finished = self._heard.popleft()
             heard.names.add(name)
-            if renamed is not None:
-                heard.finished[name] = renamed
+            if finished:
+                heard.finished.add(name)
         return heard
 
     def hear(self, event: FileSystemEvent) -> None:
@@ -135,7 +133,7 @@ class Ears:
         moved = isinstance(event, FileMovedEvent)
         folder, name = os.path.split(os.fsdecode(event.dest_path if moved else event.src_path))
         if folder == str(self._folder) and is_job_file(name):
-            self._heard.append((name, moved if moved or isinstance(event, FileClosedEvent) else None))
+            self._heard.append((name, moved or isinstance(event, FileClosedEvent)))
             with contextlib.suppress(trio.RunFinishedError):  # after the end there is nobody to wake
                 self._trio.run_sync_soon(self._ring, idempotent=True)
 

@@ -15,7 +15,7 @@ from pipeline.ledger import Ledger, open_ledger
 from pipeline.spec.keys import Rules
 from tests.support.waiting import inline
 
-LEASED = Disk(leases=True, lull=0.0)  # tests put files by the scan, which cannot tell a rename from a write
+LEASED = Disk(leases=True)
 FOLDERS = ("active", "rejected", "duplicate", "done")
 
 
