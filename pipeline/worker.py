@@ -43,6 +43,7 @@ from pipeline.spool import Spool
 log = structlog.get_logger(__name__)
 
 FETCHED_AGAIN = 1.0  # seconds until bytes that are no picture are fetched a second time
+SPARED = 5  # times `attempts`: an image that outages left in doubt more often may well be their cause
 FORSAKEN = 3  # failures allowed where no lane says how many
 
 
@@ -159,7 +160,8 @@ class Worker:
         return await self._keep(image, answer, lane, slot)
 
     async def _settle(self, image: Image, lane: Lane, slot: Slot) -> Event:
-        limit = lane.attempts if await lane.there() else None  # asked first: once it is found, the outage is over
+        there = await lane.there()  # asked first: once it is found, the outage is over
+        limit = lane.attempts if there or image.doubtful >= SPARED * lane.attempts else None
         try:
             found = await asking.find(request_for(image, lane), lane)
         except Exception as error:  # noqa: BLE001 - as above; what cannot be found out is made again

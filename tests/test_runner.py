@@ -359,7 +359,10 @@ async def test_where_orders_find_no_answer_in_time_the_next_goes_to_another_back
     deaf, pod = ScriptedBackend(), ScriptedBackend()
     deaf.on_submit = deque(["hang"] * 9)
     async with house(tmp_path, {"deaf": deaf, "pod": pod}, timeout=20.0) as home:
+        home.lanes["pod"].pause("not yet")
         await home.accept(job(images=1, backends=("deaf", "pod")))
+        await trio.sleep(1)
+        home.lanes["pod"].pause(None)
         await home.settled()
         (image,) = home.ledger.images_of("j1")
     assert (image.state, image.backend, image.attempts, image.doubtful) == (State.DONE, "pod", 1, 0)
@@ -424,6 +427,17 @@ async def test_what_an_outage_left_in_doubt_waits_for_its_end_and_uses_up_no_att
     assert found == [(State.DONE, 1, 1), (State.DONE, 1, 0)]
     assert pod.probes == [0, 1, 3, 7, 15]
     assert [moment for moment, _ in pod.starts] == [0, 15, 16]
+
+
+async def test_an_image_that_takes_its_back_end_down_each_time_is_not_bought_for_ever(tmp_path, autojump_clock):
+    pod = ScriptedBackend(blind=True)
+    pod.on_submit = deque([AcceptanceUnknown("reset", code="no_answer")] * 99)
+    pod.on_probe = deque([down(), None] * 99)
+    async with house(tmp_path, {"pod": pod}, attempts=2) as home:
+        await home.accept(job())
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.state, image.doubtful, len(pod.starts)) == (State.PLACEHOLDER, 5 * 2 + 2, 5 * 2 + 2)
 
 
 async def test_doubts_at_a_back_end_that_is_there_are_spent_slowly(tmp_path, autojump_clock):
