@@ -215,6 +215,8 @@ def test_a_reference_needs_no_quotes_between_brackets(load, text):
 
 def test_what_the_environment_holds_is_data_and_no_yaml(load):
     assert load("styles: {s: {prompt: '${P}'}}", {"P": "a: [b]\n${Q}"}).styles["s"].prompt == "a: [b]\n${Q}"
+    assert load("default_owner: ${A}", {"A": "null"}).default_owner == "null"
+    assert load("default_owner: ${A}", {"A": ""}).default_owner == "me"
 
 
 @pytest.mark.parametrize(

@@ -488,6 +488,12 @@ def test_what_is_said_twice_and_alike_is_compared_soon():
     assert time.process_time() - started < 4
 
 
+def test_params_may_set_nothing_that_any_key_of_a_job_sets_in_any_spelling():
+    for key in record_of(JobSpec).keys:
+        with pytest.raises(SpecError, match=f'f:1:10: `params` may not set "{key}"'):
+            parse_job(f"params: {{{key}: 1}}".encode(), file="f")
+
+
 def test_complaints_without_a_file_have_a_place_too():
     spec = JobSpec(style="nope")
     with pytest.raises(SpecError, match=r"f\.yaml:1:1: `character` is missing"):

@@ -11,10 +11,10 @@ from pipeline.model import CharacterRef
 from pipeline.spec.binding import bind
 from pipeline.spec.complaint import Complaint, Source
 from pipeline.spec.jsontext import read_json
-from pipeline.spec.keys import CharacterSpec, JobKeys
+from pipeline.spec.keys import ALSO_STYLE, CharacterSpec, JobKeys
 from pipeline.spec.nodes import Mapping, Node, Scalar, Sequence
 from pipeline.spec.schema import schema_of
-from pipeline.spec.shapes import Also, Record, record_of
+from pipeline.spec.shapes import Record, record_of
 from pipeline.spec.types import LARGEST_SEED, MOST_IMAGES, JobId, ShortText
 from pipeline.spec.yamltext import read_yaml
 
@@ -40,7 +40,7 @@ class JobSpec(JobKeys):
     id: JobId | None = Field(
         default=None, description="ASCII letters, digits, `.`, `_`, `-`, the first a letter or digit, at most 80"
     )
-    style: Annotated[ShortText | None, Also("art_style")] = Field(default=None, description="a style's name")
+    style: Annotated[ShortText | None, ALSO_STYLE] = Field(default=None, description="a style's name")
 
     _origin: _Origin | None = PrivateAttr(default=None)
 

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from pipeline.model import OnFailure
-from pipeline.spec.shapes import Above, Also, AsItIs, NullSays, record_of
+from pipeline.spec.shapes import Above, Also, AsItIs, NullSays, record_of, spellings
 from pipeline.spec.types import (
     LARGEST_SEED,
     MOST_IMAGES,
@@ -35,6 +35,9 @@ from pipeline.spec.types import (
 )
 
 LONGEST_PROMPT = 20_000  # characters
+ALSO_STYLE = Also("art_style")
+# What only a job says, no style: `JobSpec` adds it.
+_NO_STYLES = {"id": ("id",)} | dict.fromkeys(spellings("style", (ALSO_STYLE,)), ("style",))
 # A style is built with the configuration that holds it, where one does.
 _FROZEN = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
@@ -59,7 +62,7 @@ def _prompt(value: object, place: dict[str, Any]) -> str:
 
 
 def _params(value: dict[str, Any]) -> dict[str, Any]:
-    taken = record_of(JobKeys).keys
+    taken = {**record_of(JobKeys).keys, **_NO_STYLES}
     for name in value:
         if name in taken:
             key = ".".join(taken[name])

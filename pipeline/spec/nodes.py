@@ -37,8 +37,8 @@ class Scalar:
 
     @property
     def null(self) -> bool:
-        """Whether this says that the key is absent."""
-        return self.plain and self.text in _NULLS
+        """Whether this says that the key is absent; of what the environment holds, nothing but an empty text does."""
+        return self.plain and self.text in _NULLS and (self.written is None or not self.text)
 
 
 @dataclass(slots=True)
