@@ -40,10 +40,10 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Which cloud, as whom, over which host; the secret stays out of every repr."""
+    """Which cloud, as whom, over which host; key and secret stay out of every repr."""
 
     cloud_name: str
-    api_key: str
+    api_key: str = field(repr=False)
     api_secret: str = field(repr=False)
     upload_prefix: str = "https://api.cloudinary.com"
 
@@ -237,7 +237,7 @@ class CloudinaryStore:
             about,
             heard[-1] if heard else None,
             cloud_name=account.cloud_name,
-            api_secret=account.api_secret,
+            secrets=(account.api_key, account.api_secret),
             now=self._clock(),
         )
 

@@ -3,7 +3,7 @@
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import IncompleteRead
@@ -44,19 +44,19 @@ def reason_of(error: Exception, timeout: float) -> Reason:
     return Reason(next(_causes(error, timeout), "the SDK could not read its answer"), own=False)
 
 
-def translated(about: Reason, heard: Envelope | None, *, cloud_name: str, api_secret: str, now: int) -> StoreError:
+def translated(about: Reason, heard: Envelope | None, *, cloud_name: str, secrets: Iterable[str], now: int) -> StoreError:
     """Return our error for a failed call; only Cloudinary's sentence is kept, cut short, with no secret in it.
 
     Args:
         about: what went wrong.
         heard: the answer's status and wish for a pause; None where none came.
         cloud_name: whose credentials were sent.
-        api_secret: what must not show.
+        secrets: what must not show.
         now: milliseconds.
     """
     status = 0 if heard is None else heard.status
     # What follows "String to sign" is the request itself, the prompt included.
-    said = scrub(about.said.partition(" String to sign")[0], [api_secret], longest=_LONGEST)
+    said = scrub(about.said.partition(" String to sign")[0], secrets, longest=_LONGEST)
     if about.own and "Stale request" in about.said:
         return StoreUnavailable(
             f"Cloudinary refuses requests as stale: this machine's clock says {rfc3339(now)}; set it right",
