@@ -44,7 +44,9 @@ def reason_of(error: Exception, timeout: float) -> Reason:
     return Reason(next(_causes(error, timeout), "the SDK could not read its answer"), own=False)
 
 
-def translated(about: Reason, heard: Envelope | None, *, cloud_name: str, secrets: Iterable[str], now: int) -> StoreError:
+def translated(
+    about: Reason, heard: Envelope | None, *, cloud_name: str, secrets: Iterable[str], now: int
+) -> StoreError:
     """Return our error for a failed call; only Cloudinary's sentence is kept, cut short, with no secret in it.
 
     Args:
