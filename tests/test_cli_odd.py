@@ -63,6 +63,10 @@ def test_a_lost_index_is_noticed_before_it_is_begun_anew(workspace):
     assert "pipeline reindex" not in call("run", "--once").stderr
     for file in (workspace / ".pipeline").glob("index.db*"):
         file.unlink()
+    for words in (["pause"], ["cancel", "a"], ["favorite", "mary", "1"]):
+        answer = call(*words)
+        assert answer.exit_code == 1
+        assert "there is no index, but jobs have ended here; `pipeline reindex`" in answer.output
     assert "There is no index, but jobs have ended here: `pipeline reindex`" in call("run", "--once").stderr
 
 

@@ -37,6 +37,11 @@ def loaded(path: str | None) -> Config:
     return load_config(Path(path) if path else None, environ=os.environ)
 
 
+def index_is_lost(config: Config) -> bool:
+    """Tell whether there is no index although jobs have ended here: whoever makes one forgets them."""
+    return not config.index.exists() and any((config.jobs / "done").glob("*.result.json"))
+
+
 def _check_words(said: Mapping[str, object]) -> None:
     """Refuse what is no text: of all that can be said at a command, only a file's name may be any bytes."""
     for key, value in said.items():

@@ -8,7 +8,7 @@ import click
 import trio
 
 from pipeline import daemon
-from pipeline.cli.common import DURATION, configured
+from pipeline.cli.common import DURATION, configured, index_is_lost
 from pipeline.config import Config, own_address
 from pipeline.gallery.addresses import check_exposure
 from pipeline.log import greet, set_up_logging
@@ -37,7 +37,7 @@ def run(config: Config, *, once: bool, patience: float, verbose: bool) -> None:
     set_up_logging(level=logging.DEBUG if verbose else logging.INFO)
     if config.source is None:
         greet(f"No pipeline.yaml here: running on the defaults in {config.root} (`pipeline init` writes one).")
-    if not config.index.exists() and any((config.jobs / "done").glob("*.result.json")):
+    if index_is_lost(config):
         greet(
             f"There is no index, but jobs have ended here: `pipeline reindex` brings back what {config.index} knew, "
             "before it is begun anew."

@@ -5,7 +5,7 @@ from importlib import import_module
 
 import click
 
-from pipeline.cli.common import FAILED, INVALID, say_json
+from pipeline.cli.common import FAILED, INVALID, index_is_lost, say_json
 from pipeline.config import Config
 from pipeline.errors import IndexTrouble, SpoolTrouble
 from pipeline.inbox.dropped import untaken
@@ -37,6 +37,11 @@ def give(config: Config, order: Order, *, as_json: bool, patience: float | None 
 
 
 def _alone(config: Config, order: Order) -> Reply:
+    if index_is_lost(config):
+        raise IndexTrouble(
+            f"{config.index}: there is no index, but jobs have ended here; `pipeline reindex` brings back what it knew. "
+            "Nothing is done before"
+        )
     # Loaded here alone: where a daemon runs, the command needs none of the libraries that do the work.
     reply: Reply = import_module("pipeline.cli.alone").carry_out(config, order)
     return reply
