@@ -24,7 +24,7 @@ from pipeline import lifecycle as law
 from pipeline.catalogue import Catalogue
 from pipeline.cli import main
 from pipeline.cli.view.drawn import WIDEST, bar, drawn
-from pipeline.cli.view.lines import News, last_words, lines_of
+from pipeline.cli.view.lines import Newcomers, News, last_words, lines_of
 from pipeline.cli.view.one_job import OneJob
 from pipeline.cli.view.overview import overview
 from pipeline.cli.view.told import told
@@ -228,6 +228,24 @@ async def test_every_change_is_one_line_and_the_end_of_a_job_the_last(studio, ca
         await ledger.record(images[0], law.GaveUp(Fault("x", "y")))
         await ledger.record(ledger.images_of("later-4")[0], law.Cancelled())
     assert said() == ["later-4  cancelled  1/1  1 cancelled", "store  503", "later-3  running  0/1"]
+
+
+async def test_a_job_that_came_and_ended_between_two_looks_is_told_too(studio, capsys):
+    news, newcomers = News(last_words(studio.catalogue)), Newcomers(studio.catalogue, None)
+
+    def said():
+        news.tell(newcomers.lines() | lines_of(studio.look(None), None))
+        return capsys.readouterr().out.splitlines()
+
+    assert "mary-a1b2  running  31/50  1 placeholder" in said()
+    async with studio.ledger() as ledger:
+        await ledger.accept([job("quick"), job("slow")])
+        await ledger.record(ledger.images_of("quick")[0], law.Cancelled())
+    assert said() == ["quick  cancelled  1/1  1 cancelled", "slow  queued  0/1  waits for its turn at pod"]
+    assert said() == []
+    async with studio.ledger() as ledger:
+        await ledger.record(ledger.images_of("slow")[0], law.Cancelled())
+    assert said() == ["slow  cancelled  1/1  1 cancelled"]
 
 
 async def test_one_job_with_the_history_of_each_image(studio):

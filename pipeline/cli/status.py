@@ -12,7 +12,7 @@ from rich.live import Live
 from pipeline.catalogue import Catalogue, success
 from pipeline.cli.common import as_json, configured, refuse, say_json
 from pipeline.cli.view.drawn import WIDEST, drawn
-from pipeline.cli.view.lines import News, last_words, lines_of
+from pipeline.cli.view.lines import Newcomers, News, last_words, lines_of
 from pipeline.cli.view.one_job import OneJob
 from pipeline.cli.view.overview import Overview, overview, prices
 from pipeline.cli.view.told import told
@@ -61,7 +61,8 @@ def _all(config: Config, catalogue: Catalogue, label: str | None, *, watch: bool
         say_json(told(look()))
     elif watch:
         news = News(last_words(catalogue))
-        _watch(look, drawn, lambda seen: news.tell(lines_of(seen, label)), over=lambda _: False)
+        newcomers = Newcomers(catalogue, label)
+        _watch(look, drawn, lambda seen: news.tell(newcomers.lines() | lines_of(seen, label)), over=lambda _: False)
     else:
         _console().print(drawn(look()))
 

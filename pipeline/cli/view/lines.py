@@ -8,6 +8,7 @@ from pipeline.catalogue import Catalogue, JobRow
 from pipeline.cli.view.overview import Overview, ended
 from pipeline.cli.words import spoilt
 
+MOST_NEW = 50
 LastWords = Callable[[str], str | None]  # about what -> what is to be said when it is told of no more
 
 
@@ -21,12 +22,28 @@ class News:
     def tell(self, lines: Mapping[str, str]) -> None:
         """Say every line that is new or has changed, by what it is about, and the last words of what is gone."""
         for about in self._told.keys() - lines.keys():
-            if (line := self._last_words(about)) is not None:
+            line = self._last_words(about)
+            if line is not None and line != self._told[about]:
                 click.echo(f"{about}  {line}")
         for about, line in lines.items():
             if self._told.get(about) != line:
                 click.echo(f"{about}  {line}")
         self._told = dict(lines)
+
+
+class Newcomers:
+    """Jobs accepted between two looks: one may have ended by the second, and would never have been told of."""
+
+    def __init__(self, catalogue: Catalogue, label: str | None) -> None:
+        self._catalogue = catalogue
+        self._label = label
+        self._newest: int | None = None  # none was looked at yet
+
+    def lines(self) -> dict[str, str]:
+        """Those since the last look, at most `MOST_NEW`, as `lines_of` tells of jobs."""
+        jobs = self._catalogue.jobs(None, label=self._label, limit=MOST_NEW).rows
+        before, self._newest = self._newest, jobs[0].seq if jobs else self._newest or 0
+        return {job.id: plain(job) for job in reversed(jobs) if before is not None and job.seq > before}
 
 
 def plain(job: JobRow) -> str:
