@@ -123,6 +123,7 @@ class _Roof:
         outside = Outside(Folders(config.jobs), parts.ledger, self._stages.accepted, parts.clock)
         self._inbox = Inbox(outside, rules=config.rules(), settle=config.settle, scan_interval=config.scan_interval)
         self._stages.board.watch(self._intake_trouble)
+        self._stages.board.watch(self._stuck_files)
         self._stages.board.watch(self._deafness)
 
     def say_on(self, plate: Plate) -> None:
@@ -186,6 +187,10 @@ class _Roof:
     def _intake_trouble(self) -> Trouble | None:
         reason = self._inbox.hindrance
         return None if reason is None else Trouble("intake", reason)
+
+    def _stuck_files(self) -> Trouble | None:
+        reason = self._inbox.stuck
+        return None if reason is None else Trouble("files", reason)
 
     def _deafness(self) -> Trouble | None:
         reason = self._inbox.deaf

@@ -249,7 +249,7 @@ class Item(NamedTuple):
 class Trouble(NamedTuple):
     """Something beside the back ends that keeps work from going on, as it was last noted."""
 
-    what: str  # "store", "spool", "disk", "intake", "notification", "results"
+    what: str  # "store", "spool", "disk", "intake", "files", "notification", "results"
     reason: str
     next_try: int | None = None  # moment of the next probe
 

@@ -429,6 +429,7 @@ async def test_a_file_that_cannot_be_moved_is_told_once_and_tried_again_later(au
         stand.put("b.yaml", spec("b"))
         result = await stand.inbox.drain(patience=9)
         assert (result.taken, result.stuck, result.left) == (1, 1, 0)
+        assert stand.inbox.stuck.startswith("a.yaml cannot be taken (Operation not permitted); ")
         assert (await stand.inbox.scan()).stuck == 1
         assert len(refused) == 1  # an unchanged file is not tried at every pass
         (stand.jobs / "a.yaml").chmod(0o600)
@@ -437,6 +438,7 @@ async def test_a_file_that_cannot_be_moved_is_told_once_and_tried_again_later(au
         await trio.sleep(TRIED_AGAIN)
         result = await stand.inbox.scan()
         assert (result.taken, result.stuck) == (1, 0)
+        assert stand.inbox.stuck is None
         told = [line for line in log if "cannot be taken" in line["event"]]
         assert [line["file"] for line in told] == ["a.yaml", "a.yaml"]
         assert told[0]["reason"] == "Operation not permitted"

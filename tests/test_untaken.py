@@ -5,7 +5,9 @@ import json
 import pytest
 
 from pipeline.inbox.dropped import untaken
+from tests.support.waiting import until
 from tests.test_cli import SMALL, call, drop, workspace
+from tests.test_cli_steer import Workspace
 
 __all__ = ["workspace"]  # the fixture
 
@@ -39,6 +41,17 @@ def test_the_overview_counts_the_files_that_nobody_has_taken(workspace):
         drop(workspace, f"draft{n}.tmp", JOB)
         assert f"JOBS 0 running, 0 waiting · {told} not taken yet\n" in call("status").output
     assert json.loads(call("status", "--json").stdout)["notTaken"] == 2
+
+
+def test_a_file_that_cannot_be_taken_is_named_with_the_reason(tmp_path):
+    space = Workspace(tmp_path)
+    (tmp_path / "jobs/rejected").write_text("in the way")
+    (tmp_path / "jobs/bad.yaml").write_text("quantty: 1\n")
+    with space.at_work():
+        (trouble,) = until(lambda: json.loads(space.call("status", "--json"))["troubles"])
+        assert trouble["what"] == "files"
+        assert trouble["reason"].startswith(f"bad.yaml cannot be taken ({tmp_path / 'jobs/rejected'}")
+        assert "files: bad.yaml cannot be taken" in space.call("status")
 
 
 @pytest.mark.parametrize("command", ["cancel", "pause", "retry"])

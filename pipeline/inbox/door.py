@@ -73,6 +73,11 @@ class Inbox:
             return f"{self._jobs}: nothing has been heard of it for {still:.0f} s; its file system may hang"
         return None
 
+    @property
+    def stuck(self) -> str | None:
+        """Which single files cannot be taken, and why, in words; None where there are none."""
+        return self._drafter.stuck.told
+
     async def scan(self) -> Pass:
         """Make one pass over the whole folder; trouble is in the answer, never raised."""
         return await self._pass(None)

@@ -15,6 +15,7 @@ TRIED_AGAIN = 30.0  # seconds after which an unchanged file gets another chance:
 class _Fault:
     look: tuple[object, ...]
     until: float
+    said: str
 
 
 class Stuck:
@@ -27,6 +28,15 @@ class Stuck:
     def __len__(self) -> int:
         return len(self._faults)
 
+    @property
+    def told(self) -> str | None:
+        """Name a file that cannot be taken, and count the others; None: there is none."""
+        if not self._faults:
+            return None
+        key, fault = next(iter(self._faults.items()))
+        others = f", and {len(self) - 1:,} more files like it" if len(self) > 1 else ""
+        return f"{readable(key)} cannot be taken ({fault.said}){others}; once that is mended, it is tried again"
+
     def holds(self, arrival: Arrival, now: float) -> bool:
         """Whether a file is to be passed over for now; one that has changed is not."""
         fault = self._faults.get(arrival.key)
@@ -35,12 +45,13 @@ class Stuck:
     def note(self, arrival: Arrival, error: OSError, now: float) -> None:
         """Leave a file where it is; said once for as long as it looks the same."""
         before = self._faults.get(arrival.key)
-        self._faults[arrival.key] = _Fault(_look(arrival), now + TRIED_AGAIN)
+        said = _said(error, arrival)
+        self._faults[arrival.key] = _Fault(_look(arrival), now + TRIED_AGAIN, said)
         if before is None or before.look != _look(arrival):
             self._telling.say(
                 "a job file cannot be taken and stays where it is; it is tried again when it changes",
                 file=readable(arrival.key),
-                reason=_said(error, arrival),
+                reason=said,
             )
 
     def forget(self, arrival: Arrival) -> None:
