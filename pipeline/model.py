@@ -217,6 +217,7 @@ class Request(NamedTuple):
     embedding: str | None  # the job's or the character's, already decided
     images_in_job: int
     timeout: float  # seconds this submission may take there
+    sent_to: str | None = None  # where it went, if the back end has another address since
 
 
 class Picture(NamedTuple):

@@ -54,6 +54,7 @@ def request_for(image: Image, lane: Lane) -> Request:
         embedding=image.recipe.embedding,
         images_in_job=image.quantity,
         timeout=lane.timeout,
+        sent_to=image.sent_to if image.sent_to is not None and lane.moved(image.sent_to) else None,
     )
 
 

@@ -166,8 +166,6 @@ class Worker:
             found = await asking.find(request_for(image, lane), lane)
         except Exception as error:  # noqa: BLE001 - as above; what cannot be found out is made again
             found = CannotTell(defect(error, image).message)
-        if isinstance(found, NotThere) and image.sent_to is not None and lane.moved(image.sent_to):
-            found = CannotTell(f"it went to {image.sent_to}, and {lane.name} has a new address")
         match found:
             case Submission():
                 lane.accepted()

@@ -140,6 +140,17 @@ async def test_an_accepted_prompt_is_found_waiting_running_or_done(autojump_cloc
     assert stage.comfy.accepted == [OTHER, TICKET], "bought once"
 
 
+@pytest.mark.parametrize("after", [0, 11], ids=["waiting", "done"])
+async def test_it_is_looked_for_and_collected_where_it_went(autojump_clock, stage, ask, after):
+    await stage.backend.submit(ask)
+    await trio.sleep(after)
+    found = await stage.backend.find(ask._replace(sent_to="http://old.test:8188"))
+    assert isinstance(found, Submission)
+    assert found.base_url == "http://old.test:8188"
+    assert stage.comfy.headers[-1]["host"] == "old.test:8188"
+    assert (await stage.backend.collect(ask, found)).data
+
+
 async def test_what_is_neither_queued_nor_done_nor_on_disk_is_not_there(autojump_clock, stage, ask):
     assert await stage.backend.find(ask) == NotThere()
     assert trio.current_time() == 1.0, "a request held up on the way gets a second to arrive"

@@ -163,20 +163,37 @@ async def test_an_address_that_changed_is_given_the_time_out_then_the_image_goes
 
 
 @pytest.mark.parametrize(
-    ("sent_to", "doubtful"),
-    [("http://old", 1), ("http://new/", 0), (None, 0)],
+    ("sent_to", "looked_at"),
+    [("http://old", "http://old"), ("http://new/", None), (None, None)],
     ids=["elsewhere", "here", "not known where"],
 )
-async def test_what_is_not_at_a_new_address_may_have_been_bought_at_the_old_one(
-    tmp_path, autojump_clock, sent_to, doubtful
-):
-    new = ScriptedBackend(base_url="http://new")
+async def test_what_is_in_doubt_is_looked_for_where_it_went(tmp_path, autojump_clock, sent_to, looked_at):
+    looks = []
+
+    class New(ScriptedBackend):
+        async def find(self, request):
+            looks.append(request.sent_to)
+            return await super().find(request)
+
+    new = New(base_url="http://new")
     left = await left_behind(tmp_path, new, Submitting("pod", TICKET, sent_to))
     assert left.sent_to == sent_to
     async with house(tmp_path, {"pod": new}) as home:
         await home.settled()
         (image,) = home.ledger.images_of("j1")
-    assert (image.state, image.attempts, image.doubtful, image.sent_to) == (State.DONE, 1, doubtful, None)
+    assert looks == [looked_at]
+    assert (image.state, image.attempts, image.doubtful, image.sent_to) == (State.DONE, 1, 0, None)
+
+
+async def test_where_the_address_it_went_to_stays_silent_it_is_made_again_and_counted(tmp_path, autojump_clock):
+    new = ScriptedBackend(base_url="http://new")
+    await left_behind(tmp_path, new, Submitting("pod", TICKET, "http://old"))
+    new.on_find = deque([down()] * 99)
+    async with house(tmp_path, {"pod": new}, timeout=10.0) as home:
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+        assert home.lanes["pod"].down is None
+    assert (image.state, image.attempts, image.doubtful) == (State.DONE, 1, 1)
 
 
 async def test_the_index_tells_where_a_request_went_that_a_crash_cut_off(tmp_path, autojump_clock):

@@ -65,7 +65,7 @@ class ComfyUI:
         told = self._service.taken(answer)
         match told:
             case {"prompt_id": str(remote_id)} if is_id(remote_id, self._service.secrets):
-                submission = self._submission(request, remote_id)
+                submission = self._submission(request, remote_id, self._service.url)
             case _:
                 raise AcceptanceUnknown(f"{self._at} took the prompt and gave no usable prompt_id", code="no_answer")
         if (said := comfy_words.complaints(told)) is not None:
@@ -78,13 +78,14 @@ class ComfyUI:
 
     async def find(self, request: Request) -> Submission | NotThere | CannotTell:
         """Look in the queue, the history and the output folder, in this order; twice, unless it is found."""
-        match await self._trace(self._service.url, request, request.ticket):
+        base = request.sent_to or self._service.url
+        match await self._trace(base, request, request.ticket):
             case str(remote_id):
-                return self._submission(request, remote_id)
+                return self._submission(request, remote_id, base)
             case Finished():
-                return self._submission(request, request.ticket)
-        if await self._by_name(self._service.url, request) is not None:
-            return self._submission(request, request.ticket)
+                return self._submission(request, request.ticket, base)
+        if await self._by_name(base, request) is not None:
+            return self._submission(request, request.ticket, base)
         return NotThere()
 
     async def collect(self, request: Request, submission: Submission) -> Picture:
@@ -165,10 +166,10 @@ class ComfyUI:
     def _scrub(self, said: str) -> str:
         return self._service.scrub(said)
 
-    def _submission(self, request: Request, remote_id: str) -> Submission:
+    def _submission(self, request: Request, remote_id: str, base: str) -> Submission:
         accepted_at = self._clock()
         deadline = accepted_at + round(request.timeout * 1000)
-        return Submission(remote_id, self._service.url, accepted_at, deadline)
+        return Submission(remote_id, base, accepted_at, deadline)
 
     def _refuse(self, answer: Answer) -> None:
         """Raise a 400 of ComfyUI's own in words; leave a proxy's to the transport."""
