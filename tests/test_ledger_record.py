@@ -7,7 +7,8 @@ import pytest
 
 from pipeline import lifecycle as law
 from pipeline.errors import IllegalStep, RepeatedOutput, StaleImage
-from pipeline.ledger import questions
+from pipeline.ledger import Pause, questions
+from pipeline.ledger.rows import KEPT, SELECT_IMAGE, Reader
 from pipeline.lifecycle import advance
 from pipeline.model import Fault, LaneState, OnFailure, PlannedImage, Recipe, State
 from tests.support.index import (
@@ -338,6 +339,36 @@ async def test_a_note_tells_what_a_job_waits_for_until_it_goes_on(ledger, catalo
     await make(ledger, two)
     await ledger.notes.jobs(["a"], "pod is down")
     assert (catalogue.job("a").status, catalogue.job("a").reason) == ("done", None)
+
+
+async def test_a_paused_job_waits_for_its_pause_whatever_of_it_is_taken_meanwhile(ledger, catalogue):
+    await ledger.accept([job("a", quantity=2)])
+    image = await ledger.record(ledger.images_of("a")[0], law.Submitting("pod", "t"))
+    pause = Pause("job", "a")
+    await ledger.pause(pause)
+    image = await ledger.record(image, law.Fetched(artifact(1)))
+    await ledger.record(image, law.StoredAt(stored(image)))
+    assert (catalogue.job("a").status, catalogue.job("a").reason) == ("queued", pause.reason)
+    await ledger.resume(pause)
+    assert (catalogue.job("a").status, catalogue.job("a").reason) == ("running", None)
+
+
+async def test_recipes_of_few_jobs_are_kept_parsed(ledger, tmp_path):
+    picture = Recipe(params={"picture": "x" * (KEPT // 3)})
+    await ledger.accept([job(name, recipe=picture) for name in "abc"])
+    connection = sqlite3.connect(tmp_path / "index.db")
+    a, b, c = connection.execute(SELECT_IMAGE).fetchall()
+    asked = []
+
+    def ask(sql, seq):
+        asked.append(seq)
+        return connection.execute(sql, (seq,)).fetchall()
+
+    reader = Reader(ask)
+    for row in (a, b, a, c, c, a):
+        assert reader.image(row).recipe == picture
+    assert asked == [1, 2, 3, 1]
+    connection.close()
 
 
 async def test_a_days_work_is_counted_by_back_end(ledger, catalogue, clock):
