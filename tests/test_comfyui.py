@@ -215,6 +215,14 @@ async def test_a_file_that_vanished_after_the_history_named_it_is_lost(autojump_
     assert caught.value.code == "lost"
 
 
+async def test_a_file_that_is_missing_once_is_no_loss(autojump_clock, stage, ask):
+    submission = await stage.backend.submit(ask)
+    stage.comfy.weather.append(Weather("answer", "GET", "/view", reply=Reply(404, b"")))
+    made = await stage.backend.collect(ask, submission)
+    assert picture.examine(made.data).width == 64
+    assert not stage.comfy.weather
+
+
 async def test_a_file_that_is_named_by_an_address_is_told_without_its_signature(autojump_clock, stage, ask):
     submission = await stage.backend.submit(ask)
     await trio.sleep(11)

@@ -30,7 +30,7 @@ from pipeline.ports import CannotTell, NotThere
 
 ORDER = 60.0  # seconds for POST /prompt: a cold disk is searched for models before it answers
 LISTING = 60.0  # seconds for /object_info, which asks every custom node
-SECOND_LOOK = 1.0  # seconds: a request held up in a proxy may arrive after the first look for it
+SECOND_LOOK = 1.0  # seconds: a request held up in a proxy may arrive after the first look for it, a file be late
 _NO_SUCH_FILE = (400, 404)  # what /view says of a name that it will not look for, or does not find
 _OVERTAKEN = 1.0  # seconds: a result that is found at once, but later than this, tells nothing of how long it took
 
@@ -209,11 +209,12 @@ class ComfyUI:
                 "the workflow ended without saving a picture: is its SaveImage node connected and not muted?",
                 code="empty_output",
             )
-        data = await self._view(submission.base_url, files[0])
-        if data is None:
-            name = self._scrub(files[0].name)
-            raise AttemptFailed(f"ComfyUI made {name}, and the file is not there any more", code="lost")
-        return Picture(data, done.gpu_seconds(), used_embedding=request.embedding is not None)
+        for pause in (0.0, SECOND_LOOK):
+            await trio.sleep(pause)
+            if (data := await self._view(submission.base_url, files[0])) is not None:
+                return Picture(data, done.gpu_seconds(), used_embedding=request.embedding is not None)
+        name = self._scrub(files[0].name)
+        raise AttemptFailed(f"ComfyUI made {name}, and the file is not there any more", code="lost")
 
     async def _left_behind(self, request: Request, submission: Submission) -> Picture:
         data = await self._by_name(submission.base_url, request)
