@@ -116,6 +116,16 @@ async def test_once_tells_of_rejected_files_and_of_placeholders(tmp_path):
     assert outcome.exit_code == 1
 
 
+async def test_once_tells_of_a_file_that_could_be_neither_taken_nor_set_aside(tmp_path):
+    drop(tmp_path)
+    (tmp_path / "jobs/rejected").write_text("in the way")
+    (tmp_path / "jobs/broken.yaml").write_text("quantty: 1")
+    with trio.fail_after(20):
+        outcome = await daemon.run(configured(tmp_path), once=True, patience=0.5)
+    assert outcome == Outcome({State.DONE: 1}, rejected=0, waiting=True)
+    assert outcome.exit_code == 1
+
+
 async def test_once_gives_up_waiting_for_a_back_end_that_is_down(tmp_path):
     pod = ScriptedBackend()
     pod.down = "stopped"
