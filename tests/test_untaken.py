@@ -48,9 +48,9 @@ def test_a_file_that_cannot_be_taken_is_named_with_the_reason(tmp_path):
     (tmp_path / "jobs/rejected").write_text("in the way")
     (tmp_path / "jobs/bad.yaml").write_text("quantty: 1\n")
     with space.at_work():
-        (trouble,) = until(lambda: json.loads(space.call("status", "--json"))["troubles"])
-        assert trouble["what"] == "files"
-        assert trouble["reason"].startswith(f"bad.yaml cannot be taken ({tmp_path / 'jobs/rejected'}")
+        (trouble,) = until(space.catalogue.troubles)
+        assert trouble.what == "files"
+        assert trouble.reason.startswith(f"bad.yaml cannot be taken ({tmp_path / 'jobs/rejected'}")
         assert "files: bad.yaml cannot be taken" in space.call("status")
 
 
