@@ -180,7 +180,7 @@ async def test_a_deletion_that_is_answered_with_a_list_did_not_happen(cloud, sto
 async def test_a_quota_that_never_comes_back_is_asked_for_again_within_the_hour(cloud, store, moment, pause):
     cloud.weather.append(failing(420, f"Rate Limit Exceeded. Try again on {moment} UTC"))
     with pytest.raises(StoreUnavailable) as caught:
-        await store.probe()
+        assert [asset async for asset in store.listing("alice")]
     assert (caught.value.code, caught.value.retry_after) == ("rate_limited", pause)
 
 

@@ -99,7 +99,7 @@ def test_files_stand_in_for_variables_that_the_environment_lacks(tmp_path):
     file.write_text('notify: {url: "https://${PLACE}.example/", secret: "${NOTIFY_SECRET}"}')
     config = load_config(file, environ={"CREDENTIALS_DIRECTORY": str(folder), "PLACE": "environment"})
     assert config.notify.key == b"from the file"
-    assert config.notify.url == "https://environment.example"
+    assert config.notify.url == "https://environment.example/"
     for nowhere in ("", "credentials", str(tmp_path / "missing")):
         with pytest.raises(ConfigError, match="has no NOTIFY_SECRET"):
             load_config(file, environ={"CREDENTIALS_DIRECTORY": nowhere, "PLACE": "x"})
