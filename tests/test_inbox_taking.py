@@ -110,8 +110,24 @@ async def test_a_file_that_grows_line_by_line_is_not_judged_by_its_first_line(au
                 file.write(line)
             await trio.sleep(0.4)
             await stand.inbox.scan()
+        await trio.sleep(0.5)
+        assert (await stand.inbox.scan()).taken == 1
         assert stand.prompts() == ["a garden"]
         assert stand.lies_in("rejected") == []
+
+
+async def test_what_grew_line_by_line_is_taken_whole_though_it_was_a_job_before_its_end(autojump_clock, tmp_path):
+    async with open_stand(tmp_path, settle=0.5) as stand:
+        path = stand.jobs / "mary.yaml"
+        for line in ("character: Mary\n", "prompt: a garden\n", "quantity: 2\n"):
+            with someone_writing(path, line):
+                await stand.inbox.scan()  # while it is open again
+            await trio.sleep(0.2)
+            assert (await stand.inbox.scan()).taken == 0
+        await trio.sleep(0.5)
+        assert (await stand.inbox.scan()).taken == 1
+        (taken,) = stand.lies_in("active")
+        assert (stand.jobs / "active" / taken).read_text().endswith("quantity: 2\n")
 
 
 async def test_an_empty_file_is_rejected_once_it_has_settled_and_not_before(autojump_clock, tmp_path):

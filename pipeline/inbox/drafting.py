@@ -101,21 +101,23 @@ class Drafter:
                     raise
                 self.stuck.note(arrival, error, now)
                 continue
-            if isinstance(found, Left):
+            if found is Left.OPEN:
+                self.stillness.opened(arrival.key)
+                batch.written += 1
+            elif found is Left.GONE:
                 self.stillness.forget(arrival.key)
-                batch.written += found is Left.OPEN
-                continue
-            self._weigh(arrival, found, batch, done=found.sure or arrival.name in told, now=now)
+            else:
+                self._weigh(arrival, found, batch, done=found.sure or arrival.name in told, now=now)
         return batch
 
     def _weigh(self, arrival: Arrival, found: Reading, batch: Batch, *, done: bool, now: float) -> None:
         """Decide about a file that could be read: a job, no job, or not to be judged yet.
 
-        A writer may close a file and open it again for the next line. So what is no job has to stand still before
-        it is refused, even where nobody has it open.
+        A writer may close a file and open it again for the next line. So what was seen to grow so has to stand still
+        before it is taken, and what is no job before it is refused, even where nobody has it open.
         """
         still = self.stillness.settled(arrival.key, found.stamp, now)
-        if not (done or still):
+        if not (still or (done and not self.stillness.piecemeal(arrival.key))):
             return
         batch.bytes += len(found.data)
         parsed = self._parse(arrival, found.data)
