@@ -15,7 +15,7 @@ from types import TracebackType
 
 import trio
 
-ALLOWANCE = 64 << 20  # bytes that all holders together may have
+ALLOWANCE = 48 << 20  # bytes that all holders together may have
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGE = 4 << 20  # bytes
 
