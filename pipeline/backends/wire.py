@@ -5,7 +5,6 @@ image cost; this takes a fifth of that. It knows just what back ends need: GET a
 of any length, connections kept for a while. Whatever goes through a proxy is httpx's own transport's business.
 """
 
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -15,8 +14,9 @@ import httptools
 import httpx
 import trio
 
+from pipeline.backends.line import PIECE, Line
+
 KEPT = 5.0  # seconds that an idle connection is used again: no server in use closes one sooner
-_PIECE = 256 << 10  # bytes read at a time
 _LARGEST_HEAD = 64 << 10  # bytes before the body of an answer
 
 _PORTS = {"http": 80, "https": 443}
@@ -101,7 +101,7 @@ class Wire(httpx.AsyncBaseTransport):
         try:
             tls = self._tls() if scheme == "https" else None
             with trio.fail_after(timeout):
-                line = _Line((await trio.open_tcp_stream(host, port)).socket.detach())
+                line = Line((await trio.open_tcp_stream(host, port)).socket.detach())
                 if tls is None:
                     return _Connection(origin, line, line)
                 try:
@@ -182,63 +182,8 @@ class _Answer:
         self.ended = True
 
 
-class _Line(trio.abc.Stream):
-    """A TCP connection, for one task.
-
-    trio's own stream lets every other task run after a read or a write that did not have to wait: a fifth of all the
-    times that an image's task was woken. This one lets them run where it waits, once before each read.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=descriptor)
-        self._socket.setblocking(False)
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether the other side has said nothing that was not read, not even farewell."""
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[self._socket.send(rest) :]
-            except BlockingIOError:
-                await self.wait_send_all_might_not_block()
-            except OSError as error:
-                raise trio.BrokenResourceError from error
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await trio.lowlevel.wait_writable(self._socket)
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        while True:
-            await trio.lowlevel.wait_readable(self._socket)
-            try:
-                return self._socket.recv(max_bytes or _PIECE)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise trio.BrokenResourceError from error
-
-    def close(self) -> None:
-        if self._socket.fileno() >= 0:
-            trio.lowlevel.notify_closing(self._socket)
-            self._socket.close()
-
-    async def aclose(self) -> None:
-        self.close()
-        await trio.lowlevel.checkpoint()
-
-
 class _Connection:
-    def __init__(self, origin: _Origin, stream: trio.abc.Stream, line: _Line) -> None:
+    def __init__(self, origin: _Origin, stream: trio.abc.Stream, line: Line) -> None:
         self.origin = origin
         self.idle_since = 0.0
         self.answer = _Answer()
@@ -290,7 +235,7 @@ class _Connection:
 
     async def _feed(self) -> None:
         try:
-            data = await self._stream.receive_some(_PIECE)
+            data = await self._stream.receive_some(PIECE)
         except trio.BrokenResourceError as error:
             raise httpx.ReadError(str(error)) from error
         self._received += len(data)
