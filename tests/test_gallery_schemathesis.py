@@ -65,5 +65,6 @@ def test_the_gallery_is_as_it_describes_itself(home, tmp_path):
 
 
 @pytest.mark.torture
-def test_the_gallery_is_as_it_describes_itself_whatever_is_asked(home, tmp_path):
-    ask_everything(home, tmp_path, "--max-examples", "50")
+def test_the_gallery_is_as_it_describes_itself_whatever_is_asked(home, tmp_path, pytestconfig):
+    seed = pytestconfig.getoption("--hypothesis-seed")
+    ask_everything(home, tmp_path, "--max-examples", "50", *([] if seed is None else ["--seed", str(seed)]))

@@ -56,6 +56,14 @@ async def test_every_described_bound_is_the_one_that_is_kept(home):
         (schema,) = [p["schema"] for p in parameters if p["name"] == name]
         for value, status in ((schema["maximum"], 200), (schema["maximum"] + 1, 400), (schema["minimum"] - 1, 400)):
             assert (await home.get(f"{home.images()}?{name}={value:.0f}")).status_code == status, (name, value)
+    for name in ("job", "label", "q"):
+        (schema,) = [p["schema"] for p in parameters if p["name"] == name]
+        for value in ("a", "\n\tein \x85Ü", "a\0", "\0a", "", "x" * 400, "x" * 401):
+            allowed = jsonschema.Draft202012Validator(schema).is_valid(value)
+            answer = await home.client.get(
+                home.images(), params={name: value}, headers={"authorization": f"Bearer {home.alice}"}
+            )
+            assert (answer.status_code == 200) == allowed, (name, value)
 
 
 async def test_logins_are_described_where_they_are_taken(tmp_path):

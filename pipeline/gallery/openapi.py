@@ -12,7 +12,8 @@ from pipeline.spec.types import LARGEST_SEED, MOST_IMAGES
 Schema = dict[str, Any]
 
 _ID = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"}
-_WORDS = {"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT}
+_TEXT = {"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT, "pattern": r"^[^\x00]*$"}
+_WORDS = {**_TEXT, "pattern": r"^[^\x00]*\w[^\x00]*$"}
 _STATUS = f"({'|'.join(Status)})"
 _STATUSES = {"type": "string", "default": "done,placeholder", "pattern": f"^ *{_STATUS} *(, *{_STATUS} *)*$"}
 _ANSWERS = {
@@ -76,7 +77,7 @@ def _paths(longest_wait: float) -> Schema:
     )
     page = [
         _query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": MOST}, "Rows in the page."),
-        _query("cursor", _WORDS, "What `next` of the page before said."),
+        _query("cursor", _TEXT, "What `next` of the page before said."),
         wait,
     ]
     moment = {"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}
@@ -84,12 +85,12 @@ def _paths(longest_wait: float) -> Schema:
     gallery = [
         *page,
         _query("status", _STATUSES, f"One or several of {words}, with commas between."),
-        _query("job", _WORDS, "Images of this job alone."),
-        _query("label", _WORDS, "Images whose job carries this label."),
+        _query("job", _TEXT, "Images of this job alone."),
+        _query("label", _TEXT, "Images whose job carries this label."),
         _query("since", moment, "First stored at this moment or later."),
         _query("until", moment, "First stored before this moment."),
         _query("seed", {"type": "integer", "minimum": 0, "maximum": LARGEST_SEED}, "Images of this seed."),
-        _query("q", {**_WORDS, "pattern": r"\w"}, "Images whose prompt contains these words."),
+        _query("q", _WORDS, "Images whose prompt contains these words."),
         _query("favorite", {"type": "boolean"}, "Favourites alone, or all others."),
     ]  # fmt: skip
     character, job = _path("characterId"), _path("jobId")

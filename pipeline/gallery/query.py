@@ -45,11 +45,11 @@ class Asked:
 
     def text(self, name: str) -> str | None:
         """A label, a job's id or words to search for."""
-        return self._one(name, _text, f"1 to {LONGEST_TEXT} characters")
+        return self._one(name, _text, f"1 to {LONGEST_TEXT} characters, none of them NUL")
 
     def words(self, name: str) -> str | None:
         """Words to search for, at least one."""
-        return self._one(name, _words, f"at least one word, in at most {LONGEST_TEXT} characters")
+        return self._one(name, _words, f"at least one word, in at most {LONGEST_TEXT} characters, none of them NUL")
 
     def seed(self) -> int | None:
         """The seed of the images to show."""
