@@ -10,12 +10,12 @@ from collections.abc import Callable
 import structlog
 import trio
 
-from pipeline.brake import Bell
 from pipeline.errors import IllegalStep, IndexTrouble, StoreError
 from pipeline.ledger import Ledger
 from pipeline.model import Asset
-from pipeline.pauses import Pauses
 from pipeline.ports import Store
+from pipeline.tools.brake import Bell
+from pipeline.tools.pauses import Pauses
 
 log = structlog.get_logger(__name__)
 

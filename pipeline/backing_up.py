@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from pipeline.errors import IndexTrouble, UserError
-from pipeline.files import fsync_folder, move_exclusively
 from pipeline.ledger.opening import open_for_reading
 from pipeline.ledger.schema import APPLICATION_ID
+from pipeline.tools.files import fsync_folder, move_exclusively
 
 
 class NotBackedUp(UserError):

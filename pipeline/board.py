@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 import trio
 
-from pipeline.brake import Bell, Brake
 from pipeline.errors import IndexTrouble
-from pipeline.lane import Lane
 from pipeline.ledger import Ledger
+from pipeline.making.lane import Lane
+from pipeline.making.turns import Pool, Turns, Waiting
 from pipeline.model import LaneState, Trouble
-from pipeline.turns import Pool, Turns, Waiting
+from pipeline.tools.brake import Bell, Brake
 
 log = structlog.get_logger(__name__)
 

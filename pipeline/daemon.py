@@ -19,23 +19,23 @@ import trio
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.files import sweep_drafts
 from pipeline.gallery.addresses import listening_at
 from pipeline.gallery.tokens import Tokens
 from pipeline.inbox.counts import Pass
 from pipeline.inbox.disk import Folders
 from pipeline.inbox.door import Inbox
 from pipeline.inbox.intake import Outside
-from pipeline.locks import Plate, hold, prepare_state
-from pipeline.log import tell_what_was_held_back
 from pipeline.model import Pulse, State, Trouble
 from pipeline.opening import Openers, opened
 from pipeline.orders.desk import Desk
 from pipeline.orders.stage import Orders
 from pipeline.orders.steward import Steward
-from pipeline.readiness import READY, STOPPING, tell
-from pipeline.room import return_large_blocks
 from pipeline.stages import Parts, Stages
+from pipeline.tools.files import sweep_drafts
+from pipeline.tools.locks import Plate, hold, prepare_state
+from pipeline.tools.log import tell_what_was_held_back
+from pipeline.tools.readiness import READY, STOPPING, tell
+from pipeline.tools.room import return_large_blocks
 
 log = structlog.get_logger(__name__)
 

@@ -4,10 +4,10 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.clock import now
 from pipeline.config import Config, load_config
-from pipeline.files import make_folder, write_durably
 from pipeline.submit import drop
+from pipeline.tools.clock import now
+from pipeline.tools.files import make_folder, write_durably
 
 FOLDER = Path("pipeline-demo")
 OWNER = "demo"

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from pipeline.backends.opening import open_backend
 from pipeline.backends.pace import Pace
-from pipeline.brake import Brake
 from pipeline.catalogue import Catalogue
-from pipeline.clock import Clock, now
 from pipeline.config import BackendConfig, Config, NotifyConfig
 from pipeline.config.adapters import cores
-from pipeline.lane import Lane, Limits
+from pipeline.ending.webhook import Poster
 from pipeline.ledger import Ledger, open_ledger
+from pipeline.making.lane import Lane, Limits
 from pipeline.ports import Backend, Store
 from pipeline.spool import Spool
 from pipeline.stages import Parts
 from pipeline.stores.opening import open_store
-from pipeline.threads import Threads
-from pipeline.webhook import Poster
+from pipeline.tools.brake import Brake
+from pipeline.tools.clock import Clock, now
+from pipeline.tools.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)

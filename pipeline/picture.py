@@ -14,8 +14,8 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401  # loaded now, as below
 )
 
-from pipeline import pngtext
 from pipeline.errors import AttemptFailed, NotWorthRepeating
+from pipeline.tools import pngtext
 
 # Pillow loads its decoders at the first picture: by then no file descriptor may be left, and a paid picture looks broken.
 Image.preinit()

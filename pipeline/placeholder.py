@@ -10,8 +10,9 @@ from functools import cache
 from anyascii import anyascii
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline import picture, pngtext
+from pipeline import picture
 from pipeline.model import Fault, Status
+from pipeline.tools import pngtext
 
 TEXT_KEY = "placeholder"  # the PNG text chunk that tells programs what this is
 PAPER = (250, 249, 247)

@@ -13,9 +13,9 @@ from typing import TypeVar
 import trio
 
 from pipeline.errors import SpoolTrouble
-from pipeline.files import fsync_folder, make_folder, write_durably
-from pipeline.room import ALLOWANCE, Room
-from pipeline.threads import RunSync
+from pipeline.tools.files import fsync_folder, make_folder, write_durably
+from pipeline.tools.room import ALLOWANCE, Room
+from pipeline.tools.threads import RunSync
 
 FRESH = 16 << 20  # bytes of what was just written and is likely to be read next, kept in memory beside the file
 T = TypeVar("T")

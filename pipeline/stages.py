@@ -15,26 +15,26 @@ import trio
 
 from pipeline.adoption import Adoption
 from pipeline.board import Board
-from pipeline.brake import Brake
 from pipeline.catalogue import Catalogue
-from pipeline.clearing import Clearing
-from pipeline.clock import Clock, now
+from pipeline.ending.clearing import Clearing
+from pipeline.ending.filing import Filing
+from pipeline.ending.notifying import Notifying, Post
+from pipeline.ending.webhook import Poster
 from pipeline.errors import IndexTrouble
-from pipeline.filing import Filing
-from pipeline.lane import Lane
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import ENDS, TO_STORE
+from pipeline.making.lane import Lane
+from pipeline.making.runner import SHUTDOWN, Runner
+from pipeline.making.worker import Worker
 from pipeline.model import Image, State, Trouble
-from pipeline.notifying import Notifying, Post
-from pipeline.patience import Patience
 from pipeline.ports import Store
-from pipeline.runner import SHUTDOWN, Runner
 from pipeline.spool import Spool
 from pipeline.storing import PARALLEL, Storing
-from pipeline.threads import RunSync
+from pipeline.tools.brake import Brake
+from pipeline.tools.clock import Clock, now
+from pipeline.tools.patience import Patience
+from pipeline.tools.threads import RunSync
 from pipeline.weather import Weather
-from pipeline.webhook import Poster
-from pipeline.worker import Worker
 
 log = structlog.get_logger(__name__)
 

@@ -7,17 +7,17 @@ import trio
 from structlog.contextvars import bound_contextvars
 
 from pipeline import picture, placeholder
-from pipeline.brake import Bell
 from pipeline.errors import SpoolTrouble, StaleImage, StoreConflict, StoreRefused, StoreUnavailable
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import TO_STORE, Drawn, Event, Rejected, StoredAt
+from pipeline.making.outcomes import names_of
 from pipeline.model import Artifact, Fault, Image, Item, State, Status
-from pipeline.outcomes import names_of
-from pipeline.patience import Patience
-from pipeline.pauses import Pauses
 from pipeline.ports import Store
 from pipeline.spool import Spool
-from pipeline.threads import RunSync
+from pipeline.tools.brake import Bell
+from pipeline.tools.patience import Patience
+from pipeline.tools.pauses import Pauses
+from pipeline.tools.threads import RunSync
 from pipeline.weather import Weather
 
 log = structlog.get_logger(__name__)

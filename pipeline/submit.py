@@ -5,13 +5,13 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import clock as clocks
-from pipeline.clock import Clock
 from pipeline.errors import SpecError, UserError
-from pipeline.files import make_folder, write_durably
 from pipeline.inbox.names import first_free, is_job_file, new_job_id, numbered, split
 from pipeline.spec.job import parse_job, read_root
 from pipeline.spec.nodes import Mapping, Node, Scalar
+from pipeline.tools import clock as clocks
+from pipeline.tools.clock import Clock
+from pipeline.tools.files import make_folder, write_durably
 
 _ENDING = 8  # random characters: several programs may submit the same name in the same second
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import structlog
 import trio
 
-from pipeline.brake import FOREVER, Brake
-from pipeline.clock import Clock, now
 from pipeline.errors import StoreUnavailable
 from pipeline.model import Trouble
-from pipeline.pauses import Pauses
 from pipeline.ports import Store
+from pipeline.tools.brake import FOREVER, Brake
+from pipeline.tools.clock import Clock, now
+from pipeline.tools.pauses import Pauses
 
 log = structlog.get_logger(__name__)
 

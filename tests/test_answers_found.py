@@ -11,11 +11,11 @@ from pipeline.backends import comfy_words
 from pipeline.backends.answers import Answer
 from pipeline.backends.comfy_words import Finished
 from pipeline.backends.installed import Installed, missing
-from pipeline.clock import now
 from pipeline.errors import AcceptanceUnknown, InvalidRequest, StoreUnavailable, Unavailable
 from pipeline.model import Recipe, Stored, Submission
-from pipeline.scrub import scrub
 from pipeline.stores.cloudinary import Account, CloudinaryStore
+from pipeline.tools.clock import now
+from pipeline.tools.scrub import scrub
 from tests.support import loopback
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator, failing, raw
 from tests.support.cloudinary_emulator import Answer as Said

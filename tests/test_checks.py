@@ -1,10 +1,10 @@
 import pytest
 import trio
 
-from pipeline.brake import Brake
-from pipeline.checks import KEPT_ANSWERS, Checks
 from pipeline.errors import InvalidRequest, Unavailable
+from pipeline.making.checks import KEPT_ANSWERS, Checks
 from pipeline.model import Image, OnFailure, Recipe, State
+from pipeline.tools.brake import Brake
 from tests.support.scripted import ScriptedBackend, lane
 
 

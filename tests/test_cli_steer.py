@@ -27,9 +27,9 @@ from pipeline.catalogue import Catalogue
 from pipeline.cli import main
 from pipeline.cli.steering import give
 from pipeline.config import load_config
-from pipeline.locks import hold, holder
 from pipeline.orders.desk import Desk
 from pipeline.orders.kinds import Cancel, Favorite, Pause, Remove, Resume, Retry
+from pipeline.tools.locks import hold, holder
 from tests.support.browser import free_port
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator
 from tests.support.pictures import plain

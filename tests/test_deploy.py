@@ -23,11 +23,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.catalogue import Catalogue
 from pipeline.cli import main
 from pipeline.config import load_config
+from pipeline.ending.webhook import signature
 from pipeline.errors import ConfigError
 from pipeline.gallery.metrics import exposition
 from pipeline.model import LaneState, Pulse
-from pipeline.readiness import READY, STOPPING, tell
-from pipeline.webhook import signature
+from pipeline.tools.readiness import READY, STOPPING, tell
 from tests.support.index import START, adopted, give_up, job, make, open_index, send
 from tests.support.loopback import Emulator, Reply, served
 

@@ -12,7 +12,7 @@ from pipeline.cli import main
 from pipeline.config import load_config
 from pipeline.doctor import World, examine
 from pipeline.gallery.tokens import Tokens
-from pipeline.locks import hold
+from pipeline.tools.locks import hold
 from tests.support.a1111_emulator import A1111
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator
 from tests.support.comfyui_emulator import Comfy

@@ -8,7 +8,7 @@ import trio
 
 from pipeline.backends.fetch import Fetcher
 from pipeline.errors import AttemptFailed, BackendError, NotWorthRepeating, Unavailable
-from pipeline.guard import is_public, resolve
+from pipeline.tools.guard import is_public, resolve
 from tests.support import pictures
 from tests.support.loopback import Emulator, Reply, Weather, page, served
 

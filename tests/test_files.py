@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import files
-from pipeline.files import fsync_folder, make_folder, move_exclusively, rename_exclusive, sweep_drafts, write_durably
+from pipeline.tools import files
+from pipeline.tools.files import (
+    fsync_folder,
+    make_folder,
+    move_exclusively,
+    rename_exclusive,
+    sweep_drafts,
+    write_durably,
+)
 
 
 def names(folder):

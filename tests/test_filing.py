@@ -2,8 +2,8 @@ import orjson
 import pytest
 import trio
 
+from pipeline.ending.filing import Filing
 from pipeline.errors import IndexTrouble
-from pipeline.filing import Filing
 from pipeline.ledger import open_ledger
 from pipeline.lifecycle import Removed
 from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job, reading

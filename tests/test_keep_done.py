@@ -9,10 +9,10 @@ import trio
 
 from pipeline import daemon
 from pipeline import lifecycle as law
-from pipeline.clearing import Clearing
-from pipeline.clock import now
 from pipeline.config import load_config
+from pipeline.ending.clearing import Clearing
 from pipeline.errors import IndexTrouble
+from pipeline.tools.clock import now
 from tests.support.index import HandClock, adopted, give_up, job, make, open_index
 from tests.support.waiting import inline
 

@@ -6,9 +6,9 @@ import pytest
 import trio
 
 from pipeline.backends.transport import Service
-from pipeline.brake import Bell, Brake
 from pipeline.errors import NotAccepted, Unavailable
-from pipeline.pauses import Pauses
+from pipeline.tools.brake import Bell, Brake
+from pipeline.tools.pauses import Pauses
 from tests.support.scripted import ScriptedBackend, lane, no_jitter
 from tests.support.waiting import EPOCH, wall
 

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import trio
 
-from pipeline.brake import Brake
 from pipeline.catalogue import Filter
-from pipeline.checks import Checks
+from pipeline.making.checks import Checks
 from pipeline.model import Recipe
+from pipeline.tools.brake import Brake
 from tests.support.index import job
 from tests.support.scripted import ScriptedBackend, lane
 

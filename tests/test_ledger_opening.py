@@ -11,10 +11,10 @@ from sqlite_utils.migrations import Migrations
 
 from benchmarks.seed_index import seed
 from pipeline.catalogue import Catalogue
-from pipeline.clock import NOT_YET
 from pipeline.errors import IndexTrouble
 from pipeline.ledger import opening, questions, schema, trouble
 from pipeline.ledger.opening import open_for_reading, open_for_writing
+from pipeline.tools.clock import NOT_YET
 from tests.support.index import adopted, job, make, open_index
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from pipeline import picture, pngtext
+from pipeline import picture
 from pipeline.errors import StoreConflict
 from pipeline.model import Status
 from pipeline.stores import layout
 from pipeline.stores.local import LocalStore
+from pipeline.tools import pngtext
 from tests.support.local import FIRST, PLACE, SECOND, is_there, listed, tree
 from tests.support.pictures import EARLIER, item, plain
 from tests.support.waiting import inline

@@ -9,13 +9,13 @@ import time
 import pytest
 
 from pipeline.errors import ConfigError, HeldElsewhere
-from pipeline.locks import LOCK_NAME, Holder, hold, holder, refuse_shared
-from pipeline.mounts import Mount, mount_of
+from pipeline.tools.locks import LOCK_NAME, Holder, hold, holder, refuse_shared
+from pipeline.tools.mounts import Mount, mount_of
 
 HOLDER = """
 import sys
 from pathlib import Path
-from pipeline.locks import hold
+from pipeline.tools.locks import hold
 with hold(Path(sys.argv[1]), process="pipeline run"):
     print("held", flush=True)
     sys.stdin.readline()

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from pipeline.errors import AttemptFailed
-from pipeline.log import MOST_A_MINUTE, Dam, set_up_logging
+from pipeline.tools.log import MOST_A_MINUTE, Dam, set_up_logging
 from tests.support.scripted import ScriptedBackend, house, job
 
 

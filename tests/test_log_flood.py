@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from pipeline.log import MOST_A_MINUTE
+from pipeline.tools.log import MOST_A_MINUTE
 from tests.support.afterwards import rows
 from tests.support.waiting import until
 from tests.test_kills import program, said

@@ -21,7 +21,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from pipeline.brake import Brake
 from pipeline.catalogue import Catalogue
 from pipeline.errors import (
     AcceptanceUnknown,
@@ -44,6 +43,7 @@ from pipeline.orders.steward import Steward
 from pipeline.spec.keys import Rules
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
+from pipeline.tools.brake import Brake
 from tests.support.afterwards import Dropped, rows, wrongs
 from tests.support.scripted import ScriptedBackend, ScriptedStore, lane, no_jitter
 from tests.support.waiting import inline, wall

@@ -17,14 +17,14 @@ from pipeline import daemon
 from pipeline import lifecycle as law
 from pipeline.catalogue import Catalogue
 from pipeline.cli import main
-from pipeline.clock import rfc3339
 from pipeline.config import load_config
+from pipeline.ending.notifying import AT_A_RECEIVER, GIVE_UP, Notifying
+from pipeline.ending.webhook import NotDelivered, Poster, signature
 from pipeline.errors import ConfigError, IndexTrouble
 from pipeline.ledger import open_ledger
 from pipeline.ledger.outbox import _STILL_MADE_AGAIN
 from pipeline.model import Fault
-from pipeline.notifying import AT_A_RECEIVER, GIVE_UP, Notifying
-from pipeline.webhook import NotDelivered, Poster, signature
+from pipeline.tools.clock import rfc3339
 from tests.support.index import HandClock, adopted, give_up, job, make, open_index
 from tests.support.loopback import Emulator, Reply, Weather, served
 from tests.support.scripted import no_jitter, reading

@@ -10,11 +10,11 @@ import pytest
 import trio
 
 from pipeline.errors import HeldElsewhere, IndexTrouble, UserError
-from pipeline.locks import hold
 from pipeline.orders.delivering import NoReply, NotLeft, deliver
 from pipeline.orders.desk import FORGOTTEN, Desk
 from pipeline.orders.kinds import Adopt, Cancel, Favorite, Pause, Remove, Reply, Resume, Retry, make_order, read_order
 from pipeline.orders.stage import Orders
+from pipeline.tools.locks import hold
 from tests.support.waiting import inline
 
 DONE = Reply(lines=("done",), data={"n": 1})

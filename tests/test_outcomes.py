@@ -3,10 +3,10 @@
 import pytest
 
 from pipeline.errors import AttemptFailed, InvalidRequest, NotWorthRepeating
-from pipeline.lane import Brake, Lane, Limits
 from pipeline.lifecycle import AttemptLost, GaveUp
+from pipeline.making.lane import Brake, Lane, Limits
+from pipeline.making.outcomes import lost
 from pipeline.model import Fault
-from pipeline.outcomes import lost
 from tests.support.scripted import ScriptedBackend
 
 

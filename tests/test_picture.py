@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import naming, picture, pngtext
+from pipeline import naming, picture
 from pipeline.errors import AttemptFailed, NotWorthRepeating
+from pipeline.tools import pngtext
 from tests.support.pictures import encoded, plain
 
 

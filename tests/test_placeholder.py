@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
-from pipeline import picture, placeholder, pngtext
+from pipeline import picture, placeholder
 from pipeline.model import Fault
+from pipeline.tools import pngtext
 
 LATE = Fault("timed_out", "The back end did not answer within 600 seconds")
 LONG = Fault("invalid_request", "Value not in list: 'foo.safetensors' " * 12)

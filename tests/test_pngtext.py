@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipeline import pngtext
+from pipeline.tools import pngtext
 from tests.support.pictures import encoded, plain
 
 

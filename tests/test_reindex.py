@@ -21,9 +21,9 @@ from pipeline.errors import HeldElsewhere, IndexTrouble, StoreRefused, StoreUnav
 from pipeline.ledger import open_ledger
 from pipeline.ledger.rebuilding import open_rebuild
 from pipeline.lifecycle import Removed
-from pipeline.locks import hold
 from pipeline.reindexing import IndexStands, Progress, reindex
 from pipeline.stores.opening import open_store
+from pipeline.tools.locks import hold
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator, failing
 from tests.support.index import asset
 from tests.support.pictures import plain

@@ -5,10 +5,10 @@ import pytest
 import trio
 import trio.testing
 
-from pipeline import room
 from pipeline.backends.transport import LARGE, Service
 from pipeline.errors import Unavailable
-from pipeline.room import Room
+from pipeline.tools import room
+from pipeline.tools.room import Room
 
 MB = 1 << 20
 

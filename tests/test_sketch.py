@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 
-from pipeline import picture, pngtext
+from pipeline import picture
 from pipeline.backends import scenery
 from pipeline.backends.sketch import Sketch, draw
 from pipeline.errors import AttemptFailed, InvalidRequest
 from pipeline.model import Recipe, State
+from pipeline.tools import pngtext
 from tests.support import pictures
 from tests.support.scripted import house, job
 from tests.support.waiting import inline

@@ -19,7 +19,6 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from pipeline import clock
 from pipeline import lifecycle as law
 from pipeline.catalogue import Catalogue
 from pipeline.cli import main
@@ -30,8 +29,9 @@ from pipeline.cli.view.overview import overview
 from pipeline.cli.view.told import told
 from pipeline.config import load_config
 from pipeline.ledger import Pause
-from pipeline.locks import Holder, hold
 from pipeline.model import Fault, LaneState, Trouble
+from pipeline.tools import clock
+from pipeline.tools.locks import Holder, hold
 from tests.support.index import adopted, fetch, give_up, job, make, open_index, send
 
 DEADLINE = 60.0

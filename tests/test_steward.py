@@ -8,7 +8,6 @@ import pytest
 import trio
 
 from pipeline.audit import audit_store
-from pipeline.brake import Brake
 from pipeline.catalogue import Catalogue
 from pipeline.errors import (
     AttemptFailed,
@@ -27,6 +26,7 @@ from pipeline.orders.kinds import Adopt, Cancel, Favorite, Pause, Remove, Resume
 from pipeline.orders.steward import Steward
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
+from pipeline.tools.brake import Brake
 from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job, lane, no_jitter, reading
 from tests.support.waiting import inline, wall
 

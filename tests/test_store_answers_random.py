@@ -7,10 +7,10 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.clock import now
 from pipeline.errors import StoreError
 from pipeline.model import Stored
 from pipeline.stores.cloudinary import Account, CloudinaryStore
+from pipeline.tools.clock import now
 from tests.support import hostile
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, Answer, CloudinaryEmulator
 from tests.support.hostile import assert_in_our_own_words, assert_keepable

@@ -7,8 +7,8 @@ import pytest
 import trio
 import trio.testing
 
-from pipeline import threads
-from pipeline.threads import Threads
+from pipeline.tools import threads
+from pipeline.tools.threads import Threads
 
 name = ContextVar("name", default="nobody")
 

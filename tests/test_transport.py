@@ -8,7 +8,6 @@ import httpx
 import pytest
 import trio
 
-from pipeline import room, spacing
 from pipeline.backends.answers import Answer, read_at_most
 from pipeline.backends.connecting import is_private, open_transport, proxy_for, tls
 from pipeline.backends.transport import LARGE, Service, encoded
@@ -20,8 +19,9 @@ from pipeline.errors import (
     NotAccepted,
     Unavailable,
 )
-from pipeline.scrub import scrub
-from pipeline.spacing import Spacing
+from pipeline.tools import room, spacing
+from pipeline.tools.scrub import scrub
+from pipeline.tools.spacing import Spacing
 from tests.support.loopback import Emulator, Reply, Weather, page, said, served, transport
 
 KEY = "rpa_0SECRETSECRETSECRET"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.ledger import Turn
-from pipeline.turns import Turns
+from pipeline.making.turns import Turns
 
 
 def turn(job_id, planned=1, *, backends=("a",), priority=0, stagger=0.0):

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from pipeline.audit import audit_store
 from pipeline.catalogue import Catalogue
 from pipeline.cli import main
-from pipeline.locks import hold
-from pipeline.pngtext import read_text
 from pipeline.stores import label
 from pipeline.stores.opening import open_store
+from pipeline.tools.locks import hold
+from pipeline.tools.pngtext import read_text
 from tests.support.cloudinary_emulator import CloudinaryEmulator
 from tests.support.pictures import plain
 from tests.test_reindex import LOCAL, cloudinary, configured, drop, work_off

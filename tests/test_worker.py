@@ -6,9 +6,6 @@ from collections import deque
 import pytest
 import trio
 
-from pipeline.asking import LAST_LOOK, PARTING
-from pipeline.brake import Brake
-from pipeline.crew import Crew
 from pipeline.errors import (
     BackendError,
     IndexTrouble,
@@ -18,9 +15,12 @@ from pipeline.errors import (
     Unavailable,
 )
 from pipeline.lifecycle import AcceptanceLost, Accepted, Cancelled, Submitting
+from pipeline.making.asking import LAST_LOOK, PARTING
+from pipeline.making.crew import Crew
+from pipeline.making.runner import GRACE, SHUTDOWN
 from pipeline.model import Fault, State, Submission
-from pipeline.patience import Patience
-from pipeline.runner import GRACE, SHUTDOWN
+from pipeline.tools.brake import Brake
+from pipeline.tools.patience import Patience
 from tests.support.pictures import request
 from tests.support.scripted import ScriptedBackend, house, job, no_jitter
 from tests.support.waiting import EPOCH

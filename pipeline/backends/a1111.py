@@ -11,7 +11,6 @@ import httpx
 import structlog
 import trio
 
-from pipeline import clock as wall
 from pipeline.backends.answers import Answer
 from pipeline.backends.installed import missing, resolved
 from pipeline.backends.outputs import failure, images_in, trouble_in, used_embedding, words_of
@@ -29,6 +28,7 @@ from pipeline.errors import (
 )
 from pipeline.model import Picture, Recipe, Request, Submission
 from pipeline.ports import CannotTell, NotThere
+from pipeline.tools import clock as wall
 
 log = structlog.get_logger(__name__)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import orjson
 import trio
 
-from pipeline import room
 from pipeline.model import Submission
-from pipeline.pauses import asked_for
-from pipeline.scrub import scrub
+from pipeline.tools import room
+from pipeline.tools.pauses import asked_for
+from pipeline.tools.scrub import scrub
 
 LONGEST_RUN = 30 * 86_400_000  # milliseconds of work that are believed
 LONGEST_ID = 200  # characters of a service's own name for a submission

@@ -23,10 +23,10 @@ from pipeline.backends.filling import FOLDER, RawGraph, fill, prefix_of
 from pipeline.backends.installed import Installed
 from pipeline.backends.pace import Pace
 from pipeline.backends.transport import LARGE, Service
-from pipeline.clock import Clock, now
 from pipeline.errors import AcceptanceUnknown, AttemptFailed, InvalidRequest, NotAccepted, OutOfTime, Unavailable
 from pipeline.model import Picture, Recipe, Request, Submission
 from pipeline.ports import CannotTell, NotThere
+from pipeline.tools.clock import Clock, now
 
 ORDER = 60.0  # seconds for POST /prompt: a cold disk is searched for models before it answers
 LISTING = 60.0  # seconds for /object_info, which asks every custom node

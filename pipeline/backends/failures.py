@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import httpx
 
-from pipeline import clock as wall
 from pipeline.backends.answers import Answer
 from pipeline.backends.connecting import CONNECT
 from pipeline.errors import AcceptanceUnknown, BackendError, InvalidRequest, NotAccepted, Unavailable
-from pipeline.scrub import scrub
+from pipeline.tools import clock as wall
+from pipeline.tools.scrub import scrub
 
 OURS_TO_MEND = frozenset({401, 402, 403})
 # Cloudflare's own words for an origin that its request never reached: down, unreachable, no TLS, no DNS.

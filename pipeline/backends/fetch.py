@@ -10,12 +10,12 @@ import httpcore
 import httpx
 import trio
 
-from pipeline import room
 from pipeline.backends.answers import declared_size, read_at_most
 from pipeline.backends.connecting import CONNECT, quieten, tls
 from pipeline.backends.transport import LARGE
 from pipeline.errors import AttemptFailed, NotWorthRepeating, Unavailable
-from pipeline.guard import FAILURES, Guard, PrivateAddress, Resolve, resolve
+from pipeline.tools import room
+from pipeline.tools.guard import FAILURES, Guard, PrivateAddress, Resolve, resolve
 
 DOWNLOAD = 120.0  # seconds for one image, redirects included
 _REDIRECTS = 5

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from pipeline.backends.filling import RawGraph
 from pipeline.errors import InvalidRequest
-from pipeline.scrub import scrub
+from pipeline.tools.scrub import scrub
 
 CHECKPOINTS = ("CheckpointLoaderSimple", "ckpt_name")
 LORAS = ("LoraLoader", "lora_name")

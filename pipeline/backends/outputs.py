@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pybase64 import b64decode
 
 from pipeline.errors import AttemptFailed, BackendError, InvalidRequest
-from pipeline.scrub import scrub
+from pipeline.tools.scrub import scrub
 
 _HOLDERS = (
     "images",

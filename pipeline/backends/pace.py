@@ -17,7 +17,7 @@ from typing import Self
 
 import trio
 
-from pipeline.clock import Clock, now
+from pipeline.tools.clock import Clock, now
 
 SHARE = 0.05  # of an image's time: the delay that is always acceptable
 SHORTEST = 0.25  # seconds: likewise, for quick images

@@ -12,7 +12,6 @@ import httpx
 import structlog
 import trio
 
-from pipeline import clock as wall
 from pipeline.backends.answers import is_id, over_at, seconds
 from pipeline.backends.endurance import Endurance
 from pipeline.backends.fetch import Fetcher
@@ -31,6 +30,7 @@ from pipeline.errors import (
 )
 from pipeline.model import Picture, Recipe, Request, Submission
 from pipeline.ports import CannotTell, NotThere
+from pipeline.tools import clock as wall
 
 log = structlog.get_logger(__name__)
 

@@ -7,12 +7,13 @@ from collections.abc import Collection
 
 import trio
 
-from pipeline import picture, pngtext, spacing
+from pipeline import picture
 from pipeline.backends import scenery
 from pipeline.errors import AttemptFailed, InvalidRequest
 from pipeline.model import Picture, Recipe, Request, Submission
 from pipeline.ports import NotThere
-from pipeline.threads import RunSync
+from pipeline.tools import pngtext, spacing
+from pipeline.tools.threads import RunSync
 
 _ALL_BUT = 0.95  # of the time an image may take: to say that it was too little comes before being cut off
 

@@ -20,12 +20,12 @@ from typing import Any
 import httpx
 import trio
 
-from pipeline import clock as wall
-from pipeline import room, spacing
 from pipeline.backends.answers import Answer, declared_size, read_at_most
 from pipeline.backends.connecting import CONNECT
 from pipeline.backends.failures import OURS_TO_MEND, Failures
 from pipeline.errors import AcceptanceUnknown, ConfigError, InvalidRequest, Unavailable
+from pipeline.tools import clock as wall
+from pipeline.tools import room, spacing
 
 LOOK = 30.0  # seconds for a whole request that only looks
 SMALL = 4 << 20  # bytes of an answer that holds no picture

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import clock
 from pipeline.catalogue import characters, figures, gallery, images, jobs
 from pipeline.catalogue.connection import Snapshots
 from pipeline.catalogue.gallery import Filter
@@ -29,6 +28,7 @@ from pipeline.catalogue.values import (
 )
 from pipeline.errors import IndexTrouble
 from pipeline.model import Job, Stored
+from pipeline.tools import clock
 
 _ALL_SHOWN = Filter()
 

@@ -10,7 +10,7 @@ import orjson
 from pipeline.catalogue import cursor
 from pipeline.catalogue.images import COLUMNS, JOINED, GalleryRow
 from pipeline.catalogue.values import Page
-from pipeline.clock import NOT_YET
+from pipeline.tools.clock import NOT_YET
 
 SHOWN = ("done", "placeholder")
 _WORD = re.compile(r"\w+")

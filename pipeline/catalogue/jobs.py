@@ -10,8 +10,8 @@ from pipeline.catalogue import cursor
 from pipeline.catalogue.images import SELECT as SELECT_IMAGE
 from pipeline.catalogue.images import GalleryRow, words_of
 from pipeline.catalogue.values import JobRow, NoticeRow, Page
-from pipeline.clock import when
 from pipeline.model import Stored
+from pipeline.tools.clock import when
 
 STATUSES = ("queued", "running", "done", "placeholder", "failed", "cancelled", "removed")
 _SELECT = f"""

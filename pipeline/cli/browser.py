@@ -14,8 +14,8 @@ import httpx
 
 from pipeline.cli.common import FAILED
 from pipeline.config import Config
-from pipeline.files import write_durably
 from pipeline.gallery.tokens import Tokens
+from pipeline.tools.files import write_durably
 
 SECONDS = 3600.0  # how long the token opens the gallery
 ANSWERS_IN = 2.0  # seconds

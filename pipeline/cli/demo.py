@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.demo import FOLDER, OWNER, DemoJob, drop_jobs, prepare
 from pipeline.errors import IndexTrouble, UserError
 from pipeline.gallery.tokens import Tokens
-from pipeline.log import set_up_logging
+from pipeline.tools.log import set_up_logging
 
 LOOKS = 0.1  # seconds between two looks at the index
 KEPT = 24 * 3600.0  # seconds that the token in the curl line opens the gallery

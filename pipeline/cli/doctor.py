@@ -8,7 +8,7 @@ import trio
 from pipeline.cli.common import DURATION, FAILED, as_json, loaded, say_json
 from pipeline.doctor import Finding, World, examine
 from pipeline.errors import ConfigError
-from pipeline.log import set_up_logging
+from pipeline.tools.log import set_up_logging
 
 
 @click.command(short_help="Check configuration, folders, back ends, store; name each remedy.")

@@ -12,13 +12,13 @@ import orjson
 from pipeline import naming
 from pipeline.catalogue import Catalogue, Filter, GalleryRow
 from pipeline.cli.common import FAILED, as_json, configured, refuse, say_json
-from pipeline.clock import now
 from pipeline.config import Config
 from pipeline.errors import NoSuchCharacter
-from pipeline.files import make_folder, write_durably
 from pipeline.gallery import views
 from pipeline.ports import Delivery
 from pipeline.stores.opening import open_delivery
+from pipeline.tools.clock import now
+from pipeline.tools.files import make_folder, write_durably
 
 LIST = "images.json"
 TIMEOUT = 60.0  # seconds without a byte after which a download has failed

@@ -6,11 +6,11 @@ from pipeline.again import job_again, made_of
 from pipeline.catalogue import Catalogue, CharacterRow, Filter, GalleryRow
 from pipeline.cli.browser import open_page
 from pipeline.cli.common import NUMBER, as_json, configured, refuse, say_json
-from pipeline.clock import now, when
 from pipeline.config import Config
 from pipeline.errors import NoSuchCharacter, NoSuchImage
 from pipeline.gallery import views
 from pipeline.stores.opening import open_delivery
+from pipeline.tools.clock import now, when
 
 SHOWN = 50
 

@@ -7,8 +7,8 @@ import click
 
 from pipeline.cli.common import refuse
 from pipeline.config import INIT_TEMPLATE
-from pipeline.files import make_folder, write_durably
 from pipeline.spec.job import job_schema
+from pipeline.tools.files import make_folder, write_durably
 
 EXAMPLE = """\
 # yaml-language-server: $schema=./job.schema.json

@@ -11,7 +11,7 @@ from pipeline import daemon
 from pipeline.cli.common import DURATION, configured, index_is_lost
 from pipeline.config import Config, own_address
 from pipeline.gallery.addresses import check_exposure
-from pipeline.log import greet, set_up_logging
+from pipeline.tools.log import greet, set_up_logging
 
 LENT = 12 * 3600.0  # seconds that the address shown in a terminal opens the gallery
 

@@ -5,12 +5,12 @@ import click
 from pipeline.catalogue import Catalogue
 from pipeline.cli.common import configured, refuse
 from pipeline.config import Config, own_address
-from pipeline.files import make_folder
 from pipeline.gallery.addresses import check_exposure, listening_at
 from pipeline.gallery.alone import serve_alone
 from pipeline.gallery.opening import open_gallery
 from pipeline.gallery.tokens import Tokens
-from pipeline.log import greet, set_up_logging
+from pipeline.tools.files import make_folder
+from pipeline.tools.log import greet, set_up_logging
 
 
 @click.command(short_help="Serve the gallery alone, without working on jobs.")

@@ -9,9 +9,9 @@ from pipeline.cli.common import FAILED, INVALID, index_is_lost, say_json
 from pipeline.config import Config
 from pipeline.errors import IndexTrouble, SpoolTrouble
 from pipeline.inbox.dropped import untaken
-from pipeline.locks import prepare_state
 from pipeline.orders.delivering import NoReply, NotLeft, deliver
 from pipeline.orders.kinds import Order, Reply
+from pipeline.tools.locks import prepare_state
 
 
 def give(config: Config, order: Order, *, as_json: bool, patience: float | None = None) -> None:

@@ -5,10 +5,10 @@ import re
 import click
 
 from pipeline.cli.common import DURATION, as_json, configured, refuse, say_json
-from pipeline.clock import rfc3339, when
 from pipeline.config import Config
 from pipeline.gallery.tokens import Tokens
 from pipeline.spec.types import OWNER, OWNER_IS
+from pipeline.tools.clock import rfc3339, when
 
 
 @click.group(short_help="Create, list and revoke the tokens that open galleries.")

@@ -8,8 +8,8 @@ from pipeline.catalogue import Catalogue, Problem
 from pipeline.cli.common import FAILED, as_json, configured, say_json
 from pipeline.config import Config
 from pipeline.errors import HeldElsewhere, StoreError
-from pipeline.locks import hold
 from pipeline.stores.opening import open_store
+from pipeline.tools.locks import hold
 
 
 @click.command(short_help="Check the index, the files and the numbers.")

@@ -5,7 +5,7 @@ import trio
 from pipeline.config import BackendConfig, Config
 from pipeline.doctor import here, there
 from pipeline.doctor.findings import Finding, World, secrets_of
-from pipeline.scrub import scrub
+from pipeline.tools.scrub import scrub
 
 AT_ONCE = 8  # back ends asked
 

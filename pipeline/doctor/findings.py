@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
 
-from pipeline.clock import Clock, now
-from pipeline.mounts import MOUNTINFO
+from pipeline.tools.clock import Clock, now
+from pipeline.tools.mounts import MOUNTINFO
 
 
 @dataclass(frozen=True, slots=True)

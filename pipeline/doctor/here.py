@@ -8,15 +8,15 @@ from pathlib import Path
 import trio
 
 from pipeline.catalogue import Catalogue
-from pipeline.clock import rfc3339
 from pipeline.config import Config
 from pipeline.doctor.findings import Finding, World
 from pipeline.errors import ConfigError, IndexTrouble
 from pipeline.gallery.addresses import check_exposure
 from pipeline.gallery.logins import Logins
 from pipeline.gallery.tokens import Tokens
-from pipeline.locks import Holder, holder, refuse_shared
-from pipeline.mounts import mount_of
+from pipeline.tools.clock import rfc3339
+from pipeline.tools.locks import Holder, holder, refuse_shared
+from pipeline.tools.mounts import mount_of
 
 LEAST_FREE = 500_000_000  # bytes; below that a few images fill the disk
 EARLIEST = 1_735_689_600_000  # 2025-01-01: no clock that is right tells an earlier moment

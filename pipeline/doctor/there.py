@@ -14,7 +14,6 @@ import trio
 from pipeline.backends.connecting import proxy_for, tls
 from pipeline.backends.opening import open_backend
 from pipeline.catalogue import Catalogue
-from pipeline.clock import rfc3339
 from pipeline.config import BackendConfig, CloudinaryConfig, ComfyuiConfig, Config, LocalConfig
 from pipeline.doctor.findings import Finding, World
 from pipeline.errors import IndexTrouble, PipelineError, SpecError
@@ -22,6 +21,7 @@ from pipeline.model import Fault, Job, Recipe
 from pipeline.plan import read_job
 from pipeline.ports import Backend
 from pipeline.stores.opening import open_store
+from pipeline.tools.clock import rfc3339
 
 MOST_EMBEDDINGS = 100  # asked about: a ComfyUI sends some megabytes for each question
 # What to do about faults whose own sentence does not say it, by code.

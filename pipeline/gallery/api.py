@@ -10,7 +10,6 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pipeline import clock
 from pipeline.again import job_again, made_of
 from pipeline.catalogue import BadCursor, Catalogue, CharacterRow, Filter, Whose, success
 from pipeline.errors import PipelineError, UserError
@@ -23,6 +22,7 @@ from pipeline.gallery.refusals import bad_request, no_job_file, not_found
 from pipeline.gallery.settings import GallerySettings
 from pipeline.ports import Delivery
 from pipeline.stores.delivery import WINDOW
+from pipeline.tools import clock
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 _PICTURES = Filter(statuses=("done",))

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline import clock
 from pipeline.catalogue import Catalogue
 from pipeline.errors import PipelineError
 from pipeline.gallery.api import Api
@@ -30,6 +29,7 @@ from pipeline.gallery.tokens import Tokens
 from pipeline.gallery.vitals import Vitals
 from pipeline.model import Pulse
 from pipeline.ports import Delivery
+from pipeline.tools import clock
 
 _log = structlog.get_logger("pipeline.gallery")
 

@@ -8,12 +8,12 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable, Response
 
-from pipeline import clock
 from pipeline.catalogue import Catalogue
 from pipeline.gallery.auth import Doorkeeper
 from pipeline.gallery.refusals import not_found, not_in_range
 from pipeline.gallery.settings import LocalFiles
 from pipeline.stores.delivery import verify_signature
+from pipeline.tools import clock
 
 _TYPES = {"png": "image/png", "jpeg": "image/jpeg", "jpg": "image/jpeg", "webp": "image/webp"}
 _ALWAYS = {

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import orjson
 
-from pipeline import clock
 from pipeline.errors import ConfigError, UserError
-from pipeline.files import make_folder, write_durably
+from pipeline.tools import clock
+from pipeline.tools.files import make_folder, write_durably
 
 _TOKEN = re.compile(r"pl_([a-z0-9]{8})_([A-Za-z0-9_-]{43})")
 _LETTERS = string.ascii_lowercase + string.digits

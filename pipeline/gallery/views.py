@@ -3,9 +3,9 @@
 from typing import cast
 
 from pipeline.catalogue import CharacterRow, GalleryRow, JobRow, overview
-from pipeline.clock import rfc3339, when
 from pipeline.gallery import answers
 from pipeline.ports import Delivery
+from pipeline.tools.clock import rfc3339, when
 
 
 def image(row: GalleryRow, delivery: Delivery, now: int) -> answers.ImageAnswer:

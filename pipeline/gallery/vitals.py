@@ -7,7 +7,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pipeline import clock
 from pipeline.catalogue import Catalogue
 from pipeline.errors import PipelineError
 from pipeline.gallery import answers, metrics, openapi
@@ -18,6 +17,7 @@ from pipeline.gallery.ready import Ready
 from pipeline.gallery.refusals import Refusal
 from pipeline.gallery.settings import GallerySettings
 from pipeline.model import Pulse
+from pipeline.tools import clock
 
 _FRESH = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")

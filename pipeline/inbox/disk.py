@@ -8,10 +8,10 @@ from pathlib import Path
 
 from watchdog.observers.api import BaseObserver
 
-from pipeline.files import fsync_folder, make_folder, move_exclusively, write_durably
 from pipeline.inbox.names import first_free, numbered, split
 from pipeline.inbox.watching import make_observer
 from pipeline.naming import EXTENSIONS
+from pipeline.tools.files import fsync_folder, make_folder, move_exclusively, write_durably
 
 _ERROR = ".error.txt"
 _SUFFIX = len(_ERROR)  # bytes kept free, so that a file and its error text always get the same stem

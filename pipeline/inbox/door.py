@@ -11,8 +11,8 @@ from pipeline.inbox.drafting import Drafter
 from pipeline.inbox.intake import Intake, Outside
 from pipeline.inbox.telling import Telling
 from pipeline.inbox.watching import Ears
-from pipeline.mounts import mount_of
 from pipeline.spec.keys import Rules
+from pipeline.tools.mounts import mount_of
 
 _log = structlog.get_logger("pipeline.inbox")
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from pipeline.clock import Clock, now
 from pipeline.inbox.claiming import Aside, Claim, Claimer, Upshot
 from pipeline.inbox.counts import Pass, Totals
 from pipeline.inbox.disk import Disk, Folders
@@ -17,7 +16,8 @@ from pipeline.inbox.looking import Arrival, list_names, look_at
 from pipeline.inbox.names import has_job_shape, new_job_id, readable, split
 from pipeline.inbox.telling import Telling
 from pipeline.ledger import Declined, Ledger, Taken, Verdict
-from pipeline.threads import RunSync
+from pipeline.tools.clock import Clock, now
+from pipeline.tools.threads import RunSync
 
 _log = structlog.get_logger("pipeline.inbox")
 

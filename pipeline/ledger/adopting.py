@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterable, Sequence
 
 from pipeline import naming
-from pipeline.clock import NOT_YET
 from pipeline.errors import IllegalStep
 from pipeline.ledger.characters import Character, by_row, give_slug, owner_row
 from pipeline.ledger.numbering import Numbering, plan_from_json, remember_prompts, tally, touch
 from pipeline.ledger.rows import stored_columns
 from pipeline.ledger.transaction import Transaction
 from pipeline.model import Asset, Status, Stored
+from pipeline.tools.clock import NOT_YET
 
 LARGEST_NUMBER = 1_000_000  # an asset numbered beyond is left on the shelf: its gap would be filled with rows
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import trio
 
-from pipeline import clock as wall
-from pipeline import threads
 from pipeline.ledger import steering
 from pipeline.ledger.adopting import adopt
 from pipeline.ledger.intake import accept
@@ -22,7 +20,9 @@ from pipeline.ledger.values import Pause, Verdict
 from pipeline.ledger.writer import Writer
 from pipeline.lifecycle import Event, advance
 from pipeline.model import Asset, Image, Job, Stored
-from pipeline.threads import RunSync
+from pipeline.tools import clock as wall
+from pipeline.tools import threads
+from pipeline.tools.threads import RunSync
 
 CHARACTERS_KNOWN = 1_000  # whose latest moments are remembered at most
 _FILED = "UPDATE jobs SET filed = 1 WHERE id = ?1 AND version = coalesce(?2, version)"

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Collection
 
-from pipeline.clock import Clock
 from pipeline.ledger.numbering import touch_owner
 from pipeline.ledger.transaction import Transaction
 from pipeline.ledger.writer import Writer
 from pipeline.model import LaneState, Trouble
+from pipeline.tools.clock import Clock
 
 
 class Notes:

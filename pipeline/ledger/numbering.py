@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pipeline import naming
-from pipeline.clock import NOT_YET
 from pipeline.ledger.characters import Character
 from pipeline.ledger.transaction import Transaction
 from pipeline.model import PlannedImage
+from pipeline.tools.clock import NOT_YET
 
 _TALLY = "INSERT INTO tallies (character, status, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
 _TOUCH_CHARACTER = "UPDATE characters SET revision = revision + ?2 WHERE row = ?1"

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import naming
-from pipeline.clock import NOT_YET, rfc3339
 from pipeline.ledger import trouble
 from pipeline.ledger.characters import find_or_make, owner_row
 from pipeline.ledger.collecting import Finds
@@ -20,6 +19,7 @@ from pipeline.ledger.opening import open_for_writing
 from pipeline.ledger.rows import job_columns, stored_columns
 from pipeline.ledger.transaction import Transaction, begin
 from pipeline.model import Asset, Fault, Job, Status
+from pipeline.tools.clock import NOT_YET, rfc3339
 
 _FILLED = ("events", "labels", "images", "prompts", "tallies", "jobs", "characters", "owners")
 

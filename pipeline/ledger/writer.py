@@ -11,7 +11,7 @@ import trio
 from pipeline.errors import IndexTrouble
 from pipeline.ledger import trouble
 from pipeline.ledger.transaction import Transaction, begin, database_failed
-from pipeline.threads import RunSync
+from pipeline.tools.threads import RunSync
 
 T = TypeVar("T")
 

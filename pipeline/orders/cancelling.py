@@ -5,10 +5,10 @@ import trio
 from pipeline.ledger import Ledger
 from pipeline.ledger import Pause as Held
 from pipeline.lifecycle import TO_STORE
+from pipeline.making.withdrawing import Withdrawn
 from pipeline.orders.kinds import Cancel, Reply
 from pipeline.orders.named import jobs_labelled, known_job
 from pipeline.stages import Parts, Stages
-from pipeline.withdrawing import Withdrawn
 
 AT_ONCE = 50  # jobs cancelled at the same time
 

@@ -6,9 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import HeldElsewhere, PipelineError
-from pipeline.locks import hold, holder
 from pipeline.orders.desk import Desk
 from pipeline.orders.kinds import Order, Reply
+from pipeline.tools.locks import hold, holder
 
 EVERY = 0.05  # seconds between two looks for the reply
 PATIENCE = 30.0

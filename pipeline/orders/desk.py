@@ -14,8 +14,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.errors import UserError
-from pipeline.files import make_folder, rename_exclusive, write_durably
 from pipeline.orders.kinds import Order, Reply, read_order
+from pipeline.tools.files import make_folder, rename_exclusive, write_durably
 
 LARGEST = 1 << 20  # bytes of an order
 FORGOTTEN = 3600.0  # seconds after which nobody comes for a reply any more

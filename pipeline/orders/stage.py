@@ -10,8 +10,8 @@ import trio
 from pipeline.errors import PipelineError, UserError
 from pipeline.orders.desk import Desk
 from pipeline.orders.kinds import Order, Reply
-from pipeline.pauses import Pauses
-from pipeline.threads import RunSync
+from pipeline.tools.pauses import Pauses
+from pipeline.tools.threads import RunSync
 
 log = structlog.get_logger(__name__)
 

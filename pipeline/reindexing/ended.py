@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
+from pipeline.ending.filing import RESULT
 from pipeline.errors import SpecError
-from pipeline.filing import RESULT
 from pipeline.inbox.looking import list_names
 from pipeline.inbox.names import split
 from pipeline.ledger.rebuilding import ImageTold, JobTold

@@ -14,17 +14,17 @@ from typing import Literal
 
 import trio
 
-from pipeline.clock import Clock, now
 from pipeline.config import Config, LocalConfig, StoreConfig
 from pipeline.errors import StoreRefused, StoreUnavailable, UserError
-from pipeline.files import fsync_folder, make_folder, rename_exclusive
 from pipeline.ledger.collecting import Finds
 from pipeline.ledger.opening import open_for_reading
 from pipeline.ledger.rebuilding import open_rebuild
-from pipeline.locks import hold, prepare_state
-from pipeline.pauses import Pauses
 from pipeline.ports import Store
 from pipeline.reindexing.piecing import Pieced, piece_together
+from pipeline.tools.clock import Clock, now
+from pipeline.tools.files import fsync_folder, make_folder, rename_exclusive
+from pipeline.tools.locks import hold, prepare_state
+from pipeline.tools.pauses import Pauses
 
 INDEX, DRAFT = "index.db", "reindex.db"  # in the state folder
 TRIES = 5  # in a row that a store may fail, its rate limit aside

@@ -16,13 +16,13 @@ from typing import Any
 import structlog
 import trio
 
-from pipeline.clock import Clock
 from pipeline.errors import StoreConflict, StoreError, StoreRefused, StoreUnavailable
 from pipeline.model import Asset, Item, Stored
 from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
 from pipeline.stores.cloudinary_words import Envelope, Reason, reason_of, translated
 from pipeline.stores.context import first_stored, moment, read_asset, text_of, written_context
 from pipeline.stores.sdk import cloudinary, execute_request, uploader, utils
+from pipeline.tools.clock import Clock
 
 log = structlog.get_logger(__name__)
 

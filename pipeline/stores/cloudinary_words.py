@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import IncompleteRead
 
-from pipeline.clock import rfc3339
 from pipeline.errors import StoreError, StoreRefused, StoreUnavailable
-from pipeline.pauses import LONGEST_ASKED, asked_for
-from pipeline.scrub import scrub
+from pipeline.tools.clock import rfc3339
+from pipeline.tools.pauses import LONGEST_ASKED, asked_for
+from pipeline.tools.scrub import scrub
 
 _LONGEST = 300  # characters of Cloudinary's sentence
 _NO_JSON = "it answered with what is no JSON"

@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-from pipeline.clock import rfc3339
 from pipeline.model import Asset, Item, Status, Stored
 from pipeline.spec.types import LARGEST_SEED
+from pipeline.tools.clock import rfc3339
 
 VALUE_BYTES = 1000  # Cloudinary keeps 1,024 a value
 _UNSAFE = re.compile(r"[%\\|=\x00-\x1f\x7f]")

@@ -16,10 +16,10 @@ from typing import Final
 from urllib.parse import quote_plus
 
 from pipeline.errors import ConfigError
-from pipeline.files import write_durably
 from pipeline.model import Stored
 from pipeline.naming import extension
 from pipeline.ports import Delivery, Links
+from pipeline.tools.files import write_durably
 
 WINDOW: Final = 12 * 60 * 60  # seconds
 KEY_BYTES: Final = 32

@@ -8,9 +8,9 @@ import json
 from datetime import datetime
 from typing import Any
 
-from pipeline import pngtext
-from pipeline.clock import rfc3339
 from pipeline.model import Item, Status
+from pipeline.tools import pngtext
+from pipeline.tools.clock import rfc3339
 
 KEY = "pipeline"
 

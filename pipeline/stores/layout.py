@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline import picture, pngtext
+from pipeline import picture
 from pipeline.errors import AttemptFailed
 from pipeline.model import Asset, Status, Stored
 from pipeline.stores import label
 from pipeline.stores.delivery import plain_url
+from pipeline.tools import pngtext
 
 FORMAT_OF: Final = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}  # by extension
 _WORTH: Final = (Status.REMOVED, Status.PLACEHOLDER, Status.DONE)  # of what stands under one name, the last is told

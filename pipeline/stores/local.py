@@ -22,11 +22,11 @@ import trio
 
 from pipeline import picture
 from pipeline.errors import AttemptFailed, StoreConflict, StoreRefused, StoreUnavailable
-from pipeline.files import fsync_folder, make_folder, sweep_drafts, write_durably
 from pipeline.model import Asset, Item, Status, Stored
 from pipeline.naming import extension
 from pipeline.stores import label, layout
-from pipeline.threads import RunSync
+from pipeline.tools.files import fsync_folder, make_folder, sweep_drafts, write_durably
+from pipeline.tools.threads import RunSync
 
 _PUBLIC_ID: Final = re.compile(r"[a-z0-9-]+/characters/[a-z0-9-]+/images/[a-z0-9_-]+")
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

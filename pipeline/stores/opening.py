@@ -6,13 +6,13 @@ Apart from the adapters, so that whoever only mints or verifies addresses loads 
 from pathlib import Path
 from typing import assert_never
 
-from pipeline.clock import Clock, now
 from pipeline.config.adapters import CloudinaryConfig, LocalConfig, StoreConfig
 from pipeline.ports import Delivery, Store
 from pipeline.stores.cloudinary_delivery import CloudinaryDelivery
 from pipeline.stores.delivery import ByPlace, LocalDelivery, load_key
 from pipeline.stores.local import LocalStore
-from pipeline.threads import Threads
+from pipeline.tools.clock import Clock, now
+from pipeline.tools.threads import Threads
 
 KEY_FILE = "media.key"  # in the state folder
 

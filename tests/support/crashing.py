@@ -18,11 +18,12 @@ from pathlib import Path
 
 import trio
 
-from pipeline import daemon, files
+from pipeline import daemon
 from pipeline.backends.opening import open_backend
 from pipeline.config import load_config
 from pipeline.opening import Openers
 from pipeline.stores.opening import open_store
+from pipeline.tools import files
 from tests.support.deaths import DIED, TOO_LONG
 
 _CALLS = ("fsync", "fdatasync", "rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "truncate")

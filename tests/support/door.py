@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.clock import now
 from pipeline.inbox.disk import Disk, Folders
 from pipeline.inbox.door import Inbox
 from pipeline.inbox.intake import Outside
 from pipeline.ledger import Ledger, open_ledger
 from pipeline.spec.keys import Rules
+from pipeline.tools.clock import now
 from tests.support.waiting import inline
 
 LEASED = Disk(leases=True)

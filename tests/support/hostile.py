@@ -10,7 +10,7 @@ from dataclasses import asdict, is_dataclass
 
 from hypothesis import strategies as st
 
-from pipeline.pauses import LONGEST_ASKED
+from pipeline.tools.pauses import LONGEST_ASKED
 from tests.support.loopback import PAGE, Reply
 
 SIGNATURE = "b6f1d9c2aa77hush"  # of a presigned address, as services like to quote them

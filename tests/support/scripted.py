@@ -10,17 +10,17 @@ from pathlib import Path
 
 import trio
 
-from pipeline import spacing
-from pipeline.brake import Brake
 from pipeline.catalogue import Catalogue
 from pipeline.errors import StoreConflict, Unavailable
-from pipeline.lane import Lane, Limits
 from pipeline.ledger import open_ledger
+from pipeline.making.lane import Lane, Limits
 from pipeline.model import CharacterRef, Job, Picture, PlannedImage, Recipe, Stored, Submission
 from pipeline.orders.steward import Steward
 from pipeline.ports import CannotTell, NotThere
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
+from pipeline.tools import spacing
+from pipeline.tools.brake import Brake
 from tests.support.pictures import plain
 from tests.support.waiting import inline, wall
 

@@ -22,11 +22,11 @@ from pipeline.backends.pace import Pace
 from pipeline.backends.runpod import Runpod
 from pipeline.backends.runpod_inputs import sdxl_input
 from pipeline.backends.sketch import Sketch
-from pipeline.clock import now
 from pipeline.model import Recipe, Request, Stored, Submission
 from pipeline.ports import Backend, Store
 from pipeline.stores.cloudinary import Account, CloudinaryStore
 from pipeline.stores.local import LocalStore
+from pipeline.tools.clock import now
 from tests.support import a1111_emulator, loopback, pictures
 from tests.support.cloudinary_emulator import CLOUD, KEY, SECRET, CloudinaryEmulator, failing
 from tests.support.comfyui_emulator import Comfy, Weather

@@ -11,7 +11,7 @@ from pipeline.catalogue import Catalogue, GalleryRow, JobRow, NoticeRow, Step
 from pipeline.cli.view.drawn import SPOILT, bar
 from pipeline.cli.view.lines import plain
 from pipeline.cli.view.overview import ended
-from pipeline.clock import rfc3339
+from pipeline.tools.clock import rfc3339
 
 LIVE_LINES = 12  # images that the live view has room for
 _SAID_ELSEWHERE = {"limit", "file", "md5", "version"}  # what people do not look for in a history

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.catalogue import Catalogue, Day, JobRow, LaneRow, Summary, TroubleRow
-from pipeline.clock import now
 from pipeline.config import Config
 from pipeline.inbox.looking import list_names
 from pipeline.inbox.names import readable
-from pipeline.locks import Holder, holder
 from pipeline.naming import EXTENSIONS
+from pipeline.tools.clock import now
+from pipeline.tools.locks import Holder, holder
 
 EVERYTHING = "*"  # no job's id
 MOST_JOBS = 10  # are shown one by one

@@ -3,8 +3,8 @@
 from typing import Any
 
 from pipeline.cli.view.overview import Overview
-from pipeline.clock import rfc3339, when
-from pipeline.locks import Holder
+from pipeline.tools.clock import rfc3339, when
+from pipeline.tools.locks import Holder
 
 
 def _daemon(holder: Holder) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import orjson
 
 from pipeline.errors import ConfigError, HeldElsewhere
-from pipeline.files import make_folder
-from pipeline.mounts import MOUNTINFO, mount_of
+from pipeline.tools.files import make_folder
+from pipeline.tools.mounts import MOUNTINFO, mount_of
 
 LOCK_NAME = ".pipeline.lock"
 _PLATE = 4096  # bytes

@@ -13,13 +13,13 @@ import orjson
 import structlog
 import trio
 
-from pipeline.brake import FOREVER, Bell
 from pipeline.catalogue import Catalogue, success
-from pipeline.clock import Clock, now, rfc3339
+from pipeline.ending.webhook import NotDelivered
 from pipeline.errors import IndexTrouble
 from pipeline.ledger import Ledger, Notice
-from pipeline.pauses import LONGEST_ASKED, Pauses
-from pipeline.webhook import NotDelivered
+from pipeline.tools.brake import FOREVER, Bell
+from pipeline.tools.clock import Clock, now, rfc3339
+from pipeline.tools.pauses import LONGEST_ASKED, Pauses
 
 log = structlog.get_logger(__name__)
 

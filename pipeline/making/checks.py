@@ -5,7 +5,7 @@ import hashlib
 import trio
 
 from pipeline.errors import InvalidRequest, Unavailable
-from pipeline.lane import Lane
+from pipeline.making.lane import Lane
 from pipeline.model import Fault, Image, Recipe
 
 KEPT_SECONDS = 60.0  # after that a model may have been installed, or removed

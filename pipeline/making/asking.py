@@ -7,13 +7,13 @@ while it is up, a question may take as long as an image may, and no longer.
 import structlog
 import trio
 
-from pipeline import room
-from pipeline.clock import Clock
 from pipeline.errors import BackendError, NotAccepted, OutOfTime, Unavailable
-from pipeline.lane import Lane
+from pipeline.making.lane import Lane
 from pipeline.model import Picture, Request, Submission
-from pipeline.pauses import Pauses
 from pipeline.ports import CannotTell, NotThere
+from pipeline.tools import room
+from pipeline.tools.clock import Clock
+from pipeline.tools.pauses import Pauses
 
 log = structlog.get_logger(__name__)
 

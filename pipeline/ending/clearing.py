@@ -10,12 +10,12 @@ from pathlib import Path
 import structlog
 import trio
 
-from pipeline.clock import Clock, now
+from pipeline.ending.filing import RESULT, tells_of
 from pipeline.errors import IndexTrouble
-from pipeline.filing import RESULT, tells_of
 from pipeline.inbox.names import is_job_file, split
 from pipeline.ledger import Ledger
-from pipeline.threads import RunSync
+from pipeline.tools.clock import Clock, now
+from pipeline.tools.threads import RunSync
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 import trio
 
-from pipeline import room
+from pipeline.tools import room
 
 
 class Spacing:

@@ -7,9 +7,9 @@ from typing import TypeVar
 import structlog
 import trio
 
-from pipeline.brake import Brake
 from pipeline.errors import IndexTrouble, SpoolTrouble
-from pipeline.pauses import Pauses
+from pipeline.tools.brake import Brake
+from pipeline.tools.pauses import Pauses
 
 log = structlog.get_logger(__name__)
 

@@ -13,8 +13,8 @@ from pipeline.errors import (
     NotAccepted,
     NotWorthRepeating,
 )
-from pipeline.lane import Lane
 from pipeline.lifecycle import AcceptanceLost, AttemptLost, Event, GaveUp, Refused
+from pipeline.making.lane import Lane
 from pipeline.model import Fault, Image, Request
 
 log = structlog.get_logger(__name__)

@@ -19,7 +19,7 @@ import structlog
 import trio
 from structlog.typing import EventDict, WrappedLogger
 
-from pipeline.scrub import scrub
+from pipeline.tools.scrub import scrub
 
 MOST_A_MINUTE = 60  # lines of one kind; `status` and the index tell the whole of it
 _MINUTE = 60.0

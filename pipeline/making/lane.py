@@ -14,13 +14,13 @@ import trio
 
 from pipeline.backends.connecting import canonical
 from pipeline.backends.pace import Pace
-from pipeline.brake import FOREVER, Bell, Brake
-from pipeline.clock import Clock, now
 from pipeline.errors import AcceptanceUnknown, NotAccepted, Unavailable
 from pipeline.model import LaneState
-from pipeline.pauses import Pauses
 from pipeline.ports import Backend
-from pipeline.spacing import Spacing
+from pipeline.tools.brake import FOREVER, Bell, Brake
+from pipeline.tools.clock import Clock, now
+from pipeline.tools.pauses import Pauses
+from pipeline.tools.spacing import Spacing
 
 log = structlog.get_logger(__name__)
 

@@ -11,14 +11,14 @@ import orjson
 import structlog
 import trio
 
-from pipeline.brake import Bell
 from pipeline.catalogue import Catalogue, success
 from pipeline.errors import IndexTrouble
-from pipeline.files import make_folder, rename_exclusive, write_durably
 from pipeline.ledger import Ledger
 from pipeline.naming import with_suffix
-from pipeline.pauses import Pauses
-from pipeline.threads import RunSync
+from pipeline.tools.brake import Bell
+from pipeline.tools.files import make_folder, rename_exclusive, write_durably
+from pipeline.tools.pauses import Pauses
+from pipeline.tools.threads import RunSync
 
 log = structlog.get_logger(__name__)
 

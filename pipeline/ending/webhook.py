@@ -15,9 +15,9 @@ import trio
 
 from pipeline.backends.answers import Answer
 from pipeline.backends.connecting import quieten, tls
-from pipeline.clock import Clock, now
 from pipeline.errors import PipelineError
-from pipeline.guard import FAILURES, Guard, PrivateAddress, Resolve, resolve
+from pipeline.tools.clock import Clock, now
+from pipeline.tools.guard import FAILURES, Guard, PrivateAddress, Resolve, resolve
 
 TIMEOUT = 20.0  # seconds for one message, connecting included
 

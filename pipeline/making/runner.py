@@ -11,21 +11,21 @@ from functools import partial
 import structlog
 import trio
 
-from pipeline.brake import FOREVER, Bell
-from pipeline.checks import Checks
-from pipeline.crew import Crew
 from pipeline.errors import IndexTrouble, NotAccepted
-from pipeline.lane import Lane, Slot
 from pipeline.ledger import Ledger, Turn
 from pipeline.lifecycle import GaveUp
+from pipeline.making.checks import Checks
+from pipeline.making.crew import Crew
+from pipeline.making.lane import Lane, Slot
+from pipeline.making.outcomes import names_of
+from pipeline.making.turns import Turns
+from pipeline.making.withdrawing import Withdrawal, Withdrawn
+from pipeline.making.worker import Worker
 from pipeline.model import Image, State
-from pipeline.outcomes import names_of
-from pipeline.patience import Patience
-from pipeline.pauses import Pauses
-from pipeline.spacing import Spacing
-from pipeline.turns import Turns
-from pipeline.withdrawing import Withdrawal, Withdrawn
-from pipeline.worker import Worker
+from pipeline.tools.brake import FOREVER, Bell
+from pipeline.tools.patience import Patience
+from pipeline.tools.pauses import Pauses
+from pipeline.tools.spacing import Spacing
 
 log = structlog.get_logger(__name__)
 

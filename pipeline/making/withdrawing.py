@@ -7,14 +7,14 @@ import structlog
 import trio
 from structlog.contextvars import bound_contextvars
 
-from pipeline import asking
-from pipeline.lane import Lane
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import AT_BACKEND, ENDS, Cancelled
+from pipeline.making import asking
+from pipeline.making.lane import Lane
+from pipeline.making.outcomes import names_of, request_for
+from pipeline.making.worker import Worker
 from pipeline.model import Image, State, Submission
-from pipeline.outcomes import names_of, request_for
 from pipeline.ports import CannotTell, NotThere
-from pipeline.worker import Worker
 
 log = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from pipeline.lane import Lane, Slot
+from pipeline.making.lane import Lane, Slot
 from pipeline.model import Image, State
 
 Start = tuple[Image, Lane | None, Slot]

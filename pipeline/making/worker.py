@@ -11,8 +11,7 @@ import structlog
 import trio
 from structlog.contextvars import bound_contextvars
 
-from pipeline import asking, picture, room, spacing
-from pipeline.clock import Clock, now
+from pipeline import picture
 from pipeline.errors import (
     AttemptFailed,
     InvalidRequest,
@@ -21,7 +20,6 @@ from pipeline.errors import (
     RepeatedOutput,
     StaleImage,
 )
-from pipeline.lane import Lane, Slot
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import (
     AT_BACKEND,
@@ -34,11 +32,15 @@ from pipeline.lifecycle import (
     GaveUp,
     Submitting,
 )
+from pipeline.making import asking
+from pipeline.making.lane import Lane, Slot
+from pipeline.making.outcomes import defect, lost, names_of, request_for, unsent
 from pipeline.model import Artifact, Fault, Image, Picture, State, Submission
-from pipeline.outcomes import defect, lost, names_of, request_for, unsent
-from pipeline.patience import Patience
 from pipeline.ports import CannotTell, NotThere
 from pipeline.spool import Spool
+from pipeline.tools import room, spacing
+from pipeline.tools.clock import Clock, now
+from pipeline.tools.patience import Patience
 
 log = structlog.get_logger(__name__)
 
