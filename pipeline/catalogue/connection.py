@@ -50,9 +50,7 @@ class Snapshots:
 
     def close(self) -> None:
         """Close this thread's connection."""
-        if (connection := getattr(self._mine, "connection", None)) is not None:
-            connection.close()
-            self._mine.connection = None
+        self._mine.held = None
 
     def _connection(self) -> sqlite3.Connection:
         try:
@@ -63,9 +61,9 @@ class Snapshots:
                 f"{self.path}: there is no index ({error.strerror}); `pipeline run` makes one, "
                 "`pipeline reindex` brings back a lost one"
             ) from error
-        known: sqlite3.Connection | None = getattr(self._mine, "connection", None)
-        if known is not None and self._mine.inode == inode:
-            return known
+        known: _Held | None = getattr(self._mine, "held", None)
+        if known is not None and known.inode == inode:
+            return known.connection
         self.close()
         try:
             opened = _open(self.path)
@@ -73,14 +71,29 @@ class Snapshots:
             unopened = isinstance(error, sqlite3.OperationalError)  # else it was, and is no index
             remedy = "see that its disk has room, and that this user may write beside it" if unopened else _REMEDY
             raise IndexTrouble(f"{self.path}: cannot be opened ({error}); {remedy}") from error
-        self._mine.connection, self._mine.inode = opened, inode
+        self._mine.held = _Held(opened, inode)
         self._mine.opened = getattr(self._mine, "opened", 0) + 1
         return opened
 
 
+class _Held:
+    """A thread's connection, closed when the thread ends or whoever asked goes, whichever comes first."""
+
+    def __init__(self, connection: sqlite3.Connection, inode: int) -> None:
+        self.connection = connection
+        self.inode = inode
+
+    def __del__(self) -> None:
+        self.connection.close()
+
+
 def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, cached_statements=256
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        isolation_level=None,
+        cached_statements=256,
+        check_same_thread=False,  # whoever clears up after a thread closes its connection
     )
     try:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -91,13 +92,11 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 def _names() -> set[str]:
     """All migrations that this version knows: those still pending for an empty database."""
-    return {migration.name for migration in migrations.pending(Database(memory=True, execute_plugins=False))}
+    with closing(sqlite3.connect(":memory:")) as empty:
+        return {migration.name for migration in migrations.pending(Database(empty, execute_plugins=False))}
 
 
 def _keep_copy(connection: sqlite3.Connection, copy: Path) -> None:
     _make_private(copy)
-    target = sqlite3.connect(copy)
-    try:
+    with closing(sqlite3.connect(copy)) as target:
         connection.backup(target)
-    finally:
-        target.close()
