@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from pathlib import Path
 
 import httpx
 import pytest
@@ -21,7 +22,7 @@ from pipeline.gallery.alone import serve_alone
 from pipeline.gallery.listening import UNHURRIED, Deadlines, PortTaken
 from pipeline.gallery.tokens import Tokens
 from pipeline.ledger import open_ledger
-from tests.support.waiting import inline
+from tests.support.waiting import inline, until
 from tests.support.windows import House, house
 
 HASTY = Deadlines(grace=0.5, idle=0.3, send=0.2)
@@ -232,6 +233,11 @@ def asked(app, port, more=""):
     return line
 
 
+def open_sockets():
+    """How many this process has, the server's among them."""
+    return sum(handle.is_socket() for handle in Path("/proc/self/fd").iterdir())
+
+
 def rest(line):
     got = 0
     try:
@@ -251,6 +257,7 @@ def test_a_client_that_takes_nothing_any_more_is_given_up(app, closing, stop_ear
         return any(line["event"] == "request" for line in lines)
 
     def visit(client, port):
+        before = open_sockets()
         with asked(app, port, closing) as line:
             got = 0
             while not answered():
@@ -258,7 +265,7 @@ def test_a_client_that_takes_nothing_any_more_is_given_up(app, closing, stop_ear
                     time.sleep(0.01)
                 if not stop_early:
                     got += len(line.recv(32 * 1024))
-            time.sleep(1.5 * max(HASTY.send, HASTY.idle))
+            until(lambda: open_sockets() == before + 1)  # the line's own: the server's end of it is closed
             return got + rest(line)
 
     with capture_logs() as lines:
