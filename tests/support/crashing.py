@@ -14,7 +14,9 @@ import sqlite3
 import sys
 import threading
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import trio
 
@@ -22,6 +24,7 @@ from pipeline import daemon
 from pipeline.backends.opening import open_backend
 from pipeline.config import load_config
 from pipeline.opening import Openers
+from pipeline.spec.job import parse_job
 from pipeline.stores.opening import open_store
 from pipeline.tools import files
 from tests.support.deaths import DIED, TOO_LONG
@@ -213,8 +216,20 @@ def _see_end(pid, read):
     return {"code": os.waitstatus_to_exitcode(status), **json.loads(told or b'{"steps": []}')}
 
 
+def _warm_up():
+    """What a daemon loads and builds once, and each life would do for itself."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "pipeline.yaml"
+        file.write_text("gallery: {enabled: false}\n")
+        load_config(file, environ={})
+    parse_job(b"character: Mary\nprompt: in a garden\n", file="warm.yaml")
+    for name in ("backends.a1111", "backends.comfyui", "backends.runpod", "backends.sketch", "stores.cloudinary"):
+        import_module(f"pipeline.{name}")
+
+
 def serve():
     """Answer each line of standard input, lives as folder and step to die at, with what became of them all."""
+    _warm_up()
     for line in sys.stdin:
         running = [_fork(Path(folder), die_at) for folder, die_at in json.loads(line)]
         sys.stdout.write(json.dumps([_see_end(*one) for one in running]) + "\n")
