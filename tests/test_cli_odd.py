@@ -13,10 +13,20 @@ from tests.test_cli import CONFIG, SMALL, call, drop, workspace
 __all__ = ["workspace"]  # the fixture
 
 
-def typed(*words: str | bytes) -> subprocess.CompletedProcess[str]:
-    """Call a command with bytes that no CliRunner lets through."""
-    command = [sys.executable, "-m", "pipeline", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+ONE_AFTER_ANOTHER = """
+import sys
+from pipeline.__main__ import main
+for words in sys.argv[1:]:
+    sys.argv[1:] = words.split()
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code
+    print(end="\\0")
+"""
+
+
+NOT_UTF8 = "\\xff is not UTF-8; names and texts are"
 
 
 @pytest.mark.parametrize(
@@ -24,9 +34,16 @@ def typed(*words: str | bytes) -> subprocess.CompletedProcess[str]:
     [("status", b"\xff"), ("status", "--label", b"\xff"), ("gallery", b"\xff"), ("submit", "--prompt", b"in \xff")],
 )
 def test_a_word_that_is_not_utf8_is_refused(workspace, words):
-    answer = typed(*words)
+    answer = call(*map(os.fsdecode, words))
+    assert answer.exit_code == 2
+    assert NOT_UTF8 in answer.stderr
+
+
+def test_typed_it_is_refused_too(workspace):
+    command = [sys.executable, "-m", "pipeline", "status", b"\xff"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert answer.returncode == 2
-    assert "\\xff is not UTF-8; names and texts are" in answer.stderr
+    assert NOT_UTF8 in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
@@ -96,12 +113,13 @@ def test_answers_that_cannot_be_written_are_told_without_a_traceback(workspace):
 def test_what_a_terminals_encoding_lacks_is_written_otherwise(workspace):
     drop(workspace, "mary.yaml", f"id: a\ncharacter: Zoë\nprompt: ein Garten im März 日本\n{SMALL}")
     assert call("run", "--once").exit_code == 0
-    environ = os.environ | {"PYTHONIOENCODING": "ascii"}
-    shown = [
-        subprocess.run([sys.executable, "-m", "pipeline", *words], env=environ, capture_output=True, check=True).stdout
-        for words in (("status", "a", "--json"), ("status",), ("status", "a"))
-    ]
+    asked = ["status a --json", "status", "status a"]
+    shown = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_ANOTHER, *asked],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=True,
+    ).stdout.split(b"\0")  # fmt: skip
     assert json.loads(shown[0])["data"]["prompt"] == "ein Garten im März 日本"
+    assert b"Zo\\xeb" in shown[2]
     assert all(text.isascii() for text in shown)
 
 

@@ -20,6 +20,17 @@ _LINE = re.compile(r"\d+ +(?P<call>\w+)\((?P<rest>.*)\) += +(?P<answer>-?\d+)")
 _PATH = re.compile(r"<([^>]*)>|\"([^\"]*)\"")
 
 
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("power") / "work"
+
+
+@pytest.fixture(scope="module")
+def seen(work):
+    """What one run said to the disk."""
+    return run_traced(work)
+
+
 def run_traced(folder):
     (folder / "jobs").mkdir(parents=True)
     (folder / "pipeline.yaml").write_text(CONFIG)
@@ -83,9 +94,8 @@ def written(folder, name):
     return (("write", draft), ("fsync", draft), renamed(draft, f"{folder}/{name}"), ("fsync", folder))
 
 
-def test_every_write_is_on_the_disk_before_what_relies_on_it(tmp_path):
-    seen = run_traced(tmp_path / "work")
-    assert wrongs(tmp_path / "work", Dropped({"a": ("done",)})) == []
+def test_every_write_is_on_the_disk_before_what_relies_on_it(work, seen):
+    assert wrongs(work, Dropped({"a": ("done",)})) == []
     assert_in_order(
         seen,
         renamed("jobs/a.yaml", "jobs/active/a.yaml"),
@@ -106,10 +116,10 @@ def test_every_write_is_on_the_disk_before_what_relies_on_it(tmp_path):
     )
 
 
-def test_nothing_is_renamed_before_its_bytes_are_flushed(tmp_path):
+def test_nothing_is_renamed_before_its_bytes_are_flushed(seen):
     dirty = set()
     drafts = 0
-    for call, *paths in run_traced(tmp_path / "work"):
+    for call, *paths in seen:
         if call in {"write", "pwrite64"}:
             dirty.add(paths[0])
         elif call in {"fsync", "fdatasync"}:
