@@ -516,3 +516,16 @@ def test_on_a_phone_two_columns_and_nothing_sticks_out(browser, gallery):
     page.get_by_role("dialog").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     context.close()
+
+
+def test_letters_are_as_large_as_the_reader_has_set_them(signed_in):
+    page = signed_in
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Page.setFontSizes", {"fontSizes": {"standard": 32, "fixed": 26}})
+    for width in (1200, 360):
+        page.set_viewport_size({"width": width, "height": 800})
+        opened(page)
+        assert page.evaluate("getComputedStyle(document.body).fontSize") == "32px"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        label = page.locator('a[href="#1"] .number')
+        assert label.evaluate("shown => shown.scrollHeight <= shown.clientHeight")

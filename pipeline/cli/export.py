@@ -58,7 +58,7 @@ def export(config: Config, character: str, folder: Path, *, as_json: bool) -> No
             }
         )
     else:
-        click.echo(f"{len(rows)} images in {folder}, {fetched} of them new")
+        click.echo(f"{len(rows)} image{'' if len(rows) == 1 else 's'} in {folder}, {fetched} of them new")
         for trouble in troubles:
             click.echo(trouble, err=True)
     if troubles:

@@ -7,7 +7,7 @@ INIT_TEMPLATE = """\
 # jobs: jobs                  # the watched folder
 # state: .pipeline            # index, spool, tokens
 # default_owner: me           # owner of a character whose first job names none
-# settle: 0.5                 # seconds a file must have stood still before it is taken
+# settle: 0.5                 # seconds a file must have stood still, where nothing else tells that its writer is done
 # scan_interval: 2            # seconds between scans of the folder
 # spool_limit: 10GB           # pictures waiting for the store, beyond which no new image is started
 # keep_done: 30d              # delete ended job files after that time; without it nothing is deleted
