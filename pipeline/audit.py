@@ -29,7 +29,7 @@ def audit_files(catalogue: Catalogue, *, images: Path | None, spool: Path, kept:
             ours.add(os.fspath(place))
             yield from _file_problems(row, place, images)
     if images is not None:
-        yield from _strangers(images, ours)
+        yield from _strangers(catalogue, images, ours)
     if idle:
         yield from _spool_problems(catalogue, spool)
     for file in _files(kept):
@@ -100,14 +100,25 @@ def _said(asset: Asset) -> dict[str, object]:
     }
 
 
-def _strangers(images: Path, ours: set[str]) -> Iterator[Problem]:
+def _strangers(catalogue: Catalogue, images: Path, ours: set[str]) -> Iterator[Problem]:
     for folder, _, names in os.walk(images):
         if BESIDE in Path(folder).relative_to(images).parts:
             continue
         for name in sorted(names):
             path = Path(folder, name)
-            if path.suffix[1:] in FORMAT_OF and path.parent.name == "images" and os.fspath(path) not in ours:
-                yield Problem("extra", path.stem, f"{path}: an image that the index does not know")
+            if path.suffix[1:] not in FORMAT_OF or path.parent.name != "images" or os.fspath(path) in ours:
+                continue
+            public_id = path.relative_to(images).with_suffix("").as_posix()
+            if not _has_come_since(catalogue, public_id, path):
+                yield Problem("extra", public_id, f"{path}: an image that the index does not know")
+
+
+def _has_come_since(catalogue: Catalogue, public_id: str, path: Path | None = None) -> bool:
+    """Whether a daemon has stored this image after the index was read, or may be about to record that it has."""
+    row = catalogue.named(public_id)
+    if row is None or row.stored is None:
+        return row is not None and row.status == "running"
+    return path is None or catalogue.place(row.stored) == path
 
 
 def _spool_problems(catalogue: Catalogue, spool: Path) -> Iterator[Problem]:
@@ -141,6 +152,8 @@ async def audit_store(catalogue: Catalogue, store: Store) -> AsyncIterator[Probl
         async for asset in store.listing(slug):
             row = known.get(asset.stored.public_id)
             if row is None or row.stored is None:
+                if _has_come_since(catalogue, asset.stored.public_id):
+                    continue
                 yield Problem("extra", asset.stored.public_id, "the store holds it, the index does not know it")
                 continue
             if asset.stored.type != row.stored.type:

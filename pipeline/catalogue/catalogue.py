@@ -130,6 +130,12 @@ class Catalogue:
         place = self.place(row.stored) if row.stored is not None else None
         return row if place is None else row._replace(path=str(place))
 
+    def named(self, public_id: str) -> GalleryRow | None:
+        """Return the image that a public id is given to, stored or not."""
+        with self._snapshots.snapshot() as connection:
+            found = connection.execute(f"{images.SELECT} WHERE images.public_id = ?", (public_id,)).fetchone()
+            return None if found is None else GalleryRow._make(found)
+
     def stored_images(self, *, batch: int = 1_000) -> Iterator[GalleryRow]:
         """Go through all that a store should hold, in row order, without one long snapshot."""
         last = 0
