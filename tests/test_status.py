@@ -116,6 +116,17 @@ async def test_the_whole_at_one_look(studio, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("width", [48, 60, 72])
+async def test_in_a_narrow_terminal_names_and_bars_give_way_to_the_figures(studio, width):
+    names = {name: f"{name}-of-a-job-with-a-long-name" for name in ("mary-a1b2", "john-9f3c")}
+    jobs = [job._replace(id=names[job.id]) for job in studio.look().jobs[:2]]
+    lines = studio.text(jobs=jobs, width=width).splitlines()
+    assert max(map(len, lines)) <= width
+    for start, figures in (("mary", "31/50  1 placeholder"), ("john", " 6/40  ")):
+        (line,) = (line for line in lines if line.startswith(start) and "━" in line)
+        assert re.search(rf"^{start}.*…  [━╸]+─+  {figures}", line)
+
+
 async def test_a_rate_is_told_in_plain_figures(studio):
     for typical, words in ((0.2, "about 600 images"), (0.01, "about 12,000 images"), (70.0, "about 1.7 images")):
         lanes = [lane._replace(typical=typical) for lane in studio.look().lanes]

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from pipeline.cli.words import spoilt
 
-LONGEST_TITLE = 40
+LONGEST_TITLE, LONGEST_BAR = 40, 28  # in a terminal that is wide enough
 
 
 class JobBars:
@@ -18,15 +18,18 @@ class JobBars:
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
+        self._longest = LONGEST_TITLE
         self._tasks: dict[str, TaskID] = {}
         self._told: set[str] = set()
 
     def __enter__(self) -> Self:
         if sys.stdout.isatty():
+            console = Console()
+            self._longest = min(LONGEST_TITLE, console.width * 2 // 5)
+            columns = TextColumn("{task.description}"), BarColumn(min(LONGEST_BAR, console.width // 4))
             self._progress = Progress(
-                TextColumn("{task.description}"), BarColumn(28), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-                console=Console(),
-            )  # fmt: skip
+                *columns, MofNCompleteColumn(), TextColumn("{task.fields[note]}"), console=console
+            )
             self._progress.start()
         return self
 
@@ -38,7 +41,7 @@ class JobBars:
         """Show a job as it is now; in no terminal it is told once, when all its images have ended."""
         ended = total - counts["queued"] - counts["running"]
         note = ", ".join(spoilt(counts))
-        title = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
+        title = title if len(title) <= self._longest else f"{title[: self._longest - 1]}…"
         if self._progress is not None:
             if job_id not in self._tasks:
                 self._tasks[job_id] = self._progress.add_task(title, total=total, note=note)

@@ -93,6 +93,8 @@ def _bound(family: int, address: Any) -> socket.socket:  # noqa: ANN401  # a fam
 def _not_ours(host: str, port: int, error: OSError) -> ConfigError:
     """Return in words why there is no listening at this address."""
     if error.errno == errno.EADDRINUSE:
-        return PortTaken(f"gallery.port: {host}:{port} is taken by another program, maybe another `pipeline run` or `demo`; end that, or set another port")
+        return PortTaken(
+            f"gallery.port: {host}:{port} is taken by another program, maybe another `pipeline run` or `demo`; end that, or set another port"
+        )
     reason = error.strerror or str(error)
     return ConfigError(f"gallery.host: cannot listen on {host}:{port} ({reason}); see `gallery:`")

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -66,10 +67,24 @@ def _jobs_line(overview: Overview) -> str:
     return f"{told} · about {per_minute:,.{0 if per_minute >= 10 else 1}f} images a minute"
 
 
+class _Bar:
+    """A bar as long as there is room for: a narrow terminal keeps the figures beside it."""
+
+    def __init__(self, done: int, total: int) -> None:
+        self._done = done
+        self._total = total
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        yield Text(bar(self._done, self._total, min(BAR, options.max_width)))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, BAR)
+
+
 def _jobs(overview: Overview) -> Iterator[RenderableType]:
     table = Table.grid(padding=(0, 2), pad_edge=False, expand=True)
-    for _ in range(4):
-        table.add_column(no_wrap=True)
+    for gives_way in (True, True, False, False):
+        table.add_column(no_wrap=not gives_way)
     table.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
     width = max((len(str(job.quantity)) for job in overview.jobs), default=1)
     for job in overview.jobs:
@@ -77,8 +92,8 @@ def _jobs(overview: Overview) -> Iterator[RenderableType]:
         name = job.id if len(job.id) <= LONGEST_ID else f"{job.id[: LONGEST_ID - 1]}…"
         remaining, without = overview.remaining(job), ", ".join(spoilt(job.counts))
         table.add_row(
-            Text(name),
-            bar(done, job.quantity),
+            Text(name, no_wrap=True, overflow="ellipsis"),
+            _Bar(done, job.quantity),
             f"{done:>{width}}/{job.quantity}",
             Text(without, style=SPOILT if without else ""),
             Text(overview.waits_for(job) or (span(remaining) if remaining is not None else "")),
