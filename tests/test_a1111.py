@@ -171,12 +171,13 @@ async def test_bad_weather_while_looking_things_up_buys_nothing(webui, autojump_
 # --- time-outs, doubts
 
 
-async def test_what_takes_too_long_is_stopped_if_it_is_ours(webui, autojump_clock):
+@pytest.mark.parametrize(("timeout", "stopped_at"), [(200, 190), (20, 18), (6, 5), (2, 1.5)])
+async def test_what_takes_too_long_is_stopped_if_it_is_ours(webui, autojump_clock, timeout, stopped_at):
     webui.seconds = 1000
     with pytest.raises(AttemptFailed) as caught:
-        await adapter(webui).submit(asked(timeout=200))
+        await adapter(webui).submit(asked(timeout=timeout))
     assert caught.value.code == "timed_out"
-    assert trio.current_time() == 190
+    assert trio.current_time() == stopped_at
     assert webui.interrupted == [pictures.TICKET]
 
 
@@ -248,6 +249,7 @@ async def test_what_seems_to_run_for_ever_is_not_waited_for_for_ever(webui, auto
     assert isinstance(found, CannotTell)
     assert "still runs" in found.reason
     assert 60 <= trio.current_time() <= 63
+    assert webui.interrupted == [pictures.TICKET]
 
 
 async def test_without_the_web_interface_the_running_task_alone_can_be_seen(autojump_clock):

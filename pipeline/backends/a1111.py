@@ -33,6 +33,7 @@ from pipeline.tools import clock as wall
 log = structlog.get_logger(__name__)
 
 _PARTING = 10.0  # seconds for stopping a request that took too long, within the time an image may take
+_LEAST_PARTING = 1.0  # seconds: a busy machine asks and interrupts no faster; of a short timeout a quarter
 _PROXY_HINT = (
     "RunPod's proxy ends every request after 100 s, and A1111 answers only when the image is done, so longer ones are "
     "lost: use worker-a1111 on a serverless endpoint, ComfyUI, or a direct TCP port"
@@ -74,7 +75,7 @@ class A1111:
         offered = await self._embeddings() if request.embedding is not None else None
         embedding = _same(request.embedding, [*offered[0], *offered[1]]) if request.embedding and offered else None
         body = txt2img_body(request, sampling, embedding=embedding)
-        spare = min(_PARTING, request.timeout / 10)
+        spare = min(_PARTING, max(request.timeout / 10, min(_LEAST_PARTING, request.timeout / 4)))
         left = request.timeout - (trio.current_time() - began) - spare
         try:
             answer = await self._service.order(f"{_API}/txt2img", body, timeout=max(left, 0.0), limit=LARGE)
@@ -104,6 +105,7 @@ class A1111:
                 case False:
                     return CannotTell("A1111 keeps no picture: one that did not arrive with its answer is gone")
             if trio.current_time() - began >= request.timeout:
+                await self._stopped(request.ticket, within=_PARTING)  # it would go on beside the one made in its place
                 return CannotTell(f"A1111 says that it still runs, after a further {request.timeout:g} s")
         raise AssertionError("looks never end by themselves")
 
