@@ -87,6 +87,13 @@ def test_an_unknown_command_names_the_nearest():
     assert call("--version").output.startswith("pipeline ")
 
 
+def test_init_takes_a_folder_and_no_configuration_to_read(workspace):
+    answer = CliRunner().invoke(main, ["--config", str(workspace / "there/pipeline.yaml"), "init"])
+    assert answer.exit_code == 2
+    assert f"pipeline init {workspace}/there writes a pipeline.yaml there" in answer.output
+    assert not (workspace / "jobs/examples").exists()
+
+
 def test_init_writes_what_validates_and_never_twice(workspace):
     folder = workspace / "new"
     assert "wrote" in call("init", str(folder)).output

@@ -198,7 +198,7 @@ def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("pipeline.yaml").write_text(MINIMAL)
     Path("weekly.yaml").write_text("{character: Mary, prompt: x}")
-    for name in ("backups", "jobs", "bin"):
+    for name in ("jobs", "bin"):
         Path(name).mkdir()
     Path(".pipeline").mkdir(mode=0o700)
 

@@ -36,6 +36,7 @@ NOT_TYPED = {
     "useradd --system --create-home --home-dir /srv/studio pipeline": ANOTHER_MACHINE,
     "python3 -m venv /opt/pipeline": ANOTHER_MACHINE,
     "/opt/pipeline/bin/pip install .": ANOTHER_MACHINE,
+    "runuser -u pipeline -- /opt/pipeline/bin/pipeline init /srv/studio": ANOTHER_MACHINE,
     "install -d -o root -g pipeline -m 0750 /etc/pipeline": ANOTHER_MACHINE,
     "cp deploy/systemd/pipeline.service /etc/systemd/system/": ANOTHER_MACHINE,
     "systemctl daemon-reload": ANOTHER_MACHINE,

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from pipeline.cli.common import refuse
 from pipeline.config import INIT_TEMPLATE
@@ -20,7 +21,8 @@ quantity: 5
 
 @click.command(short_help="Write a commented pipeline.yaml and the folders.")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
-def init(folder: Path) -> None:
+@click.pass_context
+def init(ctx: click.Context, folder: Path) -> None:
     """Write pipeline.yaml, jobs/ and an example into FOLDER; nothing that exists is changed.
 
     \b
@@ -28,6 +30,10 @@ def init(folder: Path) -> None:
       pipeline init
       pipeline init ~/pictures && cd ~/pictures && pipeline run
     """
+    above = ctx.find_root()
+    if above.get_parameter_source("config") is ParameterSource.COMMANDLINE:
+        named = above.obj
+        refuse(f"--config {named}: names what is read; pipeline init {Path(named).parent} writes a pipeline.yaml there")
     try:
         make_folder(folder / "jobs" / "examples")
         written = [
