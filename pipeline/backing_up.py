@@ -42,7 +42,7 @@ def back_up(index: Path, target: Path) -> int:
         raise _in_the_way(target) from None
     except OSError as error:
         raise NotBackedUp(
-            f"{target}: cannot be written ({error.strerror}); choose another folder, or make room"
+            f"{target}: cannot be written ({error.strerror}); make the folder, or room in it, or choose another"
         ) from error
 
 

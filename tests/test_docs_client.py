@@ -70,7 +70,7 @@ def test_the_example_client_shows_a_gallery_and_what_arrives(gallery, page):
     page.get_by_label("Character").fill("mary")
     page.get_by_label("Token").fill("pl_wrong")
     page.get_by_role("button", name="Show").click()
-    expect(page.get_by_role("status")).to_contain_text("A token is needed")
+    expect(page.get_by_role("status")).to_contain_text("A valid token is needed")
     page.get_by_label("Token").fill(gallery.home.alice)
     page.get_by_role("button", name="Show").click()
     expect(page.get_by_role("status")).to_have_text("2 images")

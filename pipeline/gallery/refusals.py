@@ -43,7 +43,8 @@ def unauthorized() -> Refusal:
     return Refusal(
         401,
         "unauthorized",
-        "A token is needed: send `Authorization: Bearer TOKEN`; `pipeline token create OWNER` makes one.",
+        "A valid token is needed: send `Authorization: Bearer TOKEN`; `pipeline token list` shows which are valid, "
+        "`pipeline token create OWNER` makes one.",
         headers={"www-authenticate": "Bearer"},
     )
 
