@@ -385,7 +385,23 @@ def test_sizes(load, text, size):
             pipeline.yaml:1:14: spool_limit: -1 is out of range
             spool_limit: -1
                          ^
-            expected: bytes, or "500MB", "10GB", "10GiB\"""",
+            expected: bytes above 0, or "500MB", "10GB", "10GiB\"""",
+        ),
+        (
+            "spool_limit: 0",
+            """\
+            pipeline.yaml:1:14: spool_limit: 0 is out of range
+            spool_limit: 0
+                         ^
+            expected: bytes above 0, or "500MB", "10GB", "10GiB\"""",
+        ),
+        (
+            "settle: 1\n---\nsettle: 2",
+            """\
+            pipeline.yaml:2:1: a second YAML document begins here
+            ---
+            ^
+            expected: one document: all of the configuration in it""",
         ),
         (
             "jobs: a\nbackends:\n  b: {type: comfyui, url: x, concurency: 3}",

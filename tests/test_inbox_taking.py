@@ -469,6 +469,19 @@ async def test_a_folder_that_takes_no_rejected_file_is_named(autojump_clock, tmp
         assert told.startswith(f"{stand.jobs / 'rejected'}")
 
 
+@pytest.mark.parametrize("occupy", [Path.mkdir, lambda place: place.symlink_to("nowhere")])
+async def test_what_is_no_file_and_has_the_jobs_name_in_active_is_named(autojump_clock, tmp_path, occupy):
+    async with open_stand(tmp_path) as stand:
+        place = stand.jobs / "active" / "A.yaml"
+        place.parent.mkdir(exist_ok=True)
+        occupy(place)
+        stand.put("A.yaml", spec(id="A"))
+        stand.put("b.yaml", spec("b"))
+        result = await stand.inbox.drain(patience=9)
+        assert (result.taken, result.stuck, result.left) == (1, 1, 0)
+        assert stand.inbox.stuck.startswith(f"A.yaml cannot be taken ({place}: File exists); ")
+
+
 async def test_a_rejected_file_that_cannot_be_moved_is_told_once_too(autojump_clock, tmp_path):
     def rename(source, target):
         raise PermissionError(errno.EPERM, "Operation not permitted", source)

@@ -170,7 +170,7 @@ class Config(BaseModel):
     default_owner: Owner = "me"
     settle: Duration = Field(default=0.5, description='seconds a file must have stood still, or "2s"')
     scan_interval: Duration = Field(default=2.0, gt=0, description='seconds between scans, above 0, or "1m"')
-    spool_limit: Size = Field(default=10_000_000_000, description='bytes, or "500MB", "10GB", "10GiB"')
+    spool_limit: Size = Field(default=10_000_000_000, gt=0, description='bytes above 0, or "500MB", "10GB", "10GiB"')
     keep_done: Duration | None = Field(default=None, description='how long ended job files are kept, like "30d"')
     gallery: GalleryConfig = Field(default_factory=GalleryConfig, description="the HTTP endpoint")
     store: StoreConfig = Field(default_factory=LocalConfig, description="where images are kept")

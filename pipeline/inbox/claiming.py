@@ -1,6 +1,7 @@
 """Giving drafts their names and moving their files: the renames, each of which a later pass can go on from."""
 
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,23 +102,25 @@ class Claimer:
         if claim.move:
             try:
                 self._disk.rename(place_of(claim.arrival, self._folders.jobs), claim.path)
-            except (FileNotFoundError, FileExistsError) as error:
-                self._missing_folder(error)
-                upshot.postponed += 1
-                return
             except OSError as error:
-                if error.errno in EVERYWHERE:
-                    raise
-                upshot.failed.append((claim.arrival, error))
+                self._not_taken(claim, error, upshot)
                 return
         if _stamp(claim.path) == claim.stamp:
             upshot.claims.append(claim)
         else:
             upshot.postponed += 1
 
-    def _missing_folder(self, error: OSError) -> None:
-        if isinstance(error, FileNotFoundError) and not self._folders.active.is_dir():
+    def _not_taken(self, claim: Claim, error: OSError, upshot: Upshot) -> None:
+        if isinstance(error, FileNotFoundError):
+            if not self._folders.active.is_dir():
+                raise error
+            upshot.postponed += 1
+        elif isinstance(error, FileExistsError) and not _never_taken(claim.path):
+            upshot.postponed += 1  # a job file that the next pass takes anew, under a name of its own
+        elif error.errno in EVERYWHERE:
             raise error
+        else:
+            upshot.failed.append((claim.arrival, error))
 
     def _set_aside(self, file: Aside, upshot: Upshot) -> None:
         name = file.arrival.name
@@ -143,3 +146,11 @@ def _stamp(path: str) -> Stamp | None:
         return Stamp.of(os.lstat(path))
     except OSError:
         return None
+
+
+def _never_taken(path: str) -> bool:
+    """Whether what stands there is no regular file, which no pass will ever move out of the way."""
+    try:
+        return not stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False

@@ -68,7 +68,7 @@ def _said(error: OSError, arrival: Arrival) -> str:
     """Say what happened, and where, if it is not the file itself: the folder that it was to be moved to."""
     place = os.fsdecode(error.filename2 or error.filename or arrival.name)
     said = error.strerror or type(error).__name__
-    return said if place.endswith(arrival.name) else f"{readable(place)}: {said}"
+    return said if error.filename2 is None and place.endswith(arrival.name) else f"{readable(place)}: {said}"
 
 
 def _look(arrival: Arrival) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ _PARSER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 # What may stand in YAML takes ten times as long to compile as what may not.
 _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 _ONE_FILE_ONE_JOB = "one file is one job: put the second one into a file of its own"
+_ONE_CONFIGURATION = "one document: all of the configuration in it"
 _TOO_DEEP = "exceeded maximum nesting depth"  # libyaml's own limit, which it meets by looking ahead
 
 # To YAML the braces of `${NAME}` are brackets of its own; these stand for them, which Unicode promises never to use.
@@ -75,7 +76,12 @@ def _build(text: str, tree: Tree, loader: Any, meant: dict[int, int]) -> None:  
                 *_place(event.start_mark), f"alias *{event.anchor}: aliases are not read", "the value itself"
             )
         elif isinstance(event, events.DocumentStartEvent) and tree.root is not None:
-            raise tree.refuse(*_place(event.start_mark), "a second YAML document begins here", _ONE_FILE_ONE_JOB)
+            raise tree.refuse(*_place(event.start_mark), "a second YAML document begins here", _second(meant))
+
+
+def _second(meant: dict[int, int]) -> str:
+    """Return the remedy for a second document: only a configuration has references to be read."""
+    return _ONE_CONFIGURATION if meant else _ONE_FILE_ONE_JOB
 
 
 def _place(mark: Any) -> tuple[int, int]:  # noqa: ANN401  # two unrelated classes, libyaml's and the pure one
