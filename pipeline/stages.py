@@ -222,6 +222,7 @@ class Stages:
         """Start nothing while the spool is full, until it has emptied a little."""
         total, limit = self._spool.total, self._spool.limit
         if self._spool.full:
-            self.brake.put("spool", f"{limit / 1e9:.3g} GB wait for the store (spool_limit)")
+            size = f"{limit / 1e9:.3g} GB" if limit >= 1e9 else f"{limit / 1e6:.3g} MB"
+            self.brake.put("spool", f"{size} wait for the store (spool_limit)")
         elif total <= RELEASED_AT * limit:
             self.brake.put("spool", None)

@@ -82,13 +82,14 @@ async def test_a_probe_that_fails_otherwise_does_not_lift_what_refused_credentia
 
 
 async def test_a_full_spool_is_released_once_it_has_emptied_a_little(tmp_path, autojump_clock):
-    async with house(tmp_path, {"pod": ScriptedBackend()}, limit=100) as home:
+    async with house(tmp_path, {"pod": ScriptedBackend()}, limit=50_000) as home:
         held = []
-        for size in (100, 95, 90, 95):
+        for size in (50_000, 47_500, 45_000, 47_500):
             await home.spool.write("1-a.img", bytes(size))
             home.stages._weigh()
             held.append(home.brake.held_by("spool"))
-    assert [bool(reason) for reason in held] == [True, True, False, False]
+    full = "0.05 MB wait for the store (spool_limit)"
+    assert held == [full, full, None, None]
 
 
 async def test_a_first_look_tells_of_refused_credentials_before_anything_is_bought(tmp_path, autojump_clock):
