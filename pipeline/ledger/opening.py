@@ -53,6 +53,17 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def knows_anything(path: Path) -> bool:
+    """Tell whether an index has a job or a character.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+    """
+    with closing(open_for_reading(path)) as connection:
+        sql = "SELECT EXISTS (SELECT 1 FROM jobs) OR EXISTS (SELECT 1 FROM characters)"
+        return bool(connection.execute(sql).fetchone()[0])
+
+
 def _make_private(path: Path) -> None:
     """SQLite gives the files beside the index (-wal, -shm) the same mode."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

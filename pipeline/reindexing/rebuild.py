@@ -17,7 +17,7 @@ import trio
 from pipeline.config import Config, LocalConfig, StoreConfig
 from pipeline.errors import StoreRefused, StoreUnavailable, UserError
 from pipeline.ledger.collecting import Finds
-from pipeline.ledger.opening import open_for_reading
+from pipeline.ledger.opening import knows_anything
 from pipeline.ledger.rebuilding import open_rebuild
 from pipeline.ports import Store
 from pipeline.reindexing.piecing import Pieced, piece_together
@@ -114,15 +114,9 @@ def _refuse_standing(state: Path) -> None:
     if not index.exists() or not index.stat().st_size:
         return
     try:
-        connection = open_for_reading(index)
-        try:
-            known = connection.execute("SELECT count(*) FROM jobs").fetchone()[0]
-            known += connection.execute("SELECT count(*) FROM characters").fetchone()[0]
-        finally:
-            connection.close()
-        reason = "holds what is known already"
+        known, reason = knows_anything(index), "holds what is known already"
     except sqlite3.Error as error:
-        known, reason = 1, f"cannot be read ({error})"
+        known, reason = True, f"cannot be read ({error})"
     if known:
         for name in (DRAFT, f"{DRAFT}-wal", f"{DRAFT}-shm"):  # a listing from before this index tells too little
             (state / name).unlink(missing_ok=True)
