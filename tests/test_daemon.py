@@ -235,6 +235,6 @@ async def test_a_taken_port_is_said_before_anything_starts(tmp_path):
     async with listener:
         port = listener.socket.getsockname()[1]
         drop(tmp_path)
-        with pytest.raises(ConfigError, match="choose another port"):
+        with pytest.raises(ConfigError, match="set another port"):
             await daemon.run(configured(tmp_path, SKETCH.replace("port: 0", f"port: {port}")))
     assert (tmp_path / "jobs/mary.yaml").exists()
