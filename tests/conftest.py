@@ -25,6 +25,7 @@ settings.load_profile("steady")
 
 MEMORY = Path("/dev/shm")
 ROOM = 2 << 30  # bytes that a whole run may need at once
+RUBBISH = 50_000  # objects between two searches for garbage: at the usual 700 they are a sixteenth of a run
 
 
 def _in_memory(folder):
@@ -73,6 +74,7 @@ def pytest_collection():
     finally:
         gc.freeze()
         gc.enable()
+        gc.set_threshold(RUBBISH)
 
 
 @pytest.hookimpl(trylast=True)  # what is deselected is nobody's part
