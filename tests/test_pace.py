@@ -152,6 +152,25 @@ async def test_looks_that_follow_closely_go_out_together_and_no_second_has_more_
     assert len(moments) >= 0.97 * rate * (5.0 - 0.25)
 
 
+async def test_looks_that_come_late_in_their_group_take_nothing_from_the_next_second(autojump_clock):
+    pace = Pace(100, clock=wall)
+    for _ in range(8):
+        pace.learned(10.0)
+    moments = []
+
+    async def watch(age):
+        async for _ in pace.looks(EPOCH - age):
+            moments.extend([trio.current_time()])
+
+    with trio.move_on_at(3.0):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, 300_000)  # alone at first: the group that it begins is not used up
+            await trio.sleep(0.029)
+            for _ in range(50):
+                nursery.start_soon(watch, 10_000)
+    assert max(sum(begin <= moment < begin + 1 - 1e-6 for moment in moments) for begin in moments) <= 100
+
+
 async def test_where_the_budget_is_short_those_that_may_be_done_go_first(autojump_clock):
     pace = Pace(1, clock=wall)
     for _ in range(5):

@@ -155,12 +155,13 @@ class _Budget:
             raise
         heappop(self._waiting)
         self._left -= 1
+        self._free_at = trio.current_time() + self._spacing
         self._wake_first()
 
     def _some_left(self) -> bool:
-        """Begin a new group where it is time for one, and tell whether the present one has a grant left."""
+        """Begin a new group, `spacing` after the last grant, and tell whether the present one has a grant left."""
         if trio.current_time() >= self._free_at:
-            self._left, self._free_at = self._at_once, trio.current_time() + self._spacing
+            self._left = self._at_once
         return self._left > 0
 
     def _wake_first(self) -> None:
