@@ -128,6 +128,7 @@ async def test_an_answer_without_a_length_ends_with_its_connection():
         [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"],
         HELLO + b"HTTP/1.0 408 Request Time-out\r\nContent-Length: 3\r\n\r\nbye",
         HELLO + b"and more",
+        [HELLO[:-5], b"hello" + HELLO],
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     ],
 )

@@ -246,4 +246,5 @@ class _Connection:
         except httptools.HttpParserUpgrade as error:
             raise httpx.RemoteProtocolError("it changes to another protocol than HTTP") from error
         except httptools.HttpParserError as error:
+            self.answer.leaves_it_open = False  # what follows a whole answer is not the next one
             raise httpx.RemoteProtocolError(f"no HTTP: {error.__context__ or error}") from error
