@@ -290,6 +290,16 @@ async def test_bytes_that_were_damaged_on_their_way_are_fetched_once_more_not_bo
     assert ([moment for moment, _ in pod.looks], len(pod.starts)) == ([0, 1], 1)
 
 
+async def test_where_damaged_bytes_cannot_be_fetched_once_more_the_attempt_tells_of_them(tmp_path, autojump_clock):
+    pod = ScriptedBackend()
+    pod.on_collect = deque([Picture(b"<html>busy</html>", gpu_seconds=5.0), AttemptFailed("it is gone", code="lost")])
+    async with house(tmp_path, {"pod": pod}, attempts=1) as home:
+        await home.accept(job())
+        await home.settled()
+        (image,) = home.ledger.images_of("j1")
+    assert (image.fault.code, image.gpu_seconds, image.attempts) == ("not_an_image", 5.0, 1)
+
+
 async def test_an_image_that_may_fail_leaves_a_failed_row(tmp_path, autojump_clock):
     pod = ScriptedBackend()
     pod.on_submit.append(InvalidRequest("no", code="invalid"))

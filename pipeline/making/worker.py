@@ -181,24 +181,29 @@ class Worker:
                 return Doubtful(unknown, limit)
 
     async def _collect(self, image: Image, lane: Lane, slot: Slot) -> Event:
+        made = await self._made(image, lane)
+        if not isinstance(made, Picture):
+            return made
+        event = await self._keep(image, made, lane, slot)
+        if not isinstance(event, AttemptLost):
+            return event
+        room.let_go()
+        await trio.sleep(FETCHED_AGAIN)  # it may have been damaged on its way, and what is there is not bought again
+        made = await self._made(image, lane)
+        return await self._keep(image, made, lane, slot) if isinstance(made, Picture) else event
+
+    async def _made(self, image: Image, lane: Lane) -> Picture | Event:
+        """Wait for the picture; return what it came to where there is none."""
         assert image.submission is not None
-        again = True
-        while True:
-            try:
-                made = await asking.collect(request_for(image, lane), image.submission, lane, self._clock)
-            except OutOfTime as error:
-                await asking.cancel(image.submission, lane)
-                return lost(error, lane)
-            except (AttemptFailed, NotWorthRepeating, InvalidRequest) as error:
-                return lost(error, lane)
-            except Exception as error:  # noqa: BLE001 - as above; charged as an attempt, so that it ends
-                return AttemptLost(defect(error, image), lane.attempts)
-            event = await self._keep(image, made, lane, slot)
-            if not again or not isinstance(event, AttemptLost):
-                return event
-            again = False  # it may have been damaged on its way, and what is there is not bought again
-            room.let_go()
-            await trio.sleep(FETCHED_AGAIN)
+        try:
+            return await asking.collect(request_for(image, lane), image.submission, lane, self._clock)
+        except OutOfTime as error:
+            await asking.cancel(image.submission, lane)
+            return lost(error, lane)
+        except (AttemptFailed, NotWorthRepeating, InvalidRequest) as error:
+            return lost(error, lane)
+        except Exception as error:  # noqa: BLE001 - as above; charged as an attempt, so that it ends
+            return AttemptLost(defect(error, image), lane.attempts)
 
     async def _keep(self, image: Image, made: Picture, lane: Lane, slot: Slot) -> Event:
         gpu_seconds = made.gpu_seconds or 0.0
