@@ -111,7 +111,7 @@ class Store(Protocol):
         ...
 
     def everything(self, after: str | None = None) -> AsyncGenerator[tuple[Sequence[Asset], str], None]:
-        """Go through all that the store holds, a page at a time, each with a bookmark to go on after it.
+        """Go through all that the store holds likewise, a page at a time, each with a bookmark to go on after it.
 
         Raises:
             StoreUnavailable: wait, and go on from the last bookmark.

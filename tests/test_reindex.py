@@ -1,5 +1,6 @@
 """A lost index comes back from what the store and the jobs folder tell."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,20 @@ async def test_numbers_and_ids_go_on_where_they_were(tmp_path):
     assert [image["number"] for image in results(config)["b"]["images"]] == [4, 5]
     assert [path.name for path in (config.jobs / "duplicate").iterdir()] == ["again.json"]
     assert [image["number"] for image in results(config)["a"]["images"]] == [1, 2, 3]
+
+
+async def test_a_number_under_which_a_damaged_file_stands_is_held(tmp_path):
+    config = configured(tmp_path)
+    drop(config, "a", id="a", character="Mary", quantity=2, seed=1)
+    await work_off(config)
+    (config.images / "me/characters/mary/images/mary_image_2.png").write_bytes(b"damaged")
+    shutil.rmtree(config.jobs / "done")  # as `keep_done` leaves it
+    lose(config)
+    await rebuilt(config)
+    drop(config, "b", id="b", character="Mary", seed=9)
+    assert (await work_off(config)).exit_code == 0
+    images = dump(config)["images"]["mary"]
+    assert {number: image["status"] for number, image in images.items()} == {1: "done", 2: "removed", 3: "done"}
 
 
 async def test_a_placeholder_that_came_back_can_be_made_again(tmp_path):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.ledger.adopting import LARGEST_NUMBER, by_number, read_asset, write_asset
 from pipeline.ledger.transaction import begin
-from pipeline.model import Asset
+from pipeline.model import Asset, Status
 
 _STAGING = (
     """CREATE TABLE IF NOT EXISTS found (
@@ -162,5 +162,6 @@ class Finds:
 def _found(asset: Asset) -> tuple[object, ...]:
     stored = asset.stored
     folder = stored.public_id.partition("/")[0]
-    about = (asset.owner, asset.character_id, asset.character_name, asset.job_id, stored.created_at)
+    job = asset.job_id if asset.status is not Status.REMOVED else None  # no picture: nothing is left of what it made
+    about = (asset.owner, asset.character_id, asset.character_name, job, stored.created_at)
     return (stored.public_id, stored.type, folder, asset.slug, asset.number, *about, write_asset(asset))

@@ -131,9 +131,10 @@ class Rebuild:
     def _fill(
         self, transaction: Transaction, character: CharacterTold, row: int, jobs: Sequence[JobTold], now: int
     ) -> dict[str, int]:
-        assets = self.finds.assets(character.owner_folder, character.slug)
+        found = self.finds.assets(character.owner_folder, character.slug)
+        assets = {number: asset for number, asset in found.items() if asset.status is not Status.REMOVED}
         told = {number: (job, image) for job in jobs for number, image in job.images.items()}
-        highest = max((*assets, *told), default=0)
+        highest = max((*found, *told), default=0)
         texts = _prompts(assets, told)
         prompts = dict(zip(texts, remember_prompts(transaction, [(row, text) for text in texts]), strict=True))
         counts: dict[str, int] = {}

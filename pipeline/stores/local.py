@@ -22,7 +22,7 @@ import trio
 
 from pipeline import picture
 from pipeline.errors import AttemptFailed, StoreConflict, StoreRefused, StoreUnavailable
-from pipeline.model import Asset, Item, Status, Stored
+from pipeline.model import Asset, Item, Stored
 from pipeline.naming import extension
 from pipeline.stores import label, layout
 from pipeline.tools.files import fsync_folder, make_folder, sweep_drafts, write_durably
@@ -80,8 +80,7 @@ class LocalStore:
             if after is None or folder > self.folder / after:
                 with self._telling():
                     assets: list[Asset] = await self._run_sync(layout.assets, self.folder, folder, self._public_url)
-                pictures = [asset for asset in assets if asset.status is not Status.REMOVED]
-                yield pictures, folder.relative_to(self.folder).as_posix()
+                yield assets, folder.relative_to(self.folder).as_posix()
 
     async def probe(self) -> None:
         with self._telling():
