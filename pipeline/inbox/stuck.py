@@ -31,10 +31,11 @@ class Stuck:
     @property
     def told(self) -> str | None:
         """Name a file that cannot be taken, and count the others; None: there is none."""
-        if not self._faults:
+        faults = list(self._faults.items())  # in one step: the thread that reads files may be adding to them
+        if not faults:
             return None
-        key, fault = next(iter(self._faults.items()))
-        others = f", and {len(self) - 1:,} more files like it" if len(self) > 1 else ""
+        key, fault = faults[0]
+        others = f", and {len(faults) - 1:,} more files like it" if len(faults) > 1 else ""
         return f"{readable(key)} cannot be taken ({fault.said}){others}; once that is mended, it is tried again"
 
     def holds(self, arrival: Arrival, now: float) -> bool:
