@@ -1,6 +1,7 @@
 """The wire against a peer that says exactly what a test tells it to, byte by byte, on real sockets."""
 
 import datetime as dt
+import socket
 import ssl
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pipeline.backends.line import Line
 from pipeline.backends.wire import KEPT, Wire
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Twice: a\r\nX-Twice: b\r\n\r\nhello"
@@ -166,6 +168,15 @@ async def test_only_what_costs_nothing_is_asked_again_and_once(method, content, 
         with pytest.raises(httpx.TransportError):
             await ask(wire, peer, method=method, content=content)
         assert len(peer.requests) == 1 + asked
+
+
+async def test_why_a_connection_broke_is_told():
+    ours, theirs = socket.socketpair()
+    line = Line(ours.detach())
+    theirs.close()
+    with pytest.raises(trio.BrokenResourceError, match="Broken pipe"):
+        await line.send_all(b"hello")
+    await line.aclose()
 
 
 async def test_certificates_are_asked_for_where_they_are_needed():

@@ -37,7 +37,7 @@ class Line(trio.abc.Stream):
             except BlockingIOError:
                 await self.wait_send_all_might_not_block()
             except OSError as error:
-                raise trio.BrokenResourceError from error
+                raise trio.BrokenResourceError(str(error)) from error
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.wait_writable(self._socket)
@@ -50,7 +50,7 @@ class Line(trio.abc.Stream):
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise trio.BrokenResourceError from error
+                raise trio.BrokenResourceError(str(error)) from error
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:
