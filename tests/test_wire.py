@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 import trio
+import trio.testing
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -205,6 +206,25 @@ async def test_a_cancelled_request_leaves_no_half_read_connection_behind():
         assert scope.cancelled_caught
         assert (await ask(wire, peer))[1] == b"hello"
         assert peer.connections == 2
+
+
+async def test_a_request_that_is_cancelled_while_it_connects_is_cancelled_not_unreached():
+    async with trio.open_nursery() as nursery:
+        with socket.socket() as deaf:  # its queue of those who want to connect is full
+            deaf.bind(("127.0.0.1", 0))
+            deaf.listen(0)
+            callers = [socket.socket() for _ in range(4)]
+            for caller in callers:
+                caller.setblocking(False)
+                caller.connect_ex(deaf.getsockname())
+            url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
+            request = httpx.Request("GET", url, extensions=PATIENCE)
+            nursery.start_soon(Wire(ssl.create_default_context, idle=1).handle_async_request, request)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+            for caller in callers:
+                caller.close()
+    assert nursery.cancel_scope.cancelled_caught
 
 
 async def test_a_body_that_is_left_early_costs_its_connection():

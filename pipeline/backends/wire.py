@@ -113,7 +113,7 @@ class Wire(httpx.AsyncBaseTransport):
                 return _Connection(origin, secure, line)
         except trio.TooSlowError as error:
             raise httpx.ConnectTimeout(f"no connection within {timeout:g} s") from error
-        except (OSError, trio.BrokenResourceError, BaseExceptionGroup) as error:
+        except (OSError, trio.BrokenResourceError) as error:
             raise httpx.ConnectError(str(error)) from error
 
 
