@@ -72,11 +72,14 @@ def make_job(spec: JobSpec, *, job_id: str, own_id: bool, file: str, rules: Rule
 
 
 def digest(spec: JobSpec) -> str:
-    """Return a word that is equal for two specs that say the same, in whatever order and spelling."""
-    said = spec.model_dump(mode="json", exclude={"owner"}, exclude_defaults=True)
+    """Return a word that is equal for two specs that say the same, in whatever order and spelling.
+
+    The index keeps it: worked out in another way, a job from before an update would be refused when it comes again.
+    """
+    said = spec.model_dump(mode="json", exclude={"owner"})
     said["owner"] = spec.said().get("owner")
-    if "character" in said:
-        said["character"].pop("owner", None)
+    if said["character"] is not None:
+        del said["character"]["owner"]
     said["no_embedding"] = spec.embedding is None and "embedding" in spec.model_fields_set
     return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
 

@@ -182,6 +182,32 @@ def test_the_digest_is_equal_for_jobs_that_say_the_same(one, other):
     assert digest(job(one)) == digest(job(other))
 
 
+@pytest.mark.parametrize(
+    ("text", "recorded"),
+    [
+        ("{character: Mary, prompt: in a garden}", "b192e44e68bf9968545556e51ccbf269e455c572cfa9e9274b8cd0e5e259554c"),
+        (
+            """
+            character: {id: "123", name: Mary, owner: alice, embedding: mary-v2}
+            prompt: [in a garden, at the harbour]
+            quantity: 2
+            width: 832
+            seed: 7
+            embedding: null
+            loras: [{name: soft}]
+            params: {clip_skip: 2}
+            notify: https://a.example/hook
+            labels: [spring]
+            id: own
+            """,
+            "e27614230ca1a5ab35b6c844ddca2dac87e0ca46a5b0fb086efc0db234e6a7cb",
+        ),
+    ],
+)
+def test_a_job_that_an_index_recorded_is_known_again_after_an_update(text, recorded):
+    assert digest(job(text)) == recorded
+
+
 def test_the_digest_differs_with_every_key():
     base = "character: M\nprompt: x\n"
     others = [
