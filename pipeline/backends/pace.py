@@ -132,7 +132,8 @@ class _Budget:
 
     def __init__(self, rate: float) -> None:
         self._at_once = max(1, int(rate * TOGETHER))
-        self._spacing = 1.0 / rate if self._at_once == 1 else 1.0 / (rate // self._at_once)
+        groups = rate if self._at_once == 1 else rate // self._at_once - 1  # what is left of one may be used up late
+        self._spacing = 1.0 / groups
         self._left = 0
         self._free_at = float("-inf")
         self._waiting: list[_Waiter] = []
@@ -155,13 +156,12 @@ class _Budget:
             raise
         heappop(self._waiting)
         self._left -= 1
-        self._free_at = trio.current_time() + self._spacing
         self._wake_first()
 
     def _some_left(self) -> bool:
-        """Begin a new group, `spacing` after the last grant, and tell whether the present one has a grant left."""
+        """Begin a new group where it is time for one, and tell whether the present one has a grant left."""
         if trio.current_time() >= self._free_at:
-            self._left = self._at_once
+            self._left, self._free_at = self._at_once, trio.current_time() + self._spacing
         return self._left > 0
 
     def _wake_first(self) -> None:
