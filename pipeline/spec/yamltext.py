@@ -46,10 +46,7 @@ def read_yaml(
         line, column = text.place(unreadable.start())
         raise tree.refuse(line, column, f"character U+{ord(unreadable[0]):04X} may not stand in YAML", "printable text")
     try:
-        if references:
-            _build(_REFERENCE.sub(_VEILED, text.text), tree, loader, _UNVEIL)
-        else:
-            _build(text.text, tree, loader, {})
+        _build(_REFERENCE.sub(_VEILED, text.text) if references else text.text, tree, loader, references=references)
     except yaml.MarkedYAMLError as error:
         raise _syntax(error, tree) from error
     except yaml.YAMLError as error:
@@ -59,11 +56,11 @@ def read_yaml(
     return tree.root, text
 
 
-def _build(text: str, tree: Tree, loader: Any, meant: dict[int, int]) -> None:  # noqa: ANN401  # likewise
+def _build(text: str, tree: Tree, loader: Any, *, references: bool) -> None:  # noqa: ANN401  # likewise
     next_event = loader(text).get_event
     while (event := next_event()) is not None:
         if isinstance(event, events.ScalarEvent):
-            value = event.value.translate(meant) if meant else event.value
+            value = event.value.translate(_UNVEIL) if references else event.value
             tree.add(Scalar(value, not event.style, *_node_place(event, tree)))
         elif isinstance(event, events.MappingStartEvent):
             tree.open(Mapping(*_node_place(event, tree)))
@@ -76,12 +73,8 @@ def _build(text: str, tree: Tree, loader: Any, meant: dict[int, int]) -> None:  
                 *_place(event.start_mark), f"alias *{event.anchor}: aliases are not read", "the value itself"
             )
         elif isinstance(event, events.DocumentStartEvent) and tree.root is not None:
-            raise tree.refuse(*_place(event.start_mark), "a second YAML document begins here", _second(meant))
-
-
-def _second(meant: dict[int, int]) -> str:
-    """Return the remedy for a second document: only a configuration has references to be read."""
-    return _ONE_CONFIGURATION if meant else _ONE_FILE_ONE_JOB
+            remedy = _ONE_CONFIGURATION if references else _ONE_FILE_ONE_JOB  # only a configuration has references
+            raise tree.refuse(*_place(event.start_mark), "a second YAML document begins here", remedy)
 
 
 def _place(mark: Any) -> tuple[int, int]:  # noqa: ANN401  # two unrelated classes, libyaml's and the pure one
