@@ -158,13 +158,12 @@ class _Roof:
     async def _take_files(self) -> Pass:
         async with trio.open_nursery() as intake:
             intake.start_soon(self._inbox.run)
-            await self._stop.wait()
-            intake.cancel_scope.cancel()
+            await self._cut_short(intake.cancel_scope)
         return Pass()
 
     async def _work_off(self, patience: float) -> Pass:
         """Return when nothing is left, or all that is left has waited for `patience` seconds."""
-        dropped = await self._inbox.drain(patience=patience)
+        dropped = await self._drain(patience)
         moved_at = trio.current_time()
         while not self._stop.is_set() and not self._stages.settled():
             if not self._stages.stuck():
@@ -177,6 +176,19 @@ class _Roof:
         with trio.move_on_after(patience):
             await self._let_notify()
         return dropped
+
+    async def _drain(self, patience: float) -> Pass:
+        """Take what is there, unless the end comes first: trouble in the folder must not hold it up."""
+        dropped = Pass(trouble="ended before all files were looked at")
+        async with trio.open_nursery() as intake:
+            intake.start_soon(self._cut_short, intake.cancel_scope)
+            dropped = await self._inbox.drain(patience=patience)
+            intake.cancel_scope.cancel()
+        return dropped
+
+    async def _cut_short(self, scope: trio.CancelScope) -> None:
+        await self._stop.wait()
+        scope.cancel()
 
     async def _let_notify(self) -> None:
         """Return once everybody who is due to be told has been tried; what failed is left for the next start."""

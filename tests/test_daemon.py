@@ -210,6 +210,24 @@ async def test_a_second_signal_ends_at_once(tmp_path):
         assert trio.current_time() - began < 3
 
 
+async def test_once_ends_at_a_signal_while_the_folder_cannot_be_used(tmp_path):
+    config = configured(tmp_path)
+    drop(tmp_path)
+    (tmp_path / "jobs/active").write_text("no folder")
+    outcomes = []
+
+    async def work():
+        outcomes.append(await daemon.run(config, once=True))
+
+    with capture_logs() as log, trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            await becomes(lambda: any(line["log_level"] == "error" for line in log))
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert outcomes == [Outcome(waiting=True)]
+    assert (tmp_path / "jobs/mary.yaml").exists()
+
+
 async def test_a_second_daemon_is_told_who_holds_the_folders(tmp_path):
     config = configured(tmp_path)
     stop = trio.Event()
