@@ -82,7 +82,7 @@ class Recipe(NamedTuple):
     cfg_scale: float | None = None
     sampler_name: str | None = None
     scheduler: str | None = None
-    embedding: str | None = None  # the job's own; the character's is resolved when the job is numbered
+    embedding: str | None = None  # the job's own, or the character's from acceptance on
     no_embedding: bool = False  # the job said `embedding: null`
     loras: tuple[Lora, ...] = ()
     params: Params = NO_PARAMS
@@ -210,11 +210,9 @@ class Request(NamedTuple):
     """What one image asks of a back end."""
 
     ticket: str  # lower-case UUID: the submission's id where the caller may choose one
-    key: str  # the image's public id: the same over all attempts
     prompt: str
     seed: int
     recipe: Recipe
-    embedding: str | None  # the job's or the character's, already decided
     images_in_job: int
     timeout: float  # seconds this submission may take there
     sent_to: str | None = None  # where it went, if the back end has another address since

@@ -60,7 +60,7 @@ class Backend(Protocol):
         """Stop this one submission, by its id alone, as far as the service can; never raises for one already ended."""
         ...
 
-    async def check(self, recipe: Recipe, embedding: str | None, *, images: int) -> None:
+    async def check(self, recipe: Recipe, *, images: int) -> None:
         """Find out before images are queued whether models, samplers, embeddings exist there.
 
         Raises:

@@ -299,7 +299,7 @@ async def test_a_cancel_that_cannot_be_heard_is_no_error(webui, autojump_clock):
 )
 async def test_what_is_missing_is_named_with_the_nearest(webui, autojump_clock, recipe, embedding, code, words):
     with pytest.raises(InvalidRequest, match=words) as caught:
-        await adapter(webui).check(recipe, embedding, images=9)
+        await adapter(webui).check(recipe._replace(embedding=embedding), images=9)
     assert caught.value.code == code
     assert webui.paid == 0
 
@@ -313,13 +313,13 @@ async def test_what_is_missing_is_named_with_the_nearest(webui, autojump_clock, 
     ],
 )
 async def test_what_is_there_is_found(webui, autojump_clock, recipe, embedding):
-    await adapter(webui).check(recipe, embedding, images=9)
+    await adapter(webui).check(recipe._replace(embedding=embedding), images=9)
 
 
 async def test_a_sampler_of_an_extension_is_taken_where_it_is_installed(webui, autojump_clock):
     webui.samplers.append("Odd One")
     recipe = Recipe(width=24, height=16, sampler_name="Odd One")
-    await adapter(webui).check(recipe, None, images=1)
+    await adapter(webui).check(recipe, images=1)
     await adapter(webui).submit(asked(recipe))
     assert webui.bodies[0]["sampler_name"] == "Odd One"
 
@@ -327,14 +327,14 @@ async def test_a_sampler_of_an_extension_is_taken_where_it_is_installed(webui, a
 async def test_lists_that_this_version_does_not_have_refuse_nothing(webui, autojump_clock):
     webui.absent |= {"sd-models", "samplers", "schedulers", "embeddings", "loras"}
     recipe = Recipe(model="x", sampler_name="LCM", scheduler="Beta", loras=(Lora("y"),))
-    await adapter(webui).check(recipe, "z", images=1)
+    await adapter(webui).check(recipe._replace(embedding="z"), images=1)
 
 
 async def test_lists_that_a_page_says_are_not_there_refuse_nothing(webui, autojump_clock):
     for what in ("sd-models", "samplers", "schedulers", "embeddings", "loras"):
         webui.weather.append(Weather("page", path=f"/{what}", reply=page(404)))
     recipe = Recipe(model="x", sampler_name="Euler", scheduler="Karras", loras=(Lora("y"),))
-    await adapter(webui).check(recipe, "z", images=1)
+    await adapter(webui).check(recipe._replace(embedding="z"), images=1)
     assert not webui.weather
 
 
@@ -382,7 +382,7 @@ async def test_no_secret_is_in_any_error_or_log(webui, autojump_clock, caplog, w
         for act in (
             lambda: backend.submit(asked()),
             lambda: backend.find(asked(timeout=20)),
-            lambda: backend.check(Recipe(model="animagine"), None, images=1),
+            lambda: backend.check(Recipe(model="animagine"), images=1),
             lambda: backend.cancel(Submission(pictures.TICKET, URL, 0, 1)),
             backend.probe,
         ):

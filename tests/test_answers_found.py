@@ -48,7 +48,7 @@ async def test_a_list_of_models_that_tells_a_secret_is_told_without_it():
     models = [{"name": "Euler", "title": f"bad key {OURS}"}]
     async with speaking(a1111, **{"": json.dumps(models).encode()}) as backend:
         with pytest.raises(InvalidRequest, match=r'A1111 at http://w\.test: no model "oil"') as refused:
-            await backend.check(Recipe(width=64, height=64, model="oil"), None, images=1)
+            await backend.check(Recipe(width=64, height=64, model="oil"), images=1)
     assert OURS not in str(refused.value)
 
 

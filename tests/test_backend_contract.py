@@ -93,13 +93,13 @@ async def test_cancelling_never_raises_for_what_has_ended(stand):
 
 
 async def test_a_recipe_that_will_work_is_not_complained_about(stand):
-    await stand.backend.check(stand.good.recipe, None, images=1)
+    await stand.backend.check(stand.good.recipe, images=1)
 
 
 async def test_a_missing_model_is_named_before_anything_is_bought(stand):
     asked = lever(stand.unknown_model, "miss a model")
     with pytest.raises(InvalidRequest, match=str(asked.recipe.model)):
-        await stand.backend.check(asked.recipe, None, images=1)
+        await stand.backend.check(asked.recipe, images=1)
 
 
 async def test_a_service_that_is_there_answers_the_probe(stand):

@@ -63,7 +63,7 @@ async def test_a_comfyui_worker_gets_the_built_in_graph(cloud):
         async with open_backend(given) as backend:
             await backend.submit(pictures.request(recipe=Recipe(width=24, height=16, model="animagine.safetensors")))
             with pytest.raises(InvalidRequest):
-                await backend.check(Recipe(sampler_name="Eulr"), None, images=1)
+                await backend.check(Recipe(sampler_name="Eulr"), images=1)
     kinds = {node["class_type"] for node in cloud.bodies[0]["input"]["workflow"].values()}
     assert {"KSampler", "SaveImage", "CheckpointLoaderSimple"} <= kinds
 

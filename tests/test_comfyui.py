@@ -395,7 +395,7 @@ async def test_a_cancel_that_a_page_knows_nothing_of_is_made_the_old_way(autojum
 
 async def test_lists_that_a_page_says_are_not_there_refuse_nothing(autojump_clock, stage):
     stage.comfy.weather.append(always(NO_SUCH_PAGE, path="/object_info"))
-    await stage.backend.check(SMALL._replace(model="anything", loras=(Lora("x"),)), None, images=2)
+    await stage.backend.check(SMALL._replace(model="anything", loras=(Lora("x"),)), images=2)
 
 
 @pytest.mark.parametrize(
@@ -628,7 +628,7 @@ async def test_what_has_ended_or_never_was_is_cancelled_without_harm(autojump_cl
 )
 async def test_what_is_not_installed_is_named_before_anything_is_queued(autojump_clock, stage, recipe, code, words):
     with pytest.raises(InvalidRequest) as caught:
-        await stage.backend.check(recipe, None, images=500)
+        await stage.backend.check(recipe, images=500)
     assert caught.value.code == code
     assert [word for word in words if word not in str(caught.value)] == []
     assert stage.comfy.bodies == []
@@ -638,8 +638,8 @@ async def test_what_is_installed_passes(autojump_clock, stage):
     full = SMALL._replace(
         loras=(Lora("ink"),), sampler_name="DPM++ 2M Karras", cfg_scale=6, steps=20, negative_prompt="bad"
     )
-    await stage.backend.check(full, "mary-v2", images=500)
-    await stage.backend.check(full._replace(sampler_name="res_2s"), None, images=500)
+    await stage.backend.check(full._replace(embedding="mary-v2"), images=500)
+    await stage.backend.check(full._replace(sampler_name="res_2s"), images=500)
     assert stage.comfy.bodies == []
 
 
@@ -647,7 +647,7 @@ async def test_what_is_installed_passes(autojump_clock, stage):
 async def test_a_workflows_own_models_and_nodes_are_checked_too(autojump_clock, name):
     stage = Stage(binding=workflow(name))
     recipe = SMALL._replace(model=None)
-    await stage.backend.check(recipe, None, images=2)
+    await stage.backend.check(recipe, images=2)
     kind, used = next(
         (node["class_type"], name)
         for node in json.loads((WORKFLOWS / f"{name}.json").read_text()).values()
@@ -657,26 +657,26 @@ async def test_a_workflows_own_models_and_nodes_are_checked_too(autojump_clock, 
     taken = stage.comfy.info[kind]
     taken["input"]["required"][used] = [["another.safetensors"]]
     with pytest.raises(InvalidRequest, match=r"another\.safetensors") as caught:
-        await stage.backend.check(recipe, None, images=2)
+        await stage.backend.check(recipe, images=2)
     assert caught.value.code.startswith("missing_")
     del stage.comfy.info[kind]
     with pytest.raises(InvalidRequest, match=f'"{kind}", which is not installed') as caught:
-        await stage.backend.check(recipe, None, images=2)
+        await stage.backend.check(recipe, images=2)
     assert caught.value.code == "missing_node"
 
 
 async def test_a_workflow_without_a_seed_fails_the_check_for_several_images(autojump_clock):
     stage = Stage(binding=workflow("no_seed"))
-    await stage.backend.check(Recipe(), None, images=1)
+    await stage.backend.check(Recipe(), images=1)
     with pytest.raises(InvalidRequest, match="no seed input"):
-        await stage.backend.check(Recipe(), None, images=2)
+        await stage.backend.check(Recipe(), images=2)
 
 
 async def test_a_server_that_does_not_tell_is_not_second_guessed(autojump_clock, stage):
     stage.comfy.weather.append(always(Reply(404, b"404: Not Found"), path="/object_info"))
-    await stage.backend.check(SMALL._replace(model="anything", loras=(Lora("x"),)), None, images=2)
+    await stage.backend.check(SMALL._replace(model="anything", loras=(Lora("x"),)), images=2)
     with pytest.raises(InvalidRequest, match="set model"):
-        await stage.backend.check(SMALL._replace(model=None), None, images=2)
+        await stage.backend.check(SMALL._replace(model=None), images=2)
 
 
 @pytest.mark.parametrize(
@@ -684,19 +684,19 @@ async def test_a_server_that_does_not_tell_is_not_second_guessed(autojump_clock,
 )
 async def test_choices_that_are_not_told_are_left_to_the_server(autojump_clock, stage, told):
     stage.comfy.info["CheckpointLoaderSimple"] = told
-    await stage.backend.check(SMALL._replace(model="anything"), None, images=2)
+    await stage.backend.check(SMALL._replace(model="anything"), images=2)
 
 
 async def test_a_server_that_is_down_cannot_be_checked(autojump_clock, stage):
     stage.comfy.weather.append(Weather("refuse"))
     with pytest.raises(Unavailable):
-        await stage.backend.check(SMALL, None, images=2)
+        await stage.backend.check(SMALL, images=2)
 
 
 async def test_the_one_installed_checkpoint_is_the_default(autojump_clock, stage, ask):
     stage.comfy.info["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"] = ["COMBO", {"options": ["only.ckpt"]}]
     open_model = ask._replace(recipe=SMALL._replace(model=None))
-    await stage.backend.check(open_model.recipe, None, images=2)
+    await stage.backend.check(open_model.recipe, images=2)
     await stage.backend.submit(open_model)
     assert stage.graph()["1"]["inputs"]["ckpt_name"] == "only.ckpt"
 
@@ -726,7 +726,7 @@ async def test_exact_names_cost_no_further_request(autojump_clock, stage, ask):
 
 
 async def test_an_embedding_counts_as_used_where_it_was_sent_and_exists(autojump_clock, stage, ask):
-    asked = ask._replace(embedding="mary-v2.safetensors")
+    asked = ask._replace(recipe=ask.recipe._replace(embedding="mary-v2.safetensors"))
     submission = await stage.backend.submit(asked)
     assert stage.graph()["2"]["inputs"]["text"] == f"{ask.prompt}, embedding:mary-v2"
     assert (await stage.backend.collect(asked, submission)).used_embedding is True
@@ -734,8 +734,8 @@ async def test_an_embedding_counts_as_used_where_it_was_sent_and_exists(autojump
 
 async def test_an_embedding_that_is_missing_is_refused_where_the_server_would_only_log_it(autojump_clock, stage, ask):
     for call in (
-        stage.backend.submit(ask._replace(embedding="mary-v3")),
-        stage.backend.check(SMALL, "mary-v3", images=2),
+        stage.backend.submit(ask._replace(recipe=ask.recipe._replace(embedding="mary-v3"))),
+        stage.backend.check(SMALL._replace(embedding="mary-v3"), images=2),
     ):
         with pytest.raises(InvalidRequest, match=r'"mary-v3".*did you mean "mary-v2"') as caught:
             await call
@@ -746,7 +746,7 @@ async def test_an_embedding_that_is_missing_is_refused_where_the_server_would_on
 async def test_an_embedding_is_named_as_it_was_asked_for_where_none_are_listed(autojump_clock, stage, ask):
     for reply in (Reply(404, b"404: Not Found"), NO_SUCH_PAGE):
         stage.comfy.weather.append(Weather("answer", "GET", "/embeddings", reply=reply))
-        await stage.backend.submit(ask._replace(embedding="mary-v3"))
+        await stage.backend.submit(ask._replace(recipe=ask.recipe._replace(embedding="mary-v3")))
         assert stage.graph()["2"]["inputs"]["text"] == f"{ask.prompt}, embedding:mary-v3"
 
 
@@ -754,7 +754,7 @@ async def test_a_long_list_of_choices_is_cut(autojump_clock, stage):
     many = [f"m{n:02}.safetensors" for n in range(40)]
     stage.comfy.info["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"] = [many]
     with pytest.raises(InvalidRequest, match=r"m11\.safetensors and 28 more"):
-        await stage.backend.check(SMALL._replace(model="z.safetensors"), None, images=1)
+        await stage.backend.check(SMALL._replace(model="z.safetensors"), images=1)
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ async def staged(seconds=0.02):
 
 async def test_an_image_travels_over_a_real_socket(fast_clock, ask):
     async with staged() as stage:
-        await stage.backend.check(SMALL, "mary-v2", images=5)
+        await stage.backend.check(SMALL._replace(embedding="mary-v2"), images=5)
         submission = await stage.backend.submit(ask)
         made = await stage.backend.collect(ask, submission)
         assert picture.examine(made.data).height == 96

@@ -60,7 +60,7 @@ class Service(ScriptedBackend):
     def __init__(self, world, **options):
         super().__init__(takes=3.0, **options)
         self.world = world
-        self.bought = Counter()  # by public id
+        self.bought = Counter()  # by seed, which no two images share
 
     async def submit(self, request):
         if self.at_once:
@@ -83,7 +83,7 @@ class Service(ScriptedBackend):
 
     def _picture(self, request):
         if self.at_once:
-            self.bought[request.key] += 1
+            self.bought[request.seed] += 1
         return super()._picture(request)
 
     def accept(self, request):
@@ -91,7 +91,7 @@ class Service(ScriptedBackend):
         moment = self.world.clock()
         submission = submission._replace(accepted_at=moment, deadline=moment + round(request.timeout * 1000))
         self.begin(request, submission.remote_id)
-        self.bought[request.key] += 1
+        self.bought[request.seed] += 1
         return submission
 
     async def collect(self, request, submission):
@@ -109,11 +109,11 @@ class Service(ScriptedBackend):
 
     def begin(self, request, name=None):
         live = self.world.live
-        others = sum(key == request.key for key in live.values())
-        counted = self.world.doubtful(request.key)
+        others = sum(seed == request.seed for seed in live.values())
+        counted = self.world.doubtful(request.seed)
         if others > counted:  # said at the end: to the house an exception in here would be a back end's
-            self.world.wrongs.append(f"{request.key} is made {others + 1} times at once, {counted} counted")
-        live[self.base_url, name or request.ticket] = request.key
+            self.world.wrongs.append(f"seed {request.seed} is made {others + 1} times at once, {counted} counted")
+        live[self.base_url, name or request.ticket] = request.seed
 
     def end(self, name):
         self.world.live.pop((self.base_url, name), None)
@@ -168,8 +168,8 @@ class World:
     def clock(self):
         return wall() + round(self.skew * 1000)
 
-    def doubtful(self, public_id):
-        found = rows(self.folder, f"SELECT doubtful FROM images WHERE public_id = '{public_id}'")
+    def doubtful(self, seed):
+        found = rows(self.folder, f"SELECT doubtful FROM images WHERE seed = {seed}")
         return found[0]["doubtful"]
 
     def drop(self, text, name):
@@ -329,24 +329,25 @@ def check(world):
         assert (kept.artifact.md5, kept.status) == (image["md5"], image["status"]), name
     bought = sum((service.bought for service in world.services.values()), Counter())
     for image in images:
-        name = image["public_id"]
+        seed = image["seed"]
         allowed = image["attempts"] + image["doubtful"] + (image["status"] == "cancelled")
-        assert bought[name] <= allowed, (name, bought[name], dict(image))
-    doubts = {image["public_id"]: image["doubtful"] for image in images}
+        assert bought[seed] <= allowed, (seed, bought[seed], dict(image))
+    doubts = {image["seed"]: image["doubtful"] for image in images}
+    assert len(doubts) == len(images)
     told, before = Counter(), {}
-    for name, event in rows(
-        world.folder, "SELECT public_id, event FROM events JOIN images ON images.id = events.image ORDER BY image, n"
+    for seed, event in rows(
+        world.folder, "SELECT seed, event FROM events JOIN images ON images.id = events.image ORDER BY image, n"
     ):
-        told[name, event] += 1
-        if (before.get(name), event) == ("Accepted", "Cancelled"):
-            alive = sum(key == name for key in world.live.values())
+        told[seed, event] += 1
+        if (before.get(seed), event) == ("Accepted", "Cancelled"):
+            alive = sum(one == seed for one in world.live.values())
             # one whose acceptance nobody heard of, at a back end that cannot be asked, is beyond withdrawing: it is counted
-            assert alive <= doubts[name], f"{name} was withdrawn and is being made all the same"
-        before[name] = event
-    for name, n in bought.items():
+            assert alive <= doubts[seed], f"seed {seed} was withdrawn and is being made all the same"
+        before[seed] = event
+    for seed, n in bought.items():
         ends = ("Fetched", "AttemptLost", "GaveUp", "Doubtful", "Cancelled")
-        assert n <= sum(told[name, end] for end in ends), f"{name} was bought {n} times"
-        assert told[name, "Fetched"] <= 1 + told[name, "Retried"], f"{name} was made again although it was there"
+        assert n <= sum(told[seed, end] for end in ends), f"seed {seed} was bought {n} times"
+        assert told[seed, "Fetched"] <= 1 + told[seed, "Retried"], f"seed {seed} was made again although it was there"
     moments = rows(
         world.folder,
         "SELECT character, created_at FROM images WHERE created_at IS NOT NULL ORDER BY character, created_at",

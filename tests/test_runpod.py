@@ -514,7 +514,7 @@ async def test_what_a_worker_cannot_do_is_found_before_anything_is_queued(
 ):
     backend = adapter(cloud, build=input_builder(worker))
     with pytest.raises(InvalidRequest, match=words) as caught:
-        await backend.check(full(recipe=changes).recipe, None, images=3)
+        await backend.check(full(recipe=changes).recipe, images=3)
     assert caught.value.code == code
     assert cloud.requests == []
 

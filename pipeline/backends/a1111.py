@@ -72,8 +72,9 @@ class A1111:
         began = trio.current_time()
         with self._service.objecting():
             sampling = await self._sampling(request.recipe)
-        offered = await self._embeddings() if request.embedding is not None else None
-        embedding = _same(request.embedding, [*offered[0], *offered[1]]) if request.embedding and offered else None
+        asked = request.recipe.embedding
+        offered = await self._embeddings() if asked is not None else None
+        embedding = _same(asked, [*offered[0], *offered[1]]) if asked and offered else None
         body = txt2img_body(request, sampling, embedding=embedding)
         spare = min(_PARTING, max(request.timeout / 10, min(_LEAST_PARTING, request.timeout / 4)))
         left = request.timeout - (trio.current_time() - began) - spare
@@ -115,22 +116,22 @@ class A1111:
     async def cancel(self, submission: Submission) -> None:
         await self._stopped(submission.remote_id, within=_PARTING)
 
-    async def check(self, recipe: Recipe, embedding: str | None, *, images: int) -> None:
+    async def check(self, recipe: Recipe, *, images: int) -> None:
         with self._service.objecting():
-            await self._compare(recipe, embedding)
+            await self._compare(recipe)
 
     async def probe(self) -> None:
         await self._current_task()
 
-    async def _compare(self, recipe: Recipe, embedding: str | None) -> None:
+    async def _compare(self, recipe: Recipe) -> None:
         """Raise the first name that is not offered there."""
         await self._sampling(recipe, sure=True)
         if recipe.model is not None and (titles := await self._listed("sd-models", "title")) is not None:
             resolved("model", recipe.model.partition(" [")[0], [title.partition(" [")[0] for title in titles])
-        if embedding is not None and (offered := await self._embeddings()) is not None:
+        if recipe.embedding is not None and (offered := await self._embeddings()) is not None:
             everything = [*offered[0], *offered[1]]
-            if _same(embedding, everything) is None:
-                raise missing("embedding", embedding, everything)
+            if _same(recipe.embedding, everything) is None:
+                raise missing("embedding", recipe.embedding, everything)
         if recipe.loras and (offered_loras := await self._listed("loras", "name", "alias")) is not None:
             for lora in recipe.loras:
                 if _same(lora.name.removesuffix(".safetensors"), offered_loras) is None:

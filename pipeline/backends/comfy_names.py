@@ -25,9 +25,9 @@ async def spelt(
     """
     recipe = request.recipe
     loras = tuple([Lora(await _file("lora", lora.name, LORAS, look), lora.weight) for lora in recipe.loras])
-    embedding = None if request.embedding is None else _embedding(request.embedding, await embeddings())
-    named = recipe._replace(model=await _model(recipe.model, binding, look), loras=loras)
-    return request._replace(recipe=named, embedding=embedding), await _offered(recipe, look)
+    embedding = None if recipe.embedding is None else _embedding(recipe.embedding, await embeddings())
+    named = recipe._replace(model=await _model(recipe.model, binding, look), loras=loras, embedding=embedding)
+    return request._replace(recipe=named), await _offered(recipe, look)
 
 
 async def _model(asked: str | None, binding: Binding, look: Look) -> str | None:

@@ -128,7 +128,7 @@ class ComfyUI:
         if found is not None and found[1]:
             await self._service.ask("interrupt", method="POST", body={"prompt_id": remote_id}, base_url=base)
 
-    async def check(self, recipe: Recipe, embedding: str | None, *, images: int) -> None:
+    async def check(self, recipe: Recipe, *, images: int) -> None:
         """Compare the graph with what is installed there: node classes, models, LoRAs, samplers, the embedding."""
         answer = await self._service.ask("object_info", timeout=LISTING, limit=LARGE)
         told = self._told(answer) if answer.is_success else None
@@ -139,11 +139,9 @@ class ComfyUI:
 
         sample = Request(
             ticket=str(uuid.UUID(int=0)),
-            key="",
             prompt="",
             seed=0,
             recipe=recipe,
-            embedding=embedding,
             images_in_job=images,
             timeout=0,
         )
@@ -212,7 +210,7 @@ class ComfyUI:
         for pause in (0.0, SECOND_LOOK):
             await trio.sleep(pause)
             if (data := await self._view(submission.base_url, files[0])) is not None:
-                return Picture(data, done.gpu_seconds(), used_embedding=request.embedding is not None)
+                return Picture(data, done.gpu_seconds(), used_embedding=request.recipe.embedding is not None)
         name = self._scrub(files[0].name)
         raise AttemptFailed(f"ComfyUI made {name}, and the file is not there any more", code="lost")
 
@@ -223,7 +221,7 @@ class ComfyUI:
                 "ComfyUI does not know it any more and saved no picture of it: it was restarted, or its queue cleared",
                 code="lost",
             )
-        return Picture(data, used_embedding=request.embedding is not None)
+        return Picture(data, used_embedding=request.recipe.embedding is not None)
 
     async def _by_name(self, base: str, request: Request) -> bytes | None:
         return await self._view(base, File(f"{request.ticket}_00001_.png", FOLDER, "output"))

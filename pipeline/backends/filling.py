@@ -90,7 +90,7 @@ class _Filling:
             recipe.sampler_name, recipe.scheduler, samplers=offered.samplers, schedulers=offered.schedulers
         )
         self._values: dict[str, Any] = {
-            "prompt": _with_embedding(request.prompt, request.embedding),
+            "prompt": _with_embedding(request.prompt, recipe.embedding),
             "negative_prompt": recipe.negative_prompt,
             "seed": request.seed,
             "width": recipe.width,

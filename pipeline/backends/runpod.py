@@ -132,14 +132,12 @@ class Runpod:
     async def cancel(self, submission: Submission) -> None:
         await self._service.ask(_path("cancel", submission), method="POST", base_url=submission.base_url)
 
-    async def check(self, recipe: Recipe, embedding: str | None, *, images: int) -> None:
+    async def check(self, recipe: Recipe, *, images: int) -> None:
         sample = Request(
             ticket="00000000-0000-4000-8000-000000000000",
-            key="check",
             prompt="check",
             seed=0,
             recipe=recipe,
-            embedding=embedding,
             images_in_job=images,
             timeout=_HOUR,
         )
@@ -221,7 +219,7 @@ class Runpod:
         if spent[0] is not None:
             waited = spent[1] or 0.0
             self._pace.learned(spent[0] + waited, waited=waited)
-        name = request.embedding
+        name = request.recipe.embedding
         return Picture(data, gpu_seconds=spent[0], used_embedding=name is not None and used_embedding(output, name))
 
     def _gone(self, submission: Submission) -> AttemptFailed:

@@ -62,7 +62,7 @@ def input_builder(worker: str, *, graph: Graph | None = None, template: Mapping[
 def a1111_input(request: Request) -> dict[str, Any]:
     """Build the input of worker-a1111; the embedding's name goes into the prompt, where A1111 ignores an unknown one."""
     recipe = request.recipe
-    return txt2img_body(request, for_a1111(recipe.sampler_name, recipe.scheduler), embedding=request.embedding)
+    return txt2img_body(request, for_a1111(recipe.sampler_name, recipe.scheduler), embedding=recipe.embedding)
 
 
 def sdxl_input(request: Request) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class _Custom:
         values: dict[str, Any] = {
             "prompt": request.prompt,
             "seed": request.seed,
-            "embedding": request.embedding,
+            "embedding": recipe.embedding,
             "ticket": request.ticket,
             "loras": [{"name": lora.name, "weight": lora.weight} for lora in recipe.loras] or None,
             **{

@@ -67,7 +67,7 @@ class Sketch:
     async def cancel(self, submission: Submission) -> None:
         """Nothing runs on its own here."""
 
-    async def check(self, recipe: Recipe, embedding: str | None, *, images: int) -> None:
+    async def check(self, recipe: Recipe, *, images: int) -> None:
         """Every model, sampler and embedding is taken, and none is used."""
 
     async def probe(self) -> None:

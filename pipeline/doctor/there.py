@@ -43,7 +43,6 @@ class Wish:
 
     whose: str  # style "anime", character Mary
     recipe: Recipe
-    embedding: str | None
     backends: tuple[str, ...]
 
 
@@ -79,7 +78,7 @@ async def _wishes(title: str, opened: Backend, wishes: list[Wish], world: World,
     for wish in wishes:
 
         async def ask(wish: Wish = wish) -> None:
-            await opened.check(wish.recipe, wish.embedding, images=2)
+            await opened.check(wish.recipe, images=2)
 
         trouble = await _trouble(ask, world)
         if trouble is not None:
@@ -99,11 +98,11 @@ def wishes(config: Config) -> tuple[list[Wish], list[Finding]]:
         except SpecError as error:
             found.append(Finding(whose, False, error.complaints[0].message))
             continue
-        wanted.append(Wish(whose, job.recipe, job.recipe.embedding, job.backends))
+        wanted.append(Wish(whose, job.recipe, job.backends))
     with_model = next((wish.recipe for wish in wanted if wish.recipe.model is not None), None)
     for plain in wanted[:1]:
         wanted += [
-            Wish(f"character {character}", with_model or plain.recipe, embedding, plain.backends)
+            Wish(f"character {character}", (with_model or plain.recipe)._replace(embedding=embedding), plain.backends)
             for embedding, character in islice(_embeddings(config).items(), MOST_EMBEDDINGS)
         ]
     return wanted, found

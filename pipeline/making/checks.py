@@ -50,7 +50,7 @@ class Checks:
     async def _ask(self, image: Image, lane: Lane) -> Fault | None:
         try:
             with trio.fail_after(lane.timeout):
-                await lane.backend.check(image.recipe, image.recipe.embedding, images=image.quantity)
+                await lane.backend.check(image.recipe, images=image.quantity)
         except InvalidRequest as error:
             return Fault(error.code, str(error))
         except trio.TooSlowError as slow:

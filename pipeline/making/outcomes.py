@@ -47,11 +47,9 @@ def request_for(image: Image, lane: Lane) -> Request:
     assert image.ticket is not None
     return Request(
         ticket=image.ticket,
-        key=image.public_id,
         prompt=image.prompt,
         seed=image.seed,
         recipe=image.recipe,
-        embedding=image.recipe.embedding,
         images_in_job=image.quantity,
         timeout=lane.timeout,
         sent_to=image.sent_to if image.sent_to is not None and lane.moved(image.sent_to) else None,

@@ -12,8 +12,8 @@ from pipeline.audit import audit_files
 from pipeline.catalogue import Catalogue
 
 _IMAGES = """
-SELECT jobs.id AS job, jobs.prompt AS said, images.number, images.public_id, images.status, images.state, images.path,
-    images.md5, images.attempts, images.doubtful, images.failures, characters.id AS character,
+SELECT jobs.id AS job, jobs.prompt AS said, images.number, images.public_id, images.seed, images.status, images.state,
+    images.path, images.md5, images.attempts, images.doubtful, images.failures, characters.id AS character,
     characters.slug AS slug, owners.slug AS folder
 FROM images JOIN characters ON characters.row = images.character JOIN owners ON owners.row = characters.owner
 LEFT JOIN jobs ON jobs.seq = images.job ORDER BY images.character, images.number

@@ -58,13 +58,12 @@ def item(data: bytes, number: int = 5, *, owner_slug: str = "alice", slug: str =
 
 def request(prompt: str = "a portrait in a garden", seed: int = 7, **changes: Any) -> Request:
     recipe = changes.pop("recipe", Recipe(width=64, height=96))
+    recipe = recipe._replace(embedding=changes.pop("embedding", recipe.embedding))
     made = Request(
         ticket=TICKET,
-        key="alice/characters/mary/images/mary_image_1",
         prompt=prompt,
         seed=seed,
         recipe=recipe,
-        embedding=None,
         images_in_job=1,
         timeout=600.0,
     )

@@ -132,7 +132,7 @@ class ScriptedBackend:
         self.remote[submission.remote_id].cancelled = True
         await trio.lowlevel.checkpoint()
 
-    async def check(self, recipe, embedding, *, images):
+    async def check(self, recipe, *, images):
         self.checks.append((trio.current_time(), images))
         await self._scripted(self.on_check, down=False)
 
