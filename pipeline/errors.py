@@ -125,7 +125,6 @@ class RepeatedOutput(PipelineError):
 
     def __init__(self, number: int) -> None:
         super().__init__(f"the same pixels as image {number} of this job: the workflow ignores the seed")
-        self.number = number
 
 
 class BackendError(PipelineError):

@@ -19,6 +19,7 @@ from pipeline.model import Lora, Recipe, State, Submission
 from pipeline.ports import CannotTell
 from tests.support import a1111_emulator, pictures
 from tests.support.a1111_emulator import LOGIN
+from tests.support.index import images_of
 from tests.support.loopback import Reply, Weather, page, said, served, transport
 from tests.support.scripted import house, job
 from tests.support.waiting import wall
@@ -229,7 +230,7 @@ async def test_an_image_longer_than_its_timeout_uses_up_its_attempts_and_is_no_d
         await home.accept(job(backends=("slow",)))
         with trio.fail_after(120):
             await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.fault.code) == (State.PLACEHOLDER, "timed_out")
     assert (image.attempts, image.failures, image.doubtful) == (3, 3, 0)
     assert len(webui.bodies) == 3

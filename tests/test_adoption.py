@@ -7,6 +7,7 @@ import trio
 
 from pipeline.errors import IndexTrouble, StoreUnavailable
 from pipeline.model import Asset, Status, Stored
+from tests.support.index import images_of
 from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job
 
 
@@ -32,7 +33,7 @@ async def test_numbers_go_on_after_what_the_store_holds(tmp_path, autojump_clock
     async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
         await home.accept(job(images=2))
         await home.settled()
-        assert [image.number for image in home.ledger.images_of("j1")] == [6, 7]
+        assert [image.number for image in images_of(home.ledger, "j1")] == [6, 7]
     assert [slug for _, slug in store.listings] == ["alice"]
 
 
@@ -42,7 +43,7 @@ async def test_what_stands_there_and_is_no_picture_holds_its_number(tmp_path, au
     async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
         await home.accept(job())
         await home.settled()
-        (made,) = home.ledger.images_of("j1")
+        (made,) = images_of(home.ledger, "j1")
     assert made.number == 4
     with closing(sqlite3.connect(tmp_path / "index.db")) as index:
         found = index.execute("SELECT number, status, bytes FROM images WHERE number < 4 ORDER BY number").fetchall()
@@ -57,7 +58,7 @@ async def test_a_folder_whose_assets_carry_another_owner_is_taken(tmp_path, auto
     async with house(tmp_path, {"pod": ScriptedBackend()}, store) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert image.public_id == "alice-2/characters/mary/images/mary_image_1"
     assert [slug for _, slug in store.listings] == ["alice", "alice-2"]
 
@@ -72,7 +73,7 @@ async def test_two_owners_with_one_slug_get_folders_of_their_own(tmp_path, autoj
             job("c", owner="al:ice", character="zoe", seed=19),
         )
         await home.settled()
-        folders = [home.ledger.images_of(name)[0].public_id.split("/")[0] for name in "abc"]
+        folders = [images_of(home.ledger, name)[0].public_id.split("/")[0] for name in "abc"]
     assert folders == ["al-ice", "al-ice-2", "al-ice-3"]
     assert store.listings == [(0, "al-ice"), (2, "al-ice-2"), (2, "al-ice-3")]
 
@@ -165,7 +166,7 @@ async def test_a_folder_given_away_meanwhile_is_chosen_anew_at_once(tmp_path, au
         await home.settled()
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert image.public_id == "alice/characters/mary/images/mary_image_1"
     assert len({moment for moment, _ in store.listings[1:]}) == 1
 

@@ -15,7 +15,19 @@ from pipeline import lifecycle as law
 from pipeline.catalogue import BadCursor, Catalogue, Filter
 from pipeline.errors import IndexTrouble
 from pipeline.model import Fault, OnFailure, PlannedImage, Recipe, Stored
-from tests.support.index import START, HandClock, adopted, artifact, asset, give_up, job, make, open_index, stored
+from tests.support.index import (
+    START,
+    HandClock,
+    adopted,
+    artifact,
+    asset,
+    give_up,
+    images_of,
+    job,
+    make,
+    open_index,
+    stored,
+)
 
 EVERYTHING = ("queued", "running", "done", "placeholder", "failed", "cancelled", "removed")
 
@@ -27,7 +39,7 @@ def numbers(page):
 async def test_a_row_tells_all_that_a_gallery_shows(ledger, catalogue, clock):
     recipe = Recipe(832, 1216, "rain", "anime", "m.safetensors", 28, 4.5, "euler", embedding="e")
     await ledger.accept([job("a", recipe=recipe, labels=("spring",), images=(PlannedImage("by the sea", 5),))])
-    planned = ledger.images_of("a")[0]
+    planned = images_of(ledger, "a")[0]
     [waiting] = catalogue.page("mary", Filter(("queued",))).rows
     assert (waiting.stored, waiting.created_at, waiting.width, waiting.height) == (None, None, 832, 1216)
     clock.at += 7
@@ -69,7 +81,7 @@ async def test_a_row_tells_all_that_a_gallery_shows(ledger, catalogue, clock):
 
 async def test_newest_first_by_date_then_number_and_what_is_not_stored_before_all(ledger, catalogue, clock):
     await ledger.accept([job("a", quantity=7)])
-    images = ledger.images_of("a")
+    images = images_of(ledger, "a")
     for n in (2, 5, 4):
         await make(ledger, images[n - 1])  # stored in the same millisecond
     clock.at += 1
@@ -83,7 +95,7 @@ async def test_newest_first_by_date_then_number_and_what_is_not_stored_before_al
 
 async def test_an_image_made_again_stays_in_its_place(ledger, catalogue, clock):
     await ledger.accept([job("a", quantity=2)])
-    one, two = ledger.images_of("a")
+    one, two = images_of(ledger, "a")
     one = await give_up(ledger, one)
     clock.at += 5
     await make(ledger, two)
@@ -103,7 +115,7 @@ async def test_an_image_made_again_stays_in_its_place(ledger, catalogue, clock):
 
 async def test_an_error_is_told_only_where_it_is_final(ledger, catalogue):
     await ledger.accept([job("a", quantity=2, on_failure=OnFailure.FAIL)])
-    one, two = ledger.images_of("a")
+    one, two = images_of(ledger, "a")
     await ledger.record(one, law.GaveUp(Fault("lost", "it vanished")))
     sent = await ledger.record(two, law.Submitting("pod", "t"))
     await ledger.record(sent, law.Refused(Fault("busy", "429")))
@@ -175,7 +187,7 @@ async def _fill(folder, clock):
         await adopted(ledger)
         await ledger.accept([job("a", quantity=3), job("b", images=images, labels=("sea", "spring"))])
         await ledger.accept([job("c", "john", images=images, labels=("sea",))])
-        for image in (*ledger.images_of("a"), *ledger.images_of("b"), *ledger.images_of("c")):
+        for image in (*images_of(ledger, "a"), *images_of(ledger, "b"), *images_of(ledger, "c")):
             clock.at = START + 10 * image.number
             if image.public_id.endswith("mary_image_2"):
                 await give_up(ledger, image)
@@ -211,7 +223,7 @@ def walk(catalogue, character, wanted, limit):
 
 async def test_a_cursor_is_not_shifted_by_what_arrives(ledger, catalogue, clock):
     await ledger.accept([job("a", quantity=12)])
-    images = ledger.images_of("a")
+    images = images_of(ledger, "a")
     for image in images[:6]:
         clock.at += 1
         await make(ledger, image)
@@ -275,7 +287,7 @@ async def _pages_hold(folder, fates, statuses, limit):
     async with open_index(folder, clock) as ledger:
         await adopted(ledger)
         await ledger.accept([job("a", quantity=max(len(fates), 1))])
-        images = ledger.images_of("a")
+        images = images_of(ledger, "a")
         for image, (fate, pause) in zip(images, fates, strict=False):
             clock.at += pause
             if fate != "leave":
@@ -283,7 +295,7 @@ async def _pages_hold(folder, fates, statuses, limit):
         expected = sorted(
             (
                 (image.created_at or 2**60, image.number)
-                for image in ledger.images_of("a")
+                for image in images_of(ledger, "a")
                 if law.status_of(image.state, image.standing) in statuses
             ),
             reverse=True,
@@ -322,7 +334,7 @@ async def test_pages_and_totals_are_read_from_indexes(ledger, tmp_path):
 
 async def test_characters_are_listed_with_counts(ledger, catalogue):
     await ledger.accept([job("a", "Mary", 2), job("b", "John"), job("c", "Eve", owner="bob")])
-    await make(ledger, ledger.images_of("a")[0])
+    await make(ledger, images_of(ledger, "a")[0])
     page = catalogue.characters("me", limit=1)
     assert ([row.id for row in page.rows], page.total) == (["john"], 2)
     page = catalogue.characters("me", limit=1, after=page.next)
@@ -345,7 +357,7 @@ async def test_characters_are_listed_with_counts(ledger, catalogue):
 
 async def test_media_are_found_by_public_id_alone(ledger, catalogue):
     await ledger.accept([job("a", quantity=2)])
-    one, two = ledger.images_of("a")
+    one, two = images_of(ledger, "a")
     assert catalogue.media(one.public_id) is None
     image = await ledger.record(one, law.Submitting("pod", "t"))
     image = await ledger.record(image, law.Fetched(artifact(4)))
@@ -361,7 +373,7 @@ async def test_media_are_found_by_public_id_alone(ledger, catalogue):
 
 async def test_all_that_is_stored_can_be_walked_in_batches(ledger, catalogue):
     await ledger.accept([job("a", quantity=5)])
-    images = ledger.images_of("a")
+    images = images_of(ledger, "a")
     for image in images[1:]:
         await make(ledger, image)
     assert [row.number for row in catalogue.stored_images(batch=3)] == [2, 3, 4, 5]

@@ -17,6 +17,7 @@ from tests.support.index import (
     by_id,
     fetch,
     give_up,
+    images_of,
     job,
     make,
     open_index,
@@ -35,7 +36,7 @@ async def test_a_result_has_exactly_the_promised_shape(ledger, catalogue, clock)
     )
     await ledger.accept([said])
     clock.at += 1
-    one, two, three, four = ledger.images_of("a")
+    one, two, three, four = images_of(ledger, "a")
     sent = await ledger.record(one, law.Submitting("xl", "t"))
     sent = await ledger.record(sent, law.Doubtful(Fault("no_answer", "reset"), limit=3))
     sent = await ledger.record(sent, law.Submitting("xl", "t2"))
@@ -139,12 +140,12 @@ async def test_a_result_has_exactly_the_promised_shape(ledger, catalogue, clock)
 
 async def test_success_is_false_where_a_job_ended_without_a_real_image(ledger, catalogue):
     await ledger.accept([job("a"), job("b", quantity=2), job("c", on_failure=OnFailure.FAIL)])
-    await give_up(ledger, ledger.images_of("a")[0])
-    one, two = ledger.images_of("b")
+    await give_up(ledger, images_of(ledger, "a")[0])
+    one, two = images_of(ledger, "b")
     await give_up(ledger, one)
     assert [success(catalogue.result(name)) for name in "abc"] == [False, True, True]
     await make(ledger, two)
-    await ledger.record(ledger.images_of("c")[0], law.GaveUp(Fault("bad", "no")))
+    await ledger.record(images_of(ledger, "c")[0], law.GaveUp(Fault("bad", "no")))
     assert [success(catalogue.result(name)) for name in "abc"] == [False, True, False]
     assert catalogue.result("c")["imageUrl"] is None
 
@@ -156,7 +157,7 @@ async def test_a_job_not_numbered_yet_has_its_counts_and_its_reason(tmp_path, ca
         assert (result["status"], result["queuedCount"], result["images"]) == ("queued", 3, [])
         assert result["reason"] == "waits until the store has listed what owner bob already has there"
         assert catalogue.images_of(catalogue.job("a")) == []
-        assert catalogue.job("a").retrying == 0
+        assert catalogue.summary().retrying == 0
 
 
 async def test_the_reason_is_the_lanes_where_none_was_noted(ledger, catalogue):
@@ -176,7 +177,7 @@ async def test_the_reason_is_the_lanes_where_none_was_noted(ledger, catalogue):
 
 async def test_jobs_are_listed_latest_first_by_owner_status_and_label(ledger, catalogue):
     await ledger.accept([job("a", labels=("x",)), job("b"), job("c", "eve", owner="bob"), job("d", labels=("x", "y"))])
-    await make(ledger, ledger.images_of("a")[0])
+    await make(ledger, images_of(ledger, "a")[0])
 
     def ids(owner, **conditions):
         page = catalogue.jobs(owner, **conditions)
@@ -197,21 +198,21 @@ async def test_jobs_are_listed_latest_first_by_owner_status_and_label(ledger, ca
 
 async def test_unfinished_jobs_come_running_ones_first(ledger, catalogue):
     await ledger.accept([job("a"), job("b"), job("c"), job("d")])
-    await make(ledger, ledger.images_of("a")[0])
-    await fetch(ledger, ledger.images_of("c")[0])
+    await make(ledger, images_of(ledger, "a")[0])
+    await fetch(ledger, images_of(ledger, "c")[0])
     assert [row.id for row in catalogue.unfinished(9)] == ["c", "b", "d"]
     assert [row.id for row in catalogue.unfinished(1)] == ["c"]
 
 
 async def test_the_summary_is_the_whole_index_in_a_few_numbers(ledger, catalogue, clock):
     await ledger.accept([job("a", quantity=4), job("b", "john"), job("c")])
-    one, two, three, four = ledger.images_of("a")
+    one, two, three, four = images_of(ledger, "a")
     await make(ledger, one)
     two = await give_up(ledger, two)
     await ledger.record(two, law.Retried())
     await fetch(ledger, three)
     await ledger.record(four, law.Submitting("pod", "t"))
-    await make(ledger, ledger.images_of("c")[0], tag=99)
+    await make(ledger, images_of(ledger, "c")[0], tag=99)
     summary = catalogue.summary(now=START)
     assert {status: n for status, n in summary.images.items() if n} == {
         "done": 2,
@@ -271,7 +272,7 @@ async def test_verify_finds_and_names_what_was_damaged(tmp_path, catalogue, dama
     async with open_index(tmp_path) as ledger:
         await adopted(ledger)
         await ledger.accept([job("a", quantity=5)])
-        one, two, three, four, _ = ledger.images_of("a")
+        one, two, three, four, _ = images_of(ledger, "a")
         await make(ledger, one)
         await give_up(ledger, two)
         sent = await ledger.record(three, law.Submitting("pod", "t3"))
@@ -324,7 +325,7 @@ async def test_verify_says_when_the_file_itself_is_damaged(tmp_path, catalogue):
 async def test_the_gallery_view_shows_what_docs_promise(ledger, tmp_path, clock):
     await ledger.accept([job("a", recipe=Recipe(style="anime", negative_prompt="rain"), labels=("x",))])
     clock.at += 123
-    await make(ledger, ledger.images_of("a")[0])
+    await make(ledger, images_of(ledger, "a")[0])
     connection = sqlite3.connect(tmp_path / "index.db")
     connection.row_factory = sqlite3.Row
     [row] = connection.execute("SELECT * FROM gallery")
@@ -369,7 +370,7 @@ async def test_the_gallery_view_shows_what_docs_promise(ledger, tmp_path, clock)
 
 async def test_the_documented_queries_run(ledger, tmp_path):
     await ledger.accept([job("a", labels=("spring",)), job("b")])
-    await make(ledger, ledger.images_of("a")[0])
+    await make(ledger, images_of(ledger, "a")[0])
     docs = (Path(__file__).parent.parent / "docs" / "index.md").read_text()
     shell = re.findall(r'sqlite-utils query \S+ "(.+?)" --table', docs)
     plain = re.findall(r"```sql\n(.+?)```", docs, re.DOTALL)

@@ -28,7 +28,7 @@ from pipeline.errors import ConfigError
 from pipeline.gallery.metrics import exposition
 from pipeline.model import LaneState, Pulse
 from pipeline.tools.readiness import READY, STOPPING, tell
-from tests.support.index import START, adopted, give_up, job, make, open_index, send
+from tests.support.index import START, adopted, give_up, images_of, job, make, open_index, send
 from tests.support.loopback import Emulator, Reply, served
 
 ROOT = Path(__file__).parents[1]
@@ -275,7 +275,7 @@ async def exposed(folder):
     async with open_index(folder) as ledger:
         await adopted(ledger, "me")
         await ledger.accept([job("j1", quantity=3)])
-        one, two, three = ledger.images_of("j1")
+        one, two, three = images_of(ledger, "j1")
         await make(ledger, one)
         await give_up(ledger, two)
         await send(ledger, three)

@@ -17,6 +17,7 @@ from pipeline.plan import make_job
 from pipeline.ports import Links
 from pipeline.spec.job import parse_job
 from tests.support import index
+from tests.support.index import images_of
 from tests.test_cli_steer import Workspace
 
 # -- export
@@ -85,7 +86,7 @@ async def test_what_stands_at_a_store_far_away_is_fetched_and_compared(tmp_path,
     async with index.open_index(tmp_path) as ledger:
         await index.adopted(ledger)
         await ledger.accept([index.job("a")])
-        (image,) = ledger.images_of("a")
+        (image,) = images_of(ledger, "a")
         image = await index.fetch(ledger, image)
         kept = index.stored(image, md5=hashlib.md5(b"the picture").hexdigest())
         await ledger.record(image, index.law.StoredAt(kept))

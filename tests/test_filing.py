@@ -6,6 +6,7 @@ from pipeline.ending.filing import Filing
 from pipeline.errors import IndexTrouble
 from pipeline.ledger import open_ledger
 from pipeline.lifecycle import Removed
+from tests.support.index import images_of
 from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job, reading
 from tests.support.waiting import inline
 
@@ -86,7 +87,7 @@ async def test_a_link_or_a_folder_of_that_name_is_left_alone(tmp_path, autojump_
 async def test_what_happens_while_a_result_is_written_makes_it_due_again(tmp_path, autojump_clock):
     async with house(tmp_path, {"pod": ScriptedBackend()}) as home:
         filing = await ended(tmp_path, home)
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
 
         async def meanwhile(function, *args):
             function(*args)

@@ -13,7 +13,7 @@ from pipeline.config import load_config
 from pipeline.ending.clearing import Clearing
 from pipeline.errors import IndexTrouble
 from pipeline.tools.clock import now
-from tests.support.index import HandClock, adopted, give_up, job, make, open_index
+from tests.support.index import HandClock, adopted, give_up, images_of, job, make, open_index
 from tests.support.waiting import inline
 
 DAY = 86_400_000
@@ -29,7 +29,7 @@ async def workspace(folder):
     async with open_index(folder, clock) as ledger:
         await ledger.accept([job("old")])
         await adopted(ledger)
-        await make(ledger, ledger.images_of("old")[0])
+        await make(ledger, images_of(ledger, "old")[0])
         await ledger.filed("old")
         put(done, "old", clock.at)
         clock.at += 31 * DAY
@@ -56,7 +56,7 @@ async def test_what_is_older_goes_and_the_index_stays(tmp_path):
         assert await clearing.clear() == 2
         assert names(done) == []
         assert ledger.knows("old")
-        assert [image.state.value for image in ledger.images_of("old")] == ["done"]
+        assert [image.state.value for image in images_of(ledger, "old")] == ["done"]
         assert ledger.to_file(9) == []
         assert await clearing.clear() == 0
 
@@ -81,13 +81,13 @@ async def test_nothing_of_anybody_else_is_touched(tmp_path):
         at = clock.at - 31 * DAY
         put(done, "unknown", at)  # the index has no such job
         await ledger.accept([job("new"), job("young"), job("again"), job("unfiled")])
-        await make(ledger, ledger.images_of("young")[0])
+        await make(ledger, images_of(ledger, "young")[0])
         await ledger.filed("young")
         clock.at -= 31 * DAY
         for name in ("again", "unfiled"):
-            image = await give_up(ledger, ledger.images_of(name)[0])
+            image = await give_up(ledger, images_of(ledger, name)[0])
         await ledger.filed("again")
-        await ledger.record(ledger.images_of("again")[0], law.Retried())
+        await ledger.record(images_of(ledger, "again")[0], law.Retried())
         assert image.state.value == "placeholder"
         clock.at += 31 * DAY
         for name in ("new", "young", "again", "unfiled"):

@@ -9,7 +9,7 @@ from pipeline.catalogue import Filter
 from pipeline.making.checks import Checks
 from pipeline.model import Recipe
 from pipeline.tools.brake import Brake
-from tests.support.index import job
+from tests.support.index import images_of, job
 from tests.support.scripted import ScriptedBackend, lane
 
 SIZE = 200_000  # characters of such a picture
@@ -35,7 +35,7 @@ def at_most(megabytes, *, held=False):
 async def test_all_images_of_a_job_share_one(ledger):
     await ledger.accept([job("a", quantity=200, recipe=recipe())])
     with at_most(5):
-        images = ledger.images_of("a") + ledger.planned("a", 200) + ledger.images_where(job_id="a")
+        images = images_of(ledger, "a") + ledger.planned("a", 200) + ledger.images_where(job_id="a")
     assert len(images) == 600
     assert all(image.recipe is images[0].recipe for image in images)
     assert images[0].recipe == recipe()
@@ -62,7 +62,7 @@ async def test_those_of_few_jobs_are_kept(ledger):
     await ledger.accept([job(f"j{n}", recipe=recipe(n)) for n in range(150)])
     with at_most(12, held=True):
         for n in range(150):
-            (image,) = ledger.images_of(f"j{n}")
+            (image,) = images_of(ledger, f"j{n}")
             assert image.recipe == recipe(n)
         del image
 
@@ -72,7 +72,7 @@ async def test_answers_to_checks_are_kept_without_the_question(ledger, autojump_
     gate, checks = lane("pod", ScriptedBackend(), Brake()), Checks()
     with at_most(10, held=True):
         for n in range(50):
-            (image,) = ledger.images_of(f"j{n}")
+            (image,) = images_of(ledger, f"j{n}")
             assert await checks.obstacle(image, gate) is None
             gate.backend.checks.clear()
         del image

@@ -11,22 +11,22 @@ from pipeline.catalogue import Catalogue
 from pipeline.errors import IllegalStep
 from pipeline.ledger import Declined, Duplicate, OwnerToAdopt, Taken
 from pipeline.model import CharacterRef, PlannedImage, Recipe, State, Status
-from tests.support.index import START, adopted, asset, by_id, job, make, open_index
+from tests.support.index import START, adopted, asset, by_id, images_of, job, make, open_index
 
 
 def names(ledger, job_id):
-    return [image.filename for image in ledger.images_of(job_id)]
+    return [image.filename for image in images_of(ledger, job_id)]
 
 
 async def test_a_job_gets_the_next_numbers_in_the_transaction_that_takes_it(tmp_path):
     async with open_index(tmp_path) as ledger:
         await adopted(ledger)
         verdicts = await ledger.accept([job("a", "Mary", 3), job("b", "Mary", 2), job("c", "John")])
-        assert verdicts == [Taken("a", True), Taken("b", True), Taken("c", True)]
+        assert verdicts == [Taken("a"), Taken("b"), Taken("c")]
         assert names(ledger, "a") == ["mary_image_1", "mary_image_2", "mary_image_3"]
         assert names(ledger, "b") == ["mary_image_4", "mary_image_5"]
         assert names(ledger, "c") == ["john_image_1"]
-        first = ledger.images_of("b")[0]
+        first = images_of(ledger, "b")[0]
         assert (first.public_id, first.place, first.seed) == ("me/characters/mary/images/mary_image_4", 0, 7)
         assert (first.state, first.quantity, first.owner, first.character_name) == (State.PLANNED, 2, "me", "Mary")
 
@@ -37,7 +37,7 @@ async def test_everything_a_job_says_comes_back_with_its_images(tmp_path):
     async with open_index(tmp_path) as ledger:
         await adopted(ledger)
         await ledger.accept([said])
-        images = ledger.images_of("a")
+        images = images_of(ledger, "a")
         assert [(i.prompt, i.seed, i.place) for i in images] == [("one", 1, 0), ("two", 9, 1)]
         assert images[0].recipe == recipe
         assert images[0].labels == ("spring", "covers")
@@ -69,7 +69,7 @@ async def test_which_character_a_job_means(tmp_path, character, owner, expected,
         assert isinstance(verdict, Taken)
         if when == "before the listing":
             await adopted(ledger, "me", "alice")
-        assert ledger.images_of("third")[0].character_id == expected
+        assert images_of(ledger, "third")[0].character_id == expected
 
 
 @pytest.mark.parametrize("owners", [(), ("me", "alice")])
@@ -88,7 +88,7 @@ async def test_a_later_name_changes_only_what_is_displayed(tmp_path):
     async with open_index(tmp_path) as ledger:
         await adopted(ledger)
         await ledger.accept([job("a", by_id("1", "Mary")), job("b", by_id("1", "Maria"))])
-        image = ledger.images_of("b")[0]
+        image = images_of(ledger, "b")[0]
         assert (image.character_name, image.filename) == ("Maria", "mary_image_2")
 
 
@@ -123,15 +123,15 @@ async def test_which_embedding_a_job_uses(tmp_path, own, none, named, before, us
         await ledger.accept([job("c", by_id("1", embedding="later"))])
         if not listed_first:
             await adopted(ledger)
-        assert ledger.images_of("b")[0].recipe.embedding == used
+        assert images_of(ledger, "b")[0].recipe.embedding == used
 
 
 async def test_the_same_id_twice_makes_nothing(tmp_path):
     async with open_index(tmp_path) as ledger:
         await adopted(ledger)
         first = job("a", quantity=2)
-        assert await ledger.accept([first, first]) == [Taken("a", True), Duplicate("a")]
-        assert await ledger.accept([first]) == [Duplicate("a")]
+        assert await ledger.accept([first, first]) == [Taken("a"), Duplicate()]
+        assert await ledger.accept([first]) == [Duplicate()]
         [verdict] = await ledger.accept([job("a", quantity=2, digest="another")])
         assert isinstance(verdict, Declined)
         assert 'the id "a" was used before, by a job with different content' in verdict.reason
@@ -157,7 +157,7 @@ async def test_one_job_that_cannot_be_kept_spoils_no_other(tmp_path, prompt):
 async def test_jobs_wait_unnumbered_until_their_owners_folder_was_listed(tmp_path):
     async with open_index(tmp_path) as ledger:
         jobs = [job("a", "Mary", 2), job("b", "Mary", owner="Älice"), job("c", "John"), job("d", "Mary", 3)]
-        assert await ledger.accept(jobs) == [Taken(one.id, False) for one in jobs]
+        assert await ledger.accept(jobs) == [Taken(one.id) for one in jobs]
         assert ledger.owners_to_adopt() == [OwnerToAdopt("me", "me"), OwnerToAdopt("Älice", "alice")]
         assert ledger.unnumbered("me") == ["a", "c", "d"]
         assert ledger.turns() == []
@@ -166,7 +166,7 @@ async def test_jobs_wait_unnumbered_until_their_owners_folder_was_listed(tmp_pat
         assert [turn.planned for turn in ledger.turns_of("me")] == [2, 1, 3]
         assert names(ledger, "d") == ["mary_image_3", "mary_image_4", "mary_image_5"]
         assert ledger.owners_to_adopt() == [OwnerToAdopt("Älice", "alice")]
-        assert ledger.images_of("b") == []
+        assert images_of(ledger, "b") == []
 
 
 async def test_new_images_go_on_after_the_highest_that_the_store_holds(tmp_path):
@@ -214,7 +214,7 @@ async def test_a_slug_whose_assets_carry_another_character_is_taken(tmp_path, li
             await ledger.adopt("me", "me", found)
         assert names(ledger, "a") == ["mary-3_image_1"]
         assert names(ledger, "c") == ["mary-3_image_2" if not listed_first else "mary-3_image_3"]
-        assert ledger.images_of("c")[0].character_id == "mary"
+        assert images_of(ledger, "c")[0].character_id == "mary"
 
 
 async def test_assets_that_carry_the_characters_own_id_are_its_whatever_it_is_called_now(tmp_path):
@@ -325,7 +325,7 @@ async def _numbers_hold(folder, steps):
                 await ledger.adopt(owner, owner, [])
         last: dict[str, int] = {}
         for job_id, quantity in accepted:
-            images = ledger.images_of(job_id)
+            images = images_of(ledger, job_id)
             start = images[0].number
             assert [image.number for image in images] == list(range(start, start + quantity))
             assert start > last.get(images[0].character_id, 0)

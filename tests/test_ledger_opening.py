@@ -15,7 +15,7 @@ from pipeline.errors import IndexTrouble
 from pipeline.ledger import opening, questions, schema, trouble
 from pipeline.ledger.opening import open_for_reading, open_for_writing
 from pipeline.tools.clock import NOT_YET
-from tests.support.index import adopted, job, make, open_index
+from tests.support.index import adopted, images_of, job, make, open_index
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def test_closing_leaves_one_file_that_opens_again(tmp_path):
         await ledger.accept([job("a", quantity=3)])
     assert [file.name for file in tmp_path.iterdir()] == ["index.db"]
     async with open_index(tmp_path) as ledger:
-        assert len(ledger.images_of("a")) == 3
+        assert len(images_of(ledger, "a")) == 3
 
 
 def test_the_reading_connection_cannot_write(path):
@@ -179,7 +179,7 @@ async def test_the_index_of_each_earlier_version_opens_and_goes_on_with_a_copy_k
         for image in ledger.planned("a", 3):
             await make(ledger, image)
         await ledger.accept([job("b", quantity=2)])
-        assert [image.number for image in ledger.images_of("b")] == [4, 5]
+        assert [image.number for image in images_of(ledger, "b")] == [4, 5]
     with closing(Catalogue(path)) as catalogue:
         assert catalogue.verify() == []
         assert [row.number for row in catalogue.page("mary").rows] == [3, 2, 1]

@@ -16,6 +16,7 @@ from tests.support.index import (
     artifact,
     fetch,
     give_up,
+    images_of,
     job,
     make,
     send,
@@ -61,7 +62,7 @@ def walk(image):
 
 async def test_every_step_is_written_as_the_law_says_and_reads_back_equal(ledger, catalogue):
     await ledger.accept([job("a", quantity=2)])
-    image, _ = ledger.images_of("a")
+    image, _ = images_of(ledger, "a")
     events = walk(image)
     for event in events:
         expected = advance(image, event)
@@ -75,7 +76,7 @@ async def test_every_step_is_written_as_the_law_says_and_reads_back_equal(ledger
 
 async def test_the_history_tells_each_step_without_results_addresses(ledger, catalogue, clock):
     await ledger.accept([job("a")])
-    image = await make(ledger, ledger.images_of("a")[0])
+    image = await make(ledger, images_of(ledger, "a")[0])
     clock.at += 5
     await ledger.record(image, law.Removed())
     told = [(step.event, step.at - START, dict(step.detail)) for step in catalogue.history(image.row)]
@@ -100,7 +101,7 @@ async def test_the_history_tells_each_step_without_results_addresses(ledger, cat
 
 async def test_a_fault_is_told_in_the_history(ledger, catalogue):
     await ledger.accept([job("a")])
-    image = await send(ledger, ledger.images_of("a")[0])
+    image = await send(ledger, images_of(ledger, "a")[0])
     await ledger.record(image, law.AttemptLost(FAULT, limit=2))
     assert dict(catalogue.history(image.row)[-1].detail) == {
         "code": "timed_out",
@@ -112,7 +113,7 @@ async def test_a_fault_is_told_in_the_history(ledger, catalogue):
 
 async def test_an_image_that_has_moved_on_is_not_written_twice(ledger):
     await ledger.accept([job("a")])
-    planned = ledger.images_of("a")[0]
+    planned = images_of(ledger, "a")[0]
     await ledger.record(planned, law.Submitting("pod", "t1"))
     with pytest.raises(StaleImage, match="mary_image_1 is no longer planned"):
         await ledger.record(planned, law.Submitting("pod", "t2"))
@@ -121,7 +122,7 @@ async def test_an_image_that_has_moved_on_is_not_written_twice(ledger):
 
 async def test_the_same_state_under_another_ticket_is_stale_too(ledger):
     await ledger.accept([job("a")])
-    first = await ledger.record(ledger.images_of("a")[0], law.Submitting("pod", "t1"))
+    first = await ledger.record(images_of(ledger, "a")[0], law.Submitting("pod", "t1"))
     again = await ledger.record(first, law.Refused(FAULT))
     await ledger.record(again, law.Submitting("pod", "t2"))
     with pytest.raises(StaleImage):
@@ -130,7 +131,7 @@ async def test_the_same_state_under_another_ticket_is_stale_too(ledger):
 
 async def test_what_the_law_forbids_is_not_written(ledger, catalogue):
     await ledger.accept([job("a")])
-    image = ledger.images_of("a")[0]
+    image = images_of(ledger, "a")[0]
     with pytest.raises(IllegalStep):
         await ledger.record(image, law.StoredAt(stored(image)))
     assert ledger.image(image.row) == image
@@ -139,25 +140,25 @@ async def test_what_the_law_forbids_is_not_written(ledger, catalogue):
 
 async def test_the_same_pixels_twice_in_a_job_are_refused_and_nothing_is_written(ledger):
     await ledger.accept([job("a", quantity=2), job("b")])
-    one, two = ledger.images_of("a")
+    one, two = images_of(ledger, "a")
     await make(ledger, one, tag=5)
     at_backend = await send(ledger, two)
     with pytest.raises(RepeatedOutput, match="the same pixels as image 1 of this job") as caught:
         await ledger.record(at_backend, law.Fetched(artifact(5)))
-    assert caught.value.number == 1
+    assert "image 1 of this job" in str(caught.value)
     assert ledger.image(two.row) == at_backend
-    other_job = await make(ledger, ledger.images_of("b")[0], tag=5)
+    other_job = await make(ledger, images_of(ledger, "b")[0], tag=5)
     assert other_job.state is State.DONE
 
 
 async def test_created_at_never_goes_back_within_a_character(ledger, clock):
     await ledger.accept([job("a", quantity=3), job("b", "john")])
-    one, two, three = ledger.images_of("a")
+    one, two, three = images_of(ledger, "a")
     one = await make(ledger, one)
     clock.at -= 3_600_000
     assert ledger.stored_moment(two) == START
     two = await give_up(ledger, two)
-    john = await make(ledger, ledger.images_of("b")[0])
+    john = await make(ledger, images_of(ledger, "b")[0])
     clock.at = START + 10
     three = await make(ledger, three)
     assert (one.created_at, two.created_at, three.created_at) == (START, START, START + 10)
@@ -180,7 +181,7 @@ async def test_a_job_tells_how_far_it_is(ledger, catalogue, clock):
         seen.append((row.status, counts, moments, ledger.turn("a") and ledger.turn("a").planned, ledger.to_file(9)))
 
     look()
-    one, two, three = ledger.images_of("a")
+    one, two, three = images_of(ledger, "a")
     clock.at = START + 1
     one = await send(ledger, one)
     look()
@@ -211,12 +212,12 @@ async def test_a_job_tells_how_far_it_is(ledger, catalogue, clock):
 
 async def test_a_job_without_cancelled_images_ends_done_and_stays_so_while_one_is_made_again(ledger, catalogue):
     await ledger.accept([job("a", on_failure=OnFailure.FAIL)])
-    image = await ledger.record(ledger.images_of("a")[0], law.GaveUp(FAULT))
+    image = await ledger.record(images_of(ledger, "a")[0], law.GaveUp(FAULT))
     assert (image.state, catalogue.job("a").status) == (State.FAILED, "done")
     image = await ledger.record(image, law.Retried())
-    assert (catalogue.job("a").status, catalogue.job("a").retrying) == ("done", 1)
+    assert (catalogue.job("a").status, catalogue.summary().retrying) == ("done", 1)
     image = await send(ledger, image)
-    assert (catalogue.job("a").status, catalogue.job("a").retrying) == ("done", 0)
+    assert (catalogue.job("a").status, catalogue.summary().retrying) == ("done", 0)
     await ledger.filed("a")
     await ledger.record(image, law.GaveUp(FAULT, paid=True))
     assert ledger.to_file(9) == ["a"]
@@ -224,7 +225,7 @@ async def test_a_job_without_cancelled_images_ends_done_and_stays_so_while_one_i
 
 async def test_a_result_written_of_an_older_state_stays_due(ledger):
     await ledger.accept([job("a", quantity=2)])
-    one, two = ledger.images_of("a")
+    one, two = images_of(ledger, "a")
     await make(ledger, one)
     image = await make(ledger, two)
     version = ledger.result_version("a")
@@ -242,7 +243,7 @@ async def test_a_job_is_known_once_it_was_accepted(ledger):
 
 async def test_due_work_is_found_in_the_order_it_is_wanted(ledger, clock):
     await ledger.accept([job("a", quantity=9, priority=5, stagger=1.5, backends=("pod", "xl"))])
-    images = ledger.images_of("a")
+    images = images_of(ledger, "a")
     [turn] = ledger.turns()
     assert (turn.job_id, turn.priority, turn.stagger, turn.backends, turn.planned) == ("a", 5, 1.5, ("pod", "xl"), 9)
     assert [image.number for image in ledger.planned("a", 3)] == [1, 2, 3]
@@ -278,7 +279,7 @@ async def test_images_are_selected_for_commands(ledger):
             job("c", quantity=1),
         ]
     )
-    await give_up(ledger, ledger.images_of("a")[1])
+    await give_up(ledger, images_of(ledger, "a")[1])
 
     def found(**conditions):
         return [image.filename for image in ledger.images_where(**conditions)]
@@ -307,7 +308,7 @@ def revisions(catalogue):
 
 async def test_revisions_grow_with_whatever_an_answer_shows(ledger, catalogue):
     await ledger.accept([job("a", quantity=2), job("b", "john")])
-    image = ledger.images_of("a")[0]
+    image = images_of(ledger, "a")[0]
     seen = [revisions(catalogue)]
 
     async def grows(write):
@@ -327,7 +328,7 @@ async def test_revisions_grow_with_whatever_an_answer_shows(ledger, catalogue):
 
 async def test_a_note_tells_what_a_job_waits_for_until_it_goes_on(ledger, catalogue):
     await ledger.accept([job("a", quantity=2)])
-    one, two = ledger.images_of("a")
+    one, two = images_of(ledger, "a")
     await ledger.notes.jobs(["a"], "pod is down")
     assert (catalogue.job("a").status, catalogue.job("a").reason) == ("queued", "pod is down")
     one = await make(ledger, one)
@@ -343,7 +344,7 @@ async def test_a_note_tells_what_a_job_waits_for_until_it_goes_on(ledger, catalo
 
 async def test_a_paused_job_waits_for_its_pause_whatever_of_it_is_taken_meanwhile(ledger, catalogue):
     await ledger.accept([job("a", quantity=2)])
-    image = await ledger.record(ledger.images_of("a")[0], law.Submitting("pod", "t"))
+    image = await ledger.record(images_of(ledger, "a")[0], law.Submitting("pod", "t"))
     pause = Pause("job", "a")
     await ledger.pause(pause)
     image = await ledger.record(image, law.Fetched(artifact(1)))
@@ -373,7 +374,7 @@ async def test_recipes_of_few_jobs_are_kept_parsed(ledger, tmp_path):
 
 async def test_a_days_work_is_counted_by_back_end(ledger, catalogue, clock):
     await ledger.accept([job("a", quantity=3)])
-    one, two, three = ledger.images_of("a")
+    one, two, three = images_of(ledger, "a")
     await make(ledger, one)
     await give_up(ledger, two)
     clock.at += 86_400_000
@@ -396,7 +397,6 @@ async def test_due_questions_are_answered_from_indexes_over_what_is_due(ledger, 
         (questions.TO_FILE, (5,), "jobs_to_file"),
         (questions.OWNERS_TO_ADOPT, (), "jobs_unnumbered"),
         (questions.UNNUMBERED, ("me",), "jobs_unnumbered"),
-        (questions.OF_JOB, ("a",), "sqlite_autoindex_images_2"),
     ):
         plan = [step[3] for step in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
         assert any(index in step for step in plan), (sql, plan)
@@ -410,7 +410,7 @@ async def test_a_recipe_is_kept_as_sparse_json(ledger, tmp_path):
     [kept] = connection.execute("SELECT recipe FROM jobs").fetchone()
     connection.close()
     assert json.loads(kept) == {"width": 1024, "height": 1536, "steps": 0, "cfg_scale": 0.0}
-    assert ledger.images_of("a")[0].recipe == Recipe(steps=0, cfg_scale=0.0)
+    assert images_of(ledger, "a")[0].recipe == Recipe(steps=0, cfg_scale=0.0)
 
 
 async def test_a_store_whose_clock_is_ahead_dates_nothing_in_the_future(ledger, clock):

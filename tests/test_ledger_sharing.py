@@ -17,7 +17,19 @@ from pipeline.ledger import open_ledger
 from pipeline.ledger.steps import record
 from pipeline.ledger.values import Declined, Taken
 from pipeline.model import Fault, PlannedImage
-from tests.support.index import START, HandClock, adopted, artifact, asset, by_id, job, open_index, stored, submission
+from tests.support.index import (
+    START,
+    HandClock,
+    adopted,
+    artifact,
+    asset,
+    by_id,
+    images_of,
+    job,
+    open_index,
+    stored,
+    submission,
+)
 
 FAULT = Fault("failed", "out of memory")
 
@@ -94,7 +106,7 @@ def counters(folder):
 
 
 async def test_a_counter_is_paid_once_for_all_steps_of_a_commit(ledger):
-    images = ledger.images_of("a")
+    images = images_of(ledger, "a")
     said = []
     ledger._writer._connection.set_trace_callback(said.append)
     await share(ledger, *(step(ledger, image, law.Submitting("pod", f"t{image.row}")) for image in images))
@@ -108,9 +120,9 @@ async def test_a_counter_is_paid_once_for_all_steps_of_a_commit(ledger):
 
 
 async def test_a_step_that_fails_in_a_shared_commit_leaves_no_trace(ledger, tmp_path):
-    one, two, three = ledger.images_of("a")
+    one, two, three = images_of(ledger, "a")
     await share(ledger, *(step(ledger, image, law.Submitting("pod", "t")) for image in (one, two, three)))
-    one, two, three = ledger.images_of("a")
+    one, two, three = images_of(ledger, "a")
     before = counters(tmp_path)
     got = [law.Fetched(artifact(image.row), gpu_seconds=2.0) for image in (one, two, three)]
     assert [type(x) for x in await share(ledger, half(ledger, two, got[1]), half(ledger, one, got[0]))] == [
@@ -133,7 +145,7 @@ async def test_a_declined_job_leaves_nothing_on_its_characters_counters(tmp_path
         bad = job("bad", "zoe")._replace(images=(PlannedImage("half a pair: \ud800", 1),))
         declined, taken = await ledger.accept([bad, job("good", "zoe")])
         assert (type(declined), type(taken)) == (Declined, Taken)
-        assert [image.number for image in ledger.images_of("good")] == [4]
+        assert [image.number for image in images_of(ledger, "good")] == [4]
     with closing(Catalogue(tmp_path / "index.db")) as catalogue:
         assert catalogue.verify() == []
 
@@ -178,7 +190,7 @@ async def test_jobs_taken_together_leave_what_jobs_taken_one_by_one_leave(tmp_pa
 
 @pytest.mark.parametrize("how", ["ABORT", "ROLLBACK"])
 async def test_counters_that_cannot_be_paid_are_told_to_all_and_nothing_is_written(ledger, tmp_path, how):
-    images = ledger.images_of("a")
+    images = images_of(ledger, "a")
     before = counters(tmp_path)
     refusing = f"CREATE TRIGGER no BEFORE UPDATE ON tallies BEGIN SELECT RAISE({how}, 'no'); END"
     await ledger._writer.do(lambda transaction: transaction.execute(refusing))
@@ -187,7 +199,7 @@ async def test_counters_that_cannot_be_paid_are_told_to_all_and_nothing_is_writt
     assert [type(error) for error in told] == [IndexTrouble] * 4
     assert len(set(map(id, told))) == 4
     assert str(told[3]).startswith(f"{tmp_path / 'index.db'}: it cannot be used (no)")
-    assert ledger.images_of("a") == images
+    assert images_of(ledger, "a") == images
     assert counters(tmp_path) == before
     await ledger._writer.do(lambda transaction: transaction.execute("DROP TRIGGER no"))
     assert all(await share(ledger, *steps))
@@ -228,7 +240,7 @@ def test_whatever_shares_a_commit_counters_tell_what_counting_tells(tmp_path_fac
 
 async def _counters_hold(folder, commits):
     async with index_at(folder) as ledger:
-        images = [image for name in "abc" for image in ledger.images_of(name)]
+        images = [image for name in "abc" for image in images_of(ledger, name)]
         steps = [iter(walk(image)) for image in images]
         before = dict(counters(folder)[1]), dict(counters(folder)[2])
         for commit in commits:

@@ -8,7 +8,19 @@ from pipeline.catalogue import Catalogue
 from pipeline.gallery.metrics import exposition
 from pipeline.ledger.opening import open_for_writing
 from pipeline.model import DURATION_BOUNDS, Fault, LaneState, Pulse, Trouble
-from tests.support.index import START, HandClock, adopted, artifact, give_up, job, make, open_index, send, stored
+from tests.support.index import (
+    START,
+    HandClock,
+    adopted,
+    artifact,
+    give_up,
+    images_of,
+    job,
+    make,
+    open_index,
+    send,
+    stored,
+)
 from tests.support.windows import house
 
 
@@ -46,7 +58,7 @@ async def index(tmp_path):
 
 async def test_work_is_counted_once_for_the_back_end_that_did_it(index, tmp_path):
     await index.accept([job("j1", quantity=3)])
-    one, two, three = index.images_of("j1")
+    one, two, three = images_of(index, "j1")
     lost = await index.record(await send(index, one, "pod"), law.AttemptLost(Fault("failed", "x"), 3, gpu_seconds=4.0))
     again = await index.record(await send(index, lost, "xl"), law.Fetched(artifact(1), gpu_seconds=2.5))
     await index.record(again, law.StoredAt(stored(again)))
@@ -66,7 +78,7 @@ async def test_work_is_counted_once_for_the_back_end_that_did_it(index, tmp_path
 
 async def test_an_image_that_is_made_again_adds_what_that_cost_and_nothing_more(index, tmp_path):
     await index.accept([job("j1")])
-    (image,) = index.images_of("j1")
+    (image,) = images_of(index, "j1")
     image = await index.record(await send(index, image), law.GaveUp(Fault("blank", "x"), paid=True, gpu_seconds=10.0))
     image = await index.record(await index.record(image, law.Drawn(artifact(7))), law.StoredAt(stored(image)))
     image = await index.record(image, law.Retried())
@@ -78,7 +90,7 @@ async def test_an_image_that_is_made_again_adds_what_that_cost_and_nothing_more(
 
 async def test_durations_are_a_histogram_from_the_submission_to_the_picture(index, tmp_path):
     await index.accept([job("j1", quantity=3)])
-    for image, seconds in zip(index.images_of("j1"), (0.4, 12.0, 9_000.0), strict=True):
+    for image, seconds in zip(images_of(index, "j1"), (0.4, 12.0, 9_000.0), strict=True):
         at_work = await send(index, image)
         index.hands.at += round(seconds * 1000)
         await index.record(at_work, law.Fetched(artifact(image.row)))
@@ -95,7 +107,7 @@ async def test_durations_are_a_histogram_from_the_submission_to_the_picture(inde
 
 async def test_what_waits_and_what_is_in_trouble(index, tmp_path):
     await index.accept([job("old")])
-    (image,) = index.images_of("old")
+    (image,) = images_of(index, "old")
     await send(index, image)
     index.hands.at += 5_000
     await index.accept([job("young")])
@@ -151,7 +163,7 @@ async def test_requests_are_counted_by_route_and_code_and_strangers_paths_make_n
 
 async def test_an_index_that_this_version_has_not_opened_yet_is_told_as_far_as_it_goes(index, tmp_path):
     await index.accept([job("j1")])
-    await give_up(index, index.images_of("j1")[0])
+    await give_up(index, images_of(index, "j1")[0])
     with_old = open_for_writing(tmp_path / "index.db")
     with_old.execute("DROP TABLE troubles")
     with_old.close()

@@ -25,7 +25,7 @@ from pipeline.ledger import open_ledger
 from pipeline.ledger.outbox import _STILL_MADE_AGAIN
 from pipeline.model import Fault
 from pipeline.tools.clock import rfc3339
-from tests.support.index import HandClock, adopted, give_up, job, make, open_index
+from tests.support.index import HandClock, adopted, give_up, images_of, job, make, open_index
 from tests.support.loopback import Emulator, Reply, Weather, served
 from tests.support.scripted import no_jitter, reading
 from tests.support.waiting import becomes, inline, wall
@@ -83,7 +83,7 @@ class Office:
     async def end(self, job_id, notify, quantity=1):
         """A job that has ended, its result filed."""
         await self.ledger.accept([job(job_id, quantity=quantity, notify=notify)])
-        for image in self.ledger.images_of(job_id):
+        for image in images_of(self.ledger, job_id):
             await make(self.ledger, image)
         await self.ledger.filed(job_id)
 
@@ -225,7 +225,7 @@ async def test_each_end_of_a_job_is_one_notice(tmp_path):
     async with opened(tmp_path) as here:
         ledger = here.ledger
         await ledger.accept([job("j1", quantity=3, notify="https://App.example:8443/hook"), job("silent")])
-        one, two, three = ledger.images_of("j1")
+        one, two, three = images_of(ledger, "j1")
         await make(ledger, one)
         two, three = await give_up(ledger, two), await give_up(ledger, three)
         assert [notice["receiver"] for notice in here.notices()] == ["app.example:8443"]
@@ -239,7 +239,7 @@ async def test_each_end_of_a_job_is_one_notice(tmp_path):
         await ledger.record(three, law.GaveUp(Fault("timed_out", "again")))
         assert len(here.notices()) == 2
         await ledger.record(ledger.image(one.row), law.Removed())
-        for image in ledger.images_of("silent"):
+        for image in images_of(ledger, "silent"):
             await make(ledger, image)
         ended = here.notices()
         assert len(ended) == 2
@@ -305,7 +305,7 @@ async def test_nobody_is_told_before_the_result_file_is_there(tmp_path, receiver
     async with opened(tmp_path) as here:
         await here.end("j1", f"{origin}/hook")
         await here.ledger.accept([job("j2", notify=f"{origin}/hook")])
-        await make(here.ledger, here.ledger.images_of("j2")[0])
+        await make(here.ledger, images_of(here.ledger, "j2")[0])
         stage = here.stage(poster().post)
         async with at_work(stage):
             await becomes(lambda: here.notices()[0]["delivered_at"] and stage.at_rest())

@@ -5,6 +5,7 @@ import trio
 
 from pipeline.errors import AttemptFailed, InvalidRequest
 from pipeline.model import State
+from tests.support.index import images_of
 from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job
 
 
@@ -38,7 +39,7 @@ async def run_once(folder, pod, store, *, crash_after=None, first):
         if first:
             await home.accept(job(images=3))
         await home.settled()
-        return home.ledger.images_of("j1"), home.spool.total, getattr(home.ledger, "recorded", None)
+        return images_of(home.ledger, "j1"), home.spool.total, getattr(home.ledger, "recorded", None)
 
 
 @pytest.mark.parametrize(

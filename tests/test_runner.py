@@ -14,6 +14,7 @@ from pipeline.errors import (
 )
 from pipeline.model import OnFailure, Picture, State
 from pipeline.orders.kinds import Pause
+from tests.support.index import images_of
 from tests.support.pictures import plain
 from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job
 from tests.support.waiting import EPOCH
@@ -135,7 +136,7 @@ async def test_a_pool_uses_every_free_back_end_and_the_row_names_the_maker(tmp_p
     async with house(tmp_path, pods, concurrency=1) as home:
         await home.accept(job(images=10, backends=("a", "b")))
         await home.settled()
-        makers = [image.backend for image in home.ledger.images_of("j1")]
+        makers = [image.backend for image in images_of(home.ledger, "j1")]
     assert (makers.count("a"), makers.count("b")) == (2, 8)
 
 
@@ -147,7 +148,7 @@ async def test_refusals_cost_no_attempt_and_lower_what_is_started_at_once(tmp_pa
         await trio.sleep(5)
         assert home.lanes["pod"].width == 2
         await home.settled()
-        assert [image.attempts for image in home.ledger.images_of("j1")] == [1, 1, 1]
+        assert [image.attempts for image in images_of(home.ledger, "j1")] == [1, 1, 1]
     assert [moment for moment, _ in pod.starts] == pytest.approx([0, 0.1, 0.2, 9.2])
 
 
@@ -164,7 +165,7 @@ async def test_an_outage_opens_the_circuit_and_a_probe_closes_it(tmp_path, autoj
         assert home.ledger._rows("SELECT status, reason FROM jobs") == [("queued", told)]
         await home.settled()
         assert home.ledger._rows("SELECT reason FROM jobs") == [(None,)]
-        assert [image.attempts for image in home.ledger.images_of("j1")] == [1, 1]
+        assert [image.attempts for image in images_of(home.ledger, "j1")] == [1, 1]
     assert pod.probes == [1, 3, 23]
     assert [moment for moment, _ in pod.starts] == [0, 23, 24]
 
@@ -243,7 +244,7 @@ async def test_others_of_the_pool_take_over_from_one_that_is_down(tmp_path, auto
     async with house(tmp_path, pods, concurrency=1) as home:
         await home.accept(job(images=4, backends=("a", "b")))
         await home.settled()
-        assert {image.backend for image in home.ledger.images_of("j1")} == {"b"}
+        assert {image.backend for image in images_of(home.ledger, "j1")} == {"b"}
     assert len(pods["a"].starts) == 1
 
 
@@ -253,7 +254,7 @@ async def test_a_failed_attempt_is_made_again_until_the_attempts_are_used_up(tmp
     async with house(tmp_path, {"pod": pod}, store, concurrency=1, attempts=3) as home:
         await home.accept(job(images=2))
         await home.settled()
-        first, second = home.ledger.images_of("j1")
+        first, second = images_of(home.ledger, "j1")
     assert (first.state, first.attempts, first.fault.code) == (State.PLACEHOLDER, 3, "failed")
     assert (second.state, second.attempts, second.fault) == (State.DONE, 2, None)
 
@@ -273,7 +274,7 @@ async def test_what_is_not_worth_repeating_ends_at_once(tmp_path, autojump_clock
     async with house(tmp_path, {"pod": pod}) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.attempts, image.fault.code) == (State.PLACEHOLDER, attempts, error.code)
     assert len(pod.starts) == 1
 
@@ -285,7 +286,7 @@ async def test_bytes_that_were_damaged_on_their_way_are_fetched_once_more_not_bo
     async with house(tmp_path, {"pod": pod}, attempts=1) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.attempts, image.failures, image.gpu_seconds) == (State.DONE, 1, 0, 5.0)
     assert ([moment for moment, _ in pod.looks], len(pod.starts)) == ([0, 1], 1)
 
@@ -296,7 +297,7 @@ async def test_where_damaged_bytes_cannot_be_fetched_once_more_the_attempt_tells
     async with house(tmp_path, {"pod": pod}, attempts=1) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.fault.code, image.gpu_seconds, image.attempts) == ("not_an_image", 5.0, 1)
 
 
@@ -319,7 +320,7 @@ async def test_output_that_is_no_image_is_a_failed_attempt(tmp_path, autojump_cl
     async with house(tmp_path, {"pod": pod}) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.attempts, image.fault.code) == (State.PLACEHOLDER, 3, code)
     assert image.gpu_seconds == 6.0
 
@@ -330,7 +331,7 @@ async def test_the_same_pixels_twice_in_a_job_are_not_bought_again(tmp_path, aut
     async with house(tmp_path, {"pod": pod}, store, concurrency=1) as home:
         await home.accept(job(images=2))
         await home.settled()
-        first, second = home.ledger.images_of("j1")
+        first, second = images_of(home.ledger, "j1")
         assert home.spool.total == 0
     assert first.state is State.DONE
     assert (second.state, second.attempts, second.fault.code) == (State.PLACEHOLDER, 1, "repeated_output")
@@ -350,7 +351,7 @@ async def test_a_lost_answer_is_looked_up_where_the_back_end_can_tell(tmp_path, 
     async with house(tmp_path, {"pod": pod}) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.attempts, image.doubtful, len(pod.starts)) == (State.DONE, 1, 0, 1)
 
 
@@ -360,7 +361,7 @@ async def test_a_submission_that_was_never_accepted_is_sent_again_and_costs_noth
     async with house(tmp_path, {"pod": pod}) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.attempts, image.doubtful) == (State.DONE, 1, 0)
     assert [moment for moment, _ in pod.starts] == [0, 1]
 
@@ -374,7 +375,7 @@ async def test_where_orders_find_no_answer_in_time_the_next_goes_to_another_back
         await trio.sleep(1)
         home.lanes["pod"].pause(None)
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.backend, image.attempts, image.doubtful) == (State.DONE, "pod", 1, 0)
     assert [moment for moment, _ in pod.starts] == [20]
 
@@ -385,7 +386,7 @@ async def test_what_is_never_accepted_is_limited_by_the_attempts_and_other_image
     async with house(tmp_path, {"pod": pod}, concurrency=1, attempts=3) as home:
         await home.accept(job(images=2))
         await home.settled()
-        first, second = home.ledger.images_of("j1")
+        first, second = images_of(home.ledger, "j1")
     assert (first.state, first.attempts, first.doubtful, first.fault.code) == (State.PLACEHOLDER, 0, 0, "no_answer")
     assert (second.state, second.attempts) == (State.DONE, 1)
     assert [moment for moment, _ in pod.starts] == [0, 1, 3, 7]
@@ -398,7 +399,7 @@ async def test_what_an_outage_kept_from_being_accepted_uses_up_no_attempt(tmp_pa
     async with house(tmp_path, {"pod": pod}, attempts=1) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.attempts, image.failures) == (State.DONE, 1, 0)
 
 
@@ -408,7 +409,7 @@ async def test_what_cannot_be_looked_up_is_made_again_with_the_same_seed_and_cou
     async with house(tmp_path, {"pod": pod}) as home:
         await home.accept(job(seed=40))
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.attempts, image.doubtful) == (State.DONE, 1, 2)
     assert [seed for _, seed in pod.starts] == [40, 40, 40]
 
@@ -419,7 +420,7 @@ async def test_doubtful_submissions_are_limited_by_the_attempts(tmp_path, autoju
     async with house(tmp_path, {"pod": pod}, attempts=3) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.doubtful, image.fault.code) == (State.PLACEHOLDER, 3, "acceptance_unknown")
 
 
@@ -433,7 +434,7 @@ async def test_what_an_outage_left_in_doubt_waits_for_its_end_and_uses_up_no_att
         assert home.states() == ["unclear", "planned"]
         assert home.lanes["pod"].down == "connection refused"
         await home.settled()
-        found = [(image.state, image.attempts, image.doubtful) for image in home.ledger.images_of("j1")]
+        found = [(image.state, image.attempts, image.doubtful) for image in images_of(home.ledger, "j1")]
     assert found == [(State.DONE, 1, 1), (State.DONE, 1, 0)]
     assert pod.probes == [0, 1, 3, 7, 15]
     assert [moment for moment, _ in pod.starts] == [0, 15, 16]
@@ -446,7 +447,7 @@ async def test_an_image_that_takes_its_back_end_down_each_time_is_not_bought_for
     async with house(tmp_path, {"pod": pod}, attempts=2) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.doubtful, len(pod.starts)) == (State.PLACEHOLDER, 5 * 2 + 2, 5 * 2 + 2)
 
 
@@ -456,7 +457,7 @@ async def test_doubts_at_a_back_end_that_is_there_are_spent_slowly(tmp_path, aut
     async with house(tmp_path, {"pod": pod}, attempts=5) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.doubtful) == (State.DONE, 4)
     assert [moment for moment, _ in pod.starts] == [0, 5, 15, 35, 75]
 
@@ -466,7 +467,7 @@ async def test_a_time_out_looks_once_more_and_cancels_there_before_the_next_atte
     async with house(tmp_path, {"pod": pod}, concurrency=1, timeout=60.0, attempts=2) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert [moment for moment, _ in pod.looks] == [0, 60, 90, 150]
     assert [moment for moment, _ in pod.cancels] == [90, 180]
     assert [moment for moment, _ in pod.starts] == [0, 90]
@@ -493,7 +494,7 @@ async def test_an_outage_at_the_deadline_is_not_the_images_fault(tmp_path, autoj
         assert home.states() == ["submitted"]
         pod.down = None
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.attempts) == (State.DONE, 1)
 
 
@@ -502,7 +503,7 @@ async def test_a_service_that_answers_at_once_needs_no_look(tmp_path, autojump_c
     async with house(tmp_path, {"pod": sketch}, concurrency=1) as home:
         await home.accept(job(images=2))
         await home.settled()
-        assert [image.attempts for image in home.ledger.images_of("j1")] == [1, 1]
+        assert [image.attempts for image in images_of(home.ledger, "j1")] == [1, 1]
         assert home.lanes["pod"].pace.typical == 2.0
     assert sketch.starts == [(0, 1), (2, 2)]
     assert sketch.looks == []
@@ -513,7 +514,7 @@ async def test_a_service_that_answers_at_once_but_too_late_is_in_doubt(tmp_path,
     async with house(tmp_path, {"pod": slow}, concurrency=1, timeout=60.0, attempts=2) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.doubtful) == (State.PLACEHOLDER, 2)
     assert [moment for moment, _ in slow.starts] == [0, 65]
 
@@ -524,7 +525,7 @@ async def test_a_defect_of_an_adapter_ends_in_attempts_not_in_the_daemon(tmp_pat
     async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
         await home.accept(job(images=2))
         await home.settled()
-        first, second = home.ledger.images_of("j1")
+        first, second = images_of(home.ledger, "j1")
     assert (first.state, first.fault.code) == (State.PLACEHOLDER, "unexpected")
     assert second.state is State.DONE
 

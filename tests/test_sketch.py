@@ -14,6 +14,7 @@ from pipeline.errors import AttemptFailed, InvalidRequest
 from pipeline.model import Recipe, State
 from pipeline.tools import pngtext
 from tests.support import pictures
+from tests.support.index import images_of
 from tests.support.scripted import house, job
 from tests.support.waiting import inline
 
@@ -125,7 +126,7 @@ async def test_what_would_take_too_long_is_given_up_after_its_attempts(tmp_path,
         await home.accept(job(backends=("slow",)))
         with trio.fail_after(60):
             await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.fault.code) == (State.PLACEHOLDER, "timed_out")
     assert (image.attempts, image.failures, image.doubtful) == (2, 2, 0)
     assert 1.9 <= trio.current_time() < 2.5

@@ -32,7 +32,7 @@ from pipeline.ledger import Pause
 from pipeline.model import Fault, LaneState, Trouble
 from pipeline.tools import clock
 from pipeline.tools.locks import Holder, hold
-from tests.support.index import adopted, fetch, give_up, job, make, open_index, send
+from tests.support.index import adopted, fetch, give_up, images_of, job, make, open_index, send
 
 DEADLINE = 60.0
 CONFIG = "backends: {pod: {type: sketch, price_per_hour: 1.1}, xl: {type: sketch}}\n"
@@ -81,13 +81,13 @@ async def studio(tmp_path):
     async with made.ledger() as ledger:
         await adopted(ledger, "me")
         await ledger.accept([job("mary-a1b2", quantity=50), job("john-9f3c", "john", quantity=40, labels=("spring",))])
-        for image in ledger.images_of("mary-a1b2")[:30]:
+        for image in images_of(ledger, "mary-a1b2")[:30]:
             await make(ledger, image)
-        await give_up(ledger, ledger.images_of("mary-a1b2")[30])
-        for image in ledger.images_of("john-9f3c")[:6]:
+        await give_up(ledger, images_of(ledger, "mary-a1b2")[30])
+        for image in images_of(ledger, "john-9f3c")[:6]:
             await make(ledger, image)
         for name in ("mary-a1b2", "john-9f3c"):
-            await send(ledger, next(image for image in ledger.images_of(name) if image.state == "planned"))
+            await send(ledger, next(image for image in images_of(ledger, name) if image.state == "planned"))
         await ledger.accept([job(f"later-{n}", "john", backends=("xl",), labels=("spring",)) for n in range(10)])
         await ledger.notes.lane(LaneState("pod", "ready", 2, 2, 53, 11.0))
         await ledger.notes.lane(LaneState("xl", "down", 60, 0, 24, None, "proxy 404: pod stopped?", AT + 20_000))
@@ -148,7 +148,7 @@ async def test_at_most_ten_jobs_are_shown_and_a_label_counts_its_own(studio):
 async def test_what_is_in_trouble_stands_at_the_foot(studio):
     async with studio.ledger(AT - 240_000) as ledger:
         await ledger.notes.troubles([Trouble("store", "503", AT + 65_000), Trouble("intake", "jobs: read-only")])
-        await fetch(ledger, next(image for image in ledger.images_of("john-9f3c") if image.state == "planned"))
+        await fetch(ledger, next(image for image in images_of(ledger, "john-9f3c") if image.state == "planned"))
     lines = studio.text(width=WIDEST, summary=studio.catalogue.summary(now=AT)).splitlines()
     assert lines[-3].startswith("Store down 4 min: 503  next try 1:05 · 1 waiting for the store (0.0 MB) · 1 rejected:")
     assert lines[-1] == "intake: jobs: read-only"
@@ -234,10 +234,10 @@ async def test_every_change_is_one_line_and_the_end_of_a_job_the_last(studio, ca
     assert "store  fine" in first
     assert said() == []
     async with studio.ledger() as ledger:
-        images = ledger.images_of("later-3")
+        images = images_of(ledger, "later-3")
         await ledger.notes.troubles([Trouble("store", "503")])
         await ledger.record(images[0], law.GaveUp(Fault("x", "y")))
-        await ledger.record(ledger.images_of("later-4")[0], law.Cancelled())
+        await ledger.record(images_of(ledger, "later-4")[0], law.Cancelled())
     assert said() == ["later-4  cancelled  1/1  1 cancelled", "store  503", "later-3  running  0/1"]
 
 
@@ -251,17 +251,17 @@ async def test_a_job_that_came_and_ended_between_two_looks_is_told_too(studio, c
     assert "mary-a1b2  running  31/50  1 placeholder" in said()
     async with studio.ledger() as ledger:
         await ledger.accept([job("quick"), job("slow")])
-        await ledger.record(ledger.images_of("quick")[0], law.Cancelled())
+        await ledger.record(images_of(ledger, "quick")[0], law.Cancelled())
     assert said() == ["quick  cancelled  1/1  1 cancelled", "slow  queued  0/1  waits for its turn at pod"]
     assert said() == []
     async with studio.ledger() as ledger:
-        await ledger.record(ledger.images_of("slow")[0], law.Cancelled())
+        await ledger.record(images_of(ledger, "slow")[0], law.Cancelled())
     assert said() == ["slow  cancelled  1/1  1 cancelled"]
 
 
 async def test_one_job_with_the_history_of_each_image(studio):
     async with studio.ledger() as ledger:
-        lost = next(image for image in ledger.images_of("mary-a1b2") if image.state == "planned")
+        lost = next(image for image in images_of(ledger, "mary-a1b2") if image.state == "planned")
         lost = await ledger.record(await send(ledger, lost), law.AttemptLost(Fault("failed", "out of memory"), 3, 1.5))
         again = await ledger.record(lost, law.Submitting("pod", "t"))
         await ledger.record(again, law.Doubtful(Fault("unknown", "no answer"), 3))
@@ -280,7 +280,7 @@ async def test_one_job_with_the_history_of_each_image(studio):
 
 async def test_a_job_that_has_ended_without_a_picture_was_no_success(studio):
     async with studio.ledger() as ledger:
-        await ledger.record(ledger.images_of("later-1")[0], law.Cancelled())
+        await ledger.record(images_of(ledger, "later-1")[0], law.Cancelled())
     assert json.loads(studio.call("later-1", "--json"))["success"] is False
     assert json.loads(studio.call("later-2", "--json"))["success"] is True
 
@@ -351,7 +351,7 @@ async def test_the_live_view_is_redrawn_twice_a_second_in_place_and_leaves_the_t
         assert 1.4 < time.monotonic() - began < 10
         assert "\x1b[1A" in shown.written  # drawn over, not below
         async with studio.ledger() as ledger:
-            for image in ledger.images_of("later-5"):
+            for image in images_of(ledger, "later-5"):
                 await ledger.record(image, law.Cancelled())
         shown.until(lambda text: "9 waiting" in text)
         assert shown.end() == 0
@@ -362,13 +362,13 @@ async def test_a_watched_job_ends_the_watching(studio):
     with terminal(studio.folder, "later-6", "--watch") as shown:
         shown.until(lambda text: "later-6  queued  0/1" in text)
         async with studio.ledger() as ledger:
-            await make(ledger, ledger.images_of("later-6")[0])
+            await make(ledger, images_of(ledger, "later-6")[0])
         shown.until(lambda text: "later-6  done  1/1" in text)
         assert shown.process.wait(DEADLINE) == 0
 
 
 async def test_a_watched_job_in_a_pipe_is_told_line_by_line_until_it_has_ended(studio):
     async with studio.ledger() as ledger:
-        await make(ledger, ledger.images_of("later-7")[0])
+        await make(ledger, images_of(ledger, "later-7")[0])
     assert studio.call("later-7", "--watch").splitlines()[0] == "later-7  done  1/1"
     assert 'no job has the id "nope"' in studio.call("nope", "--watch", code=2)

@@ -27,6 +27,7 @@ from pipeline.orders.steward import Steward
 from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
 from pipeline.tools.brake import Brake
+from tests.support.index import images_of
 from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job, lane, no_jitter, reading
 from tests.support.waiting import inline, wall
 
@@ -214,7 +215,7 @@ async def test_a_back_end_that_cannot_be_told_does_not_keep_a_job_alive(tmp_path
     began = trio.current_time()
     async with idle(tmp_path, ScriptedStore(), {"pod": pod}) as (parts, steward):
         reply = await steward.carry_out(Cancel(job="j1"))
-        assert [image.state for image in parts.ledger.images_of("j1")] == ["cancelled"]
+        assert [image.state for image in images_of(parts.ledger, "j1")] == ["cancelled"]
     assert trio.current_time() - began == takes
     assert reply.exit_code == 0
     assert reply.lines[1] == "mary_image_1: may go on at back end pod, which could not be told to stop"
@@ -578,7 +579,7 @@ async def test_a_removed_image_is_gone_at_the_store_and_its_number_stays_held(tm
         assert store.removed == ["alice/characters/mary/images/mary_image_2"]
         await home.accept(job("next", 1, seed=9))
         await home.settled()
-        assert [image.number for image in home.ledger.images_of("next")] == [4]
+        assert [image.number for image in images_of(home.ledger, "next")] == [4]
     assert '"removed"' in (tmp_path / "jobs/done/j1.result.json").read_text()
 
 
@@ -626,7 +627,7 @@ async def test_a_store_that_is_down_keeps_the_image_and_the_row(tmp_path, autoju
         assert reply.exit_code == 1
         assert told in reply.lines[0]
         assert reply.data["removed"] == [2]
-        assert [image.state for image in parts.ledger.images_of("j1")] == ["done", "removed", "done"]
+        assert [image.state for image in images_of(parts.ledger, "j1")] == ["done", "removed", "done"]
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -639,7 +640,7 @@ async def test_a_crash_beside_the_recorded_removal_is_mended_by_a_repeat(tmp_pat
             await steward.carry_out(order)
     async with idle(tmp_path, store) as (parts, steward):
         assert (await steward.carry_out(order)).exit_code == 0
-        assert [image.state for image in parts.ledger.images_of("j1")] == ["done", "removed", "done"]
+        assert [image.state for image in images_of(parts.ledger, "j1")] == ["done", "removed", "done"]
     assert "alice/characters/mary/images/mary_image_2" not in store.items
 
 
@@ -651,7 +652,7 @@ async def test_removing_an_image_discards_its_kept_bytes_and_never_a_strangers_i
     await made(tmp_path, store, images=1)
     async with idle(tmp_path, store) as (parts, steward):
         await steward.carry_out(Remove(character="mary", numbers=(1,)))
-        assert [image.state for image in parts.ledger.images_of("j1")] == ["removed"]
+        assert [image.state for image in images_of(parts.ledger, "j1")] == ["removed"]
     assert list((tmp_path / "kept").iterdir()) == []
     assert bool(store.removed) == (ended == "placeholder")
 
@@ -696,7 +697,7 @@ async def test_old_images_get_the_next_numbers_oldest_first_and_once(tmp_path, a
         assert (await home.steward.carry_out(ADOPT)).lines[0] == "0 images are adopted"
         await home.accept(job("next", 1, seed=9))
         await home.settled()
-        assert [image.number for image in home.ledger.images_of("next")] == [7]
+        assert [image.number for image in images_of(home.ledger, "next")] == [7]
 
 
 async def test_a_character_may_begin_with_old_images(tmp_path, autojump_clock):

@@ -6,6 +6,7 @@ import trio
 from pipeline.errors import InvalidRequest, StoreConflict, StoreRefused, StoreUnavailable
 from pipeline.lifecycle import Retried
 from pipeline.model import State, Status
+from tests.support.index import images_of
 from tests.support.scripted import ScriptedBackend, ScriptedStore, house, job
 
 
@@ -125,7 +126,7 @@ async def test_a_given_up_image_gets_a_placeholder_under_its_own_name(tmp_path, 
     async with house(tmp_path, {"pod": pod}, store) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
         assert home.spool.total == 0
     item = store.items["alice/characters/mary/images/mary_image_1"]
     assert (item.status, item.artifact.width, item.artifact.format) == (Status.PLACEHOLDER, 64, "png")
@@ -139,7 +140,7 @@ async def test_a_different_image_under_our_name_is_never_overwritten_and_ours_is
     async with house(tmp_path, {"pod": pod}, store) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
         assert await home.spool.kept() == {image.artifact.file: image.artifact.bytes}
         assert home.spool.total == 0
     assert (image.state, image.fault.code) == (State.FAILED, "conflict")
@@ -152,7 +153,7 @@ async def test_a_refused_image_becomes_a_placeholder_and_its_bytes_are_kept(tmp_
     async with house(tmp_path, {"pod": pod}, store) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
         assert len(await home.spool.kept()) == 1
     assert (image.state, image.fault.code) == (State.PLACEHOLDER, "too_large")
 
@@ -175,12 +176,12 @@ async def test_a_replacement_overwrites_only_its_own_placeholder(tmp_path, autoj
     async with house(tmp_path, {"pod": pod}, store) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
         first, placeholder = image.created_at, image.stored
         await home.ledger.record(image, Retried())
         home.stages.runner.due("j1")
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.created_at) == (State.DONE, first)
     assert [replace for *_, replace in store.puts] == [None, placeholder]
 
@@ -194,7 +195,7 @@ async def test_a_spool_file_that_somebody_removed_becomes_a_placeholder(tmp_path
         for file in (tmp_path / "spool").iterdir():
             file.unlink()
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.fault.code) == (State.PLACEHOLDER, "spool_lost")
 
 
@@ -217,7 +218,7 @@ async def test_bytes_put_aside_before_a_crash_are_found_again(tmp_path, autojump
     async with house(tmp_path, {"pod": pod}, store) as home:
         await home.accept(job())
         await trio.sleep(1.5)
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
         await home.spool.keep(image.artifact.file)
         await home.settled()
         assert home.states() == ["done"]

@@ -9,7 +9,7 @@ from pipeline.making.turns import Turns
 
 
 def turn(job_id, planned=1, *, backends=("a",), priority=0, stagger=0.0):
-    return Turn(job_id, seq=0, priority=priority, backends=backends, stagger=stagger, planned=planned)
+    return Turn(job_id, priority=priority, backends=backends, stagger=stagger, planned=planned)
 
 
 def order(turns, lane="a", now=0.0):

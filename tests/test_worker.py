@@ -21,6 +21,7 @@ from pipeline.making.runner import GRACE, SHUTDOWN
 from pipeline.model import Fault, State, Submission
 from pipeline.tools.brake import Brake
 from pipeline.tools.patience import Patience
+from tests.support.index import images_of
 from tests.support.pictures import request
 from tests.support.scripted import ScriptedBackend, house, job, no_jitter
 from tests.support.waiting import EPOCH
@@ -40,7 +41,7 @@ async def left_behind(folder, pod, *events, images=1):
         home.lanes["pod"].pause("not yet")
         await home.accept(job(images=images))
         await trio.sleep(1)
-        (image, *_) = home.ledger.images_of("j1")
+        (image, *_) = images_of(home.ledger, "j1")
         for event in events:
             image = await home.ledger.record(image, event)
     return image
@@ -59,7 +60,7 @@ async def test_a_deadline_that_passed_while_the_daemon_was_down_still_gets_its_l
     async with house(tmp_path, {"pod": pod}) as home:
         began = trio.current_time()
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
         assert trio.current_time() - began < 1
     assert (image.state, image.attempts, len(pod.starts)) == (State.DONE, 1, 1)
 
@@ -85,7 +86,7 @@ async def test_what_a_restart_finds_under_way_goes_before_new_images_and_holds_p
     async with house(tmp_path, {"pod": pod}, concurrency=1) as home:
         assert home.lanes["pod"].occupied == 2
         await home.settled()
-        assert [image.attempts for image in home.ledger.images_of("j1")] == [1] * 4
+        assert [image.attempts for image in images_of(home.ledger, "j1")] == [1] * 4
     assert pod.starts == [(0, 1), (0, 2), (20, 3), (40, 4)]
 
 
@@ -94,7 +95,7 @@ async def test_a_crash_in_the_window_of_a_blind_back_end_costs_no_attempt(tmp_pa
     await left_behind(tmp_path, pod, Submitting("pod", TICKET))
     async with house(tmp_path, {"pod": pod}, attempts=1) as home:
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.attempts, image.failures, image.doubtful) == (State.DONE, 1, 0, 1)
 
 
@@ -105,7 +106,7 @@ async def test_settling_waits_while_the_back_end_cannot_be_asked(tmp_path, autoj
     pod.on_find = deque([down(), NotAccepted("too many", code="busy"), "hang"])
     async with house(tmp_path, {"pod": pod}, timeout=60.0) as home:
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.attempts, image.doubtful) == (State.DONE, 1, 0)
     assert len(pod.probes) == 3
 
@@ -117,7 +118,7 @@ async def test_settling_may_take_longer_than_an_image(tmp_path, autojump_clock):
     pod.on_find = deque([2.0] * 9)
     async with house(tmp_path, {"pod": pod}, timeout=1.5) as home:
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.doubtful, pod.probes) == (State.DONE, 0, [began])
     assert [moment - began for moment, _ in pod.starts] == [2]
 
@@ -129,7 +130,7 @@ async def test_a_question_that_fails_again_and_again_at_a_back_end_that_is_up_ha
     pod.on_find = deque([down()] * 99)
     async with house(tmp_path, {"pod": pod}, timeout=10.0) as home:
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
         assert home.lanes["pod"].down is None
     assert (image.state, image.doubtful, image.failures) == (State.DONE, 1, 1)
     assert 10 <= pod.starts[0][0] - began <= 31, "five times with growing pauses"
@@ -141,7 +142,7 @@ async def test_a_defect_while_settling_counts_as_not_knowing(tmp_path, autojump_
     pod.on_find.append(KeyError("queue_running"))
     async with house(tmp_path, {"pod": pod}) as home:
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.doubtful) == (State.DONE, 1)
 
 
@@ -156,7 +157,7 @@ async def test_an_address_that_changed_is_given_the_time_out_then_the_image_goes
     async with house(tmp_path, {"pod": new}, timeout=60.0) as home:
         assert home.lanes["pod"].occupied == 0
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
         assert home.lanes["pod"].down is None
     assert (image.state, image.attempts, image.failures) == (State.DONE, 2, 1)
     assert [moment - began for moment, _ in new.starts] == [60]
@@ -180,7 +181,7 @@ async def test_what_is_in_doubt_is_looked_for_where_it_went(tmp_path, autojump_c
     assert left.sent_to == sent_to
     async with house(tmp_path, {"pod": new}) as home:
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert looks == [looked_at]
     assert (image.state, image.attempts, image.doubtful, image.sent_to) == (State.DONE, 1, 0, None)
 
@@ -191,7 +192,7 @@ async def test_where_the_address_it_went_to_stays_silent_it_is_made_again_and_co
     new.on_find = deque([down()] * 99)
     async with house(tmp_path, {"pod": new}, timeout=10.0) as home:
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
         assert home.lanes["pod"].down is None
     assert (image.state, image.attempts, image.doubtful) == (State.DONE, 1, 1)
 
@@ -202,7 +203,7 @@ async def test_the_index_tells_where_a_request_went_that_a_crash_cut_off(tmp_pat
     async with house(tmp_path, {"pod": pod}) as home:
         await home.accept(job())
         await trio.sleep(1)
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.sent_to) == (State.SUBMITTING, "http://pod:8188")
 
 
@@ -214,7 +215,7 @@ async def test_a_back_end_that_is_no_longer_configured_is_waited_for_until_the_d
         assert home.states() == ["submitted"]
         assert not home.stages.stuck()
         await trio.sleep(20)
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
         assert (image.state, image.fault.code) == (State.PLANNED, "lost")
         assert home.stages.stuck()
 
@@ -224,7 +225,7 @@ async def test_an_unclear_image_of_a_back_end_that_is_no_longer_configured_is_ma
     await left_behind(tmp_path, pod, Submitting("pod", TICKET))
     async with house(tmp_path, {"other": ScriptedBackend()}) as home:
         await trio.sleep(1)
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.doubtful) == (State.PLANNED, 1)
 
 
@@ -235,7 +236,7 @@ async def test_looks_that_fail_for_ever_at_a_back_end_that_is_up_end_with_its_ti
         await home.accept(job())
         with trio.fail_after(2 * (10 + LAST_LOOK) + 60):
             await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.fault.code, image.attempts) == (State.PLACEHOLDER, "timed_out", 2)
     assert len(pod.cancels) == 2
 
@@ -246,7 +247,7 @@ async def test_what_still_goes_on_there_when_its_time_is_over_is_cancelled(tmp_p
     async with house(tmp_path, {"pod": pod}, attempts=1) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.fault) == (State.PLACEHOLDER, Fault("timed_out", "still IN_PROGRESS"))
     assert [remote for _, remote in pod.cancels] == ["r1"]
 
@@ -271,7 +272,7 @@ async def test_a_collect_that_is_refused_waits_for_the_back_end(tmp_path, autoju
     async with house(tmp_path, {"pod": pod}, timeout=60.0) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.attempts) == (State.DONE, 1)
     assert [moment for moment, _ in pod.looks] == [0, 1, 8]
 
@@ -370,7 +371,7 @@ async def test_what_somebody_else_has_cancelled_is_left_alone(tmp_path, autojump
     async with house(tmp_path, {"pod": pod}) as home:
         await home.accept(job(images=2))
         await trio.sleep(1)
-        first, _ = home.ledger.images_of("j1")
+        first, _ = images_of(home.ledger, "j1")
         await home.ledger.record(first, Cancelled())
         await home.settled()
         assert home.states() == ["cancelled", "done"]
@@ -387,7 +388,7 @@ async def test_a_stop_lets_requests_under_way_be_answered_so_that_nothing_is_bou
         assert home.states() == ["submitted"]
     async with house(tmp_path, {"pod": pod}) as home:
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.doubtful, len(pod.starts)) == (0, 1)
 
 
@@ -454,7 +455,7 @@ async def test_an_image_met_by_a_defect_of_ours_goes_on_later(tmp_path, autojump
         await home.accept(job(images=2))
         await home.settled()
         assert home.states() == ["done", "done"]
-        assert [image.attempts for image in home.ledger.images_of("j1")] == [1, 1]
+        assert [image.attempts for image in images_of(home.ledger, "j1")] == [1, 1]
 
 
 async def test_patience_holds_the_brake_until_the_last_trouble_is_over(autojump_clock):
@@ -495,7 +496,7 @@ async def test_a_defect_while_submitting_leaves_the_acceptance_unknown(tmp_path,
     async with house(tmp_path, {"pod": pod}) as home:
         await home.accept(job())
         await home.settled()
-        (image,) = home.ledger.images_of("j1")
+        (image,) = images_of(home.ledger, "j1")
     assert (image.state, image.doubtful) == (State.DONE, 1)
 
 
@@ -528,4 +529,4 @@ async def left(home):
     home.lanes["pod"].pause("not yet")
     await home.accept(job())
     await trio.sleep(1)
-    return home.ledger.images_of("j1")[0]
+    return images_of(home.ledger, "j1")[0]

@@ -69,7 +69,6 @@ class BoundInput:
     input: str
     node: str
     kind: str
-    title: str
     how: str
 
 
@@ -98,13 +97,13 @@ class Binding:
     def describe(self) -> list[BoundInput]:
         """Tell for each key which input of which node takes it."""
         lines = [
-            BoundInput(key, name, node.id, node.kind, node.title, bound.how)
+            BoundInput(key, name, node.id, node.kind, bound.how)
             for key in ROLES
             if (bound := self.bound.get(key)) is not None
             for node, name in bound.widgets
         ]
         saver = self.saver
-        return [*lines, BoundInput("output", sampling.SAVED_AS, saver.id, saver.kind, saver.title, LINKS)]
+        return [*lines, BoundInput("output", sampling.SAVED_AS, saver.id, saver.kind, LINKS)]
 
 
 def role_of(name: str) -> str | None:

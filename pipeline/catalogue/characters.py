@@ -8,7 +8,7 @@ from pipeline.catalogue.values import CharacterRow, Page, Whose
 
 _SELECT = """
 SELECT characters.row, characters.id, characters.name, owners.id, characters.slug, characters.embedding,
-    characters.revision, characters.created_at, nullif(characters.newest_at, 0)
+    characters.created_at, nullif(characters.newest_at, 0)
 FROM characters JOIN owners ON owners.row = characters.owner
 """
 _WHOSE = """

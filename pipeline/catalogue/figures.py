@@ -43,7 +43,7 @@ def summary(connection: sqlite3.Connection, day: str) -> Summary:
         "SELECT count(*), coalesce(sum(spool_bytes), 0) FROM images WHERE state IN ('fetched', 'given_up', 'drawn')"
     ).fetchone()
     today = connection.execute(
-        "SELECT day, backend, done, placeholder, failed, gpu_seconds FROM days WHERE day = ? ORDER BY backend", (day,)
+        "SELECT backend, done, placeholder, failed, gpu_seconds FROM days WHERE day = ? ORDER BY backend", (day,)
     )
     return Summary(
         jobs_running=statuses.get("running", 0),

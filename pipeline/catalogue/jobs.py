@@ -15,9 +15,9 @@ from pipeline.tools.clock import when
 
 STATUSES = ("queued", "running", "done", "placeholder", "failed", "cancelled", "removed")
 _SELECT = f"""
-SELECT jobs.seq, jobs.id, owners.id, owners.slug, characters.id, characters.name, jobs.status, jobs.reason, jobs.file,
-    jobs.prompt, jobs.recipe ->> '$.style', jobs.labels, jobs.backends, jobs.priority, jobs.notify, jobs.quantity,
-    jobs.first_number, jobs.created_at, jobs.started_at, jobs.finished_at, jobs.version, jobs.planned,
+SELECT jobs.seq, jobs.id, owners.id, owners.slug, characters.id, characters.name, jobs.status, jobs.reason, jobs.prompt,
+    jobs.recipe ->> '$.style', jobs.labels, jobs.backends, jobs.priority, jobs.quantity, jobs.first_number,
+    jobs.created_at, jobs.started_at, jobs.finished_at, jobs.version,
     {", ".join(f"jobs.{status}" for status in STATUSES)}
 FROM jobs
 JOIN owners ON owners.row = jobs.owner
@@ -102,7 +102,7 @@ def notices(connection: sqlite3.Connection, job_id: str) -> list[NoticeRow]:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'notices'").fetchall():
         return []
     found = connection.execute(
-        "SELECT receiver, attempts, next_at, delivered_at, trouble FROM notices "
+        "SELECT receiver, next_at, delivered_at, trouble FROM notices "
         "WHERE job = (SELECT seq FROM jobs WHERE id = ?) ORDER BY seq",
         (job_id,),
     )
@@ -170,36 +170,30 @@ def _image(image: GalleryRow, place: Callable[[Stored], Path | None]) -> dict[st
 
 
 def _job_row(connection: sqlite3.Connection, row: tuple[Any, ...]) -> JobRow:
-    said = json.loads(row[9])
-    counts = dict(zip(STATUSES, row[22:], strict=True))
-    backends = words_of(row[12])
-    reason = None
-    if row[6] == "queued":
-        reason = row[7] or _what_it_waits_for(connection, owner=row[2], folder=row[3], backends=backends)
-    unstarted = counts["queued"] if row[16] is not None else 0
+    seq, job_id, owner, folder, character_id, character_name, status, reason, prompt, style, labels, pool = row[:12]
+    priority, quantity, first_number, created_at, started_at, finished_at, version, *counts = row[12:]
+    said, backends = json.loads(prompt), words_of(pool)
+    if status == "queued":
+        reason = reason or _what_it_waits_for(connection, owner=owner, folder=folder, backends=backends)
     return JobRow(
-        seq=row[0],
-        id=row[1],
-        owner=row[2],
-        character_id=row[4],
-        character_name=row[5],
-        status=row[6],
-        reason=reason,
-        file=row[8],
+        seq=seq,
+        id=job_id,
+        character_id=character_id,
+        character_name=character_name,
+        status=status,
+        reason=reason if status == "queued" else None,
         prompt=said if isinstance(said, str) else tuple(said),
-        style=row[10],
-        labels=words_of(row[11]),
+        style=style,
+        labels=words_of(labels),
         backends=backends,
-        priority=row[13],
-        notify=row[14],
-        quantity=row[15],
-        first_number=row[16],
-        counts=counts,
-        retrying=row[21] - unstarted,
-        created_at=row[17],
-        started_at=row[18],
-        finished_at=row[19],
-        version=row[20],
+        priority=priority,
+        quantity=quantity,
+        first_number=first_number,
+        counts=dict(zip(STATUSES, counts, strict=True)),
+        created_at=created_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        version=version,
     )
 
 

@@ -29,7 +29,6 @@ class CharacterRow(NamedTuple):
     owner: str
     slug: str
     embedding: str | None
-    revision: int  # grows with anything that its gallery shows
     created_at: int
     newest_at: int | None  # when its newest image was stored
     counts: Mapping[str, int]
@@ -40,22 +39,18 @@ class JobRow(NamedTuple):
 
     seq: int
     id: str
-    owner: str
     character_id: str
     character_name: str
     status: str
     reason: str | None  # what it waits for, in words, while it is queued
-    file: str
     prompt: str | tuple[str, ...]
     style: str | None
     labels: tuple[str, ...]
     backends: tuple[str, ...]
     priority: int
-    notify: str | None
     quantity: int
     first_number: int | None
     counts: Mapping[str, int]
-    retrying: int  # images that wait to be made again while their status stands
     created_at: int
     started_at: int | None
     finished_at: int | None
@@ -66,7 +61,6 @@ class NoticeRow(NamedTuple):
     """An end of a job that somebody was, or is, to be told of."""
 
     receiver: str  # host and port; the address itself may hold a key
-    attempts: int
     next_at: int | None  # None: delivered, or given up
     delivered_at: int | None
     trouble: str | None  # why the last try failed
@@ -103,7 +97,6 @@ class LaneRow(NamedTuple):
 class Day(NamedTuple):
     """What one back end brought on one day (UTC)."""
 
-    day: str
     backend: str
     done: int
     placeholder: int

@@ -69,7 +69,7 @@ class _Batch:
             }
         )
         self._labels += ((character.row, label, self._last) for label in set(job.labels))
-        return Taken(job.id, character.owner_slug is not None)
+        return Taken(job.id)
 
     def write(self) -> None:
         """Write what the jobs need.
@@ -113,7 +113,7 @@ def _digests(transaction: Transaction, job_ids: Sequence[str]) -> dict[str, str]
 
 def _once_more(job: Job, digest: str) -> Verdict:
     if digest == job.digest:
-        return Duplicate(job.id)
+        return Duplicate()
     return Declined(
         f'the id "{job.id}" was used before, by a job with different content, and makes nothing a second time; '
         "give this job another id, or none"

@@ -18,7 +18,7 @@ from pipeline.model import Image, State
 
 Value = str | int | None
 
-_TURN = "SELECT id, seq, priority, backends, stagger, planned FROM jobs"
+_TURN = "SELECT id, priority, backends, stagger, planned FROM jobs"
 TURNS = f"{_TURN} WHERE planned > 0 ORDER BY seq"
 TURNS_AMONG = f"{_TURN} WHERE id IN (SELECT value FROM json_each(?)) AND +planned > 0 ORDER BY seq"
 TURNS_OF = f"{_TURN} WHERE planned > 0 AND +owner = (SELECT row FROM owners WHERE id = ?) ORDER BY seq"
@@ -49,9 +49,6 @@ SELECT id FROM jobs WHERE filed = 0 AND status IN ('done', 'cancelled') ORDER BY
 ENDED_AT = """
 SELECT file, finished_at FROM jobs WHERE id = ? AND status IN ('done', 'cancelled')
 AND filed = 1 AND planned = 0 AND finished_at IS NOT NULL"""
-OF_JOB = f"""{SELECT_IMAGE}
-JOIN jobs AS wanted ON wanted.id = ? AND images.character = wanted.character AND images.job = wanted.seq
-AND images.number BETWEEN wanted.first_number AND wanted.first_number + wanted.quantity - 1 ORDER BY images.number"""
 PAUSES = "SELECT kind, name FROM pauses ORDER BY kind, name"
 
 
@@ -154,10 +151,6 @@ class Questions:
         sql = f"{SELECT_IMAGE} WHERE characters.id = ? AND images.number = ?"
         return next(iter(self._images(sql, character_id, number)), None)
 
-    def images_of(self, job_id: str) -> list[Image]:
-        """All images of a job in number order; none while it is not numbered."""
-        return self._images(OF_JOB, job_id)
-
     def images_where(
         self,
         *,
@@ -209,8 +202,8 @@ class Questions:
 def _turns(rows: Iterable[Row]) -> list[Turn]:
     """Make Turns of rows of TURNS."""
     return [
-        Turn(job_id, seq, priority, tuple(json.loads(backends)), stagger, planned)
-        for job_id, seq, priority, backends, stagger, planned in rows
+        Turn(job_id, priority, tuple(json.loads(backends)), stagger, planned)
+        for job_id, priority, backends, stagger, planned in rows
     ]
 
 

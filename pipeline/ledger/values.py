@@ -6,17 +6,14 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The job is in the index for good; `numbered` is false while its owner's folder was never listed."""
+    """The job is in the index for good."""
 
     job_id: str
-    numbered: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
     """The same id with the same content is there already; nothing was written."""
-
-    job_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,6 @@ class Turn:
     """What the starts need to know of a job with planned images."""
 
     job_id: str
-    seq: int
     priority: int
     backends: tuple[str, ...]
     stagger: float

@@ -37,6 +37,11 @@ def open_index(folder: Path, clock=None):
     return open_ledger(folder / "index.db", clock=clock or HandClock(), run_sync=inline)
 
 
+def images_of(ledger, job_id):
+    """All images of a job in number order; none while it is not numbered."""
+    return ledger.images_where(job_id=job_id, limit=10_000)
+
+
 def job(job_id, character="mary", quantity=1, *, owner=None, **changes):
     """A job for a bare name, or for a CharacterRef."""
     ref = character if isinstance(character, CharacterRef) else CharacterRef(None, character)

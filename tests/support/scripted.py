@@ -21,6 +21,7 @@ from pipeline.spool import Spool
 from pipeline.stages import Parts, Stages
 from pipeline.tools import spacing
 from pipeline.tools.brake import Brake
+from tests.support.index import images_of
 from tests.support.pictures import plain
 from tests.support.waiting import inline, wall
 
@@ -275,7 +276,7 @@ class House:
             await trio.sleep(every)
 
     def states(self, job_id="j1"):
-        return [image.state.value for image in self.ledger.images_of(job_id)]
+        return [image.state.value for image in images_of(self.ledger, job_id)]
 
 
 def lane(name, backend, brake, **settings):

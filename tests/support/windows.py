@@ -18,6 +18,7 @@ from pipeline.model import CharacterRef, Fault, Item, Job, PlannedImage, Recipe,
 from pipeline.stores import layout
 from pipeline.stores.delivery import LocalDelivery
 from pipeline.stores.local import LocalStore
+from tests.support.index import images_of
 from tests.support.pictures import artifact, plain
 from tests.support.waiting import EPOCH, inline
 
@@ -104,7 +105,7 @@ class Studio:
     async def made(self, character="mary", n=1, **more):
         """A job whose images are all done; the numbers of the last ones."""
         job = await self.job(character, n=n, **more)
-        images = self.ledger.images_of(job)
+        images = images_of(self.ledger, job)
         for image in images:
             await self.finish(character, image.number)
             self.moment += 1000
