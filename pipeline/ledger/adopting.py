@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pipeline import naming
 from pipeline.errors import IllegalStep
 from pipeline.ledger.characters import Character, by_row, give_slug, owner_row
-from pipeline.ledger.numbering import Numbering, plan_from_json, remember_prompts, tally, touch
+from pipeline.ledger.numbering import Numbering, insert_image, plan_from_json, remember_prompts, tally, touch
+from pipeline.ledger.reasons import UNLESS_PAUSED
 from pipeline.ledger.rows import stored_columns
 from pipeline.ledger.transaction import Transaction
 from pipeline.model import Asset, Status, Stored
@@ -55,7 +56,7 @@ def _number_waiting(transaction: Transaction, owner: int, now: int) -> None:
         first = numbering.give(seq, by_row(transaction, character), plan_from_json(plan))
         transaction.execute(
             "UPDATE jobs SET first_number = ?, plan = NULL, planned = quantity, version = version + 1, "
-            "reason = iif(id IN (SELECT name FROM pauses WHERE kind = 'job'), reason, NULL) WHERE seq = ?",
+            f"reason = {UNLESS_PAUSED} WHERE seq = ?",
             (first, seq),
         )
         numbering.write(transaction, now)
@@ -140,7 +141,7 @@ def insert_asset(transaction: Transaction, character: Character, asset: Asset, n
         "color": asset.color,
         **stored_columns(asset.stored),
     }
-    _insert_image(transaction, values, "Adopted", now)
+    insert_image(transaction, values, "Adopted", now)
     return created
 
 
@@ -155,11 +156,4 @@ def _hold(transaction: Transaction, character: Character, number: int, now: int)
         "shown_at": NOT_YET,
         "updated_at": now,
     }
-    _insert_image(transaction, values, "Missing", now)
-
-
-def _insert_image(transaction: Transaction, values: dict[str, object], event: str, now: int) -> None:
-    row = transaction.execute(
-        f"INSERT INTO images ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", tuple(values.values())
-    ).lastrowid
-    transaction.execute("INSERT INTO events (image, n, at, event, detail) VALUES (?, 1, ?, ?, '{}')", (row, now, event))
+    insert_image(transaction, values, "Missing", now)

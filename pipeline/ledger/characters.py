@@ -128,15 +128,12 @@ def owner_row(transaction: Transaction, owner: str) -> int:
     found = transaction.execute("SELECT row FROM owners WHERE id = ?", (owner,)).fetchone()
     if found:
         return int(found[0])
-    return int(transaction.execute("INSERT INTO owners (id) VALUES (?)", (owner,)).lastrowid or 0)
+    return transaction.insert("owners", {"id": owner})
 
 
 def _create(transaction: Transaction, owner: int, character_id: str, name: str, now: int) -> Character:
-    row = transaction.execute(
-        "INSERT INTO characters (id, owner, name, wish, created_at) VALUES (?, ?, ?, ?, ?)",
-        (character_id, owner, name, naming.slugify(name), now),
-    ).lastrowid
-    assert row is not None
+    said = {"id": character_id, "owner": owner, "name": name, "wish": naming.slugify(name), "created_at": now}
+    row = transaction.insert("characters", said)
     give_slug(transaction, row)
     return by_row(transaction, row)
 

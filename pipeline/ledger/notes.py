@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection
 
-from pipeline.ledger.numbering import touch_owner
+from pipeline.ledger.reasons import PAUSED, say
 from pipeline.ledger.transaction import Transaction
 from pipeline.ledger.writer import Writer
 from pipeline.model import LaneState, Trouble
@@ -23,7 +23,7 @@ class Notes:
     async def jobs(self, job_ids: Collection[str], reason: str | None) -> None:
         """Say in words what unfinished jobs wait for; None: for nothing any more.
 
-        A job that waits with nothing under way counts as queued again; one that a person has paused goes on saying so.
+        One that a person has paused goes on saying so.
         """
         ids = list(job_ids)
         await self._writer.do(lambda transaction: _note_jobs(transaction, ids, reason))
@@ -43,43 +43,19 @@ class Notes:
 
 def _note_jobs(transaction: Transaction, job_ids: Collection[str], reason: str | None) -> None:
     for job_id in job_ids:
-        changed = transaction.execute(
-            "UPDATE jobs SET reason = ?1, version = version + 1, status = CASE "
-            "WHEN running > 0 OR (started_at IS NOT NULL AND ?1 IS NULL) THEN 'running' ELSE 'queued' END "
-            "WHERE id = ?2 AND status IN ('queued', 'running') AND reason IS NOT ?1 "
-            "AND id NOT IN (SELECT name FROM pauses WHERE kind = 'job') RETURNING owner",
-            (reason, job_id),
-        ).fetchall()
-        for (owner,) in changed:
-            touch_owner(transaction, owner)
+        say(transaction, reason, f"id = ?2 AND id NOT IN {PAUSED}", job_id)
 
 
 def _note_lane(transaction: Transaction, lane: LaneState, now: int) -> None:
     transaction.execute(
         "INSERT OR REPLACE INTO lanes (name, state, slots, busy, waiting, typical, reason, next_try, noted_at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            lane.name,
-            lane.state,
-            lane.slots,
-            lane.busy,
-            lane.waiting,
-            lane.typical,
-            lane.reason,
-            lane.next_try,
-            now,
-        ),
+        (*lane, now),
     )
 
 
 def _forget(transaction: Transaction, configured: Collection[str]) -> None:
-    changed = transaction.execute(
-        "UPDATE jobs SET reason = NULL, version = version + 1, status = iif(started_at IS NULL, 'queued', 'running') "
-        "WHERE planned > 0 AND reason IS NOT NULL AND status IN ('queued', 'running') "
-        "AND id NOT IN (SELECT name FROM pauses WHERE kind = 'job') RETURNING owner"
-    ).fetchall()
-    for owner in {owner for (owner,) in changed}:
-        touch_owner(transaction, owner)
+    say(transaction, None, f"planned > 0 AND id NOT IN {PAUSED}")
     transaction.execute(
         "DELETE FROM lanes WHERE name NOT IN (SELECT value FROM json_each(?))", (json.dumps([*configured]),)
     )

@@ -1,7 +1,7 @@
 """Numbers: given out here and nowhere else, in the same transaction as the image rows."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pipeline import naming
@@ -82,6 +82,14 @@ def remember_prompts(transaction: Transaction, prompts: Sequence[tuple[int, str]
     transaction.executemany("INSERT INTO prompts (id, character, text) VALUES (?, ?, ?)", numbered())
     transaction.executemany("INSERT INTO prompts_fts (rowid, character, text) VALUES (?, ?, ?)", numbered())
     return rows
+
+
+def insert_image(
+    transaction: Transaction, values: Mapping[str, object], event: str, now: int, *, detail: str = "{}"
+) -> None:
+    """Make the row of an image that no job asks for any more, with the event that its history begins with."""
+    image = transaction.insert("images", values)
+    transaction.insert("events", {"image": image, "n": 1, "at": now, "event": event, "detail": detail})
 
 
 def tally(transaction: Transaction, character: int, status: str, change: int) -> None:

@@ -14,7 +14,7 @@ from pipeline import naming
 from pipeline.ledger import trouble
 from pipeline.ledger.characters import find_or_make, owner_row
 from pipeline.ledger.collecting import Finds
-from pipeline.ledger.numbering import remember_prompts, tally, touch
+from pipeline.ledger.numbering import insert_image, remember_prompts, tally, touch
 from pipeline.ledger.opening import open_for_writing
 from pipeline.ledger.rows import job_columns, stored_columns
 from pipeline.ledger.transaction import Transaction, begin
@@ -105,11 +105,10 @@ class Rebuild:
             transaction.execute(
                 "UPDATE owners SET slug = ?, adopted_at = ? WHERE row = ?", (character.owner_folder, now, owner)
             )
-            row = transaction.execute(
-                "INSERT INTO characters (id, owner, name, wish, slug, embedding, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (character.id, owner, character.name, character.wish, character.slug, character.embedding, character.created_at),
-            ).lastrowid  # fmt: skip
-            assert row is not None
+            columns = ("id", "name", "wish", "slug", "embedding", "created_at")
+            row = transaction.insert(
+                "characters", {"owner": owner, **{name: getattr(character, name) for name in columns}}
+            )
             for told in jobs:
                 _insert_job(transaction, told, owner, row)
             touch(transaction, row, owner)
@@ -139,7 +138,7 @@ class Rebuild:
         prompts = dict(zip(texts, remember_prompts(transaction, [(row, text) for text in texts]), strict=True))
         counts: dict[str, int] = {}
         by_job: dict[tuple[int, str], int] = {}
-        newest = 0
+        newest, reindexed = 0, json.dumps({"reindexed": rfc3339(now)})
         for number in range(1, highest + 1):
             job, image = told.get(number, (None, None))
             asset = assets.get(number)
@@ -152,7 +151,7 @@ class Rebuild:
             if job is not None:
                 values["job"] = job.seq
                 by_job[job.seq, status] = by_job.get((job.seq, status), 0) + 1
-            _insert_image(transaction, values, now)
+            insert_image(transaction, values, "Reindexed", now, detail=reindexed)
             counts[status] = counts.get(status, 0) + 1
             newest = max(newest, int(str(values.get("created_at") or 0)))
         transaction.execute("UPDATE characters SET highest = ?, newest_at = ? WHERE row = ?", (highest, newest, row))
@@ -181,21 +180,9 @@ def _insert_job(transaction: Transaction, told: JobTold, owner: int, character: 
         "filed": int(told.filed),
         "version": 1,
     }
-    _insert(transaction, "jobs", values)
+    transaction.insert("jobs", values)
     for label in set(job.labels):
-        _insert(transaction, "labels", {"character": character, "label": label, "job": told.seq})
-
-
-def _insert_image(transaction: Transaction, values: dict[str, object], now: int) -> None:
-    image = _insert(transaction, "images", values)
-    detail = json.dumps({"reindexed": rfc3339(now)})
-    _insert(transaction, "events", {"image": image, "n": 1, "at": now, "event": "Reindexed", "detail": detail})
-
-
-def _insert(transaction: Transaction, table: str, values: Mapping[str, object]) -> int:
-    marks = ", ".join("?" * len(values))
-    sql = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})"
-    return transaction.execute(sql, tuple(values.values())).lastrowid or 0
+        transaction.insert("labels", {"character": character, "label": label, "job": told.seq})
 
 
 def _of_job(asset: Asset, job_id: str, told: ImageTold | None) -> bool:

@@ -3,16 +3,12 @@
 A pause is kept over restarts, and told to the jobs that wait because of it.
 """
 
-from collections.abc import Sequence
-
 from pipeline.ledger import outbox
 from pipeline.ledger.numbering import touch, touch_owner
+from pipeline.ledger.reasons import PAUSED, say
 from pipeline.ledger.rows import OWNER
 from pipeline.ledger.transaction import Transaction
 from pipeline.ledger.values import Pause
-
-_UNFINISHED = "status IN ('queued', 'running')"
-_PAUSED = "SELECT name FROM pauses WHERE kind = 'job'"
 
 
 def pause(transaction: Transaction, what: Pause, now: int) -> bool:
@@ -24,13 +20,7 @@ def pause(transaction: Transaction, what: Pause, now: int) -> bool:
     if what.kind == "backend":
         transaction.execute("UPDATE lanes SET state = 'paused', reason = ? WHERE name = ?", (what.reason, what.name))
     else:
-        _tell(
-            transaction,
-            "UPDATE jobs SET reason = ?1, version = version + 1, status = iif(running > 0, 'running', 'queued') "
-            f"WHERE {_UNFINISHED} AND reason IS NOT ?1 AND iif(?2 = '', id NOT IN ({_PAUSED}), id = ?2) "
-            "RETURNING owner",
-            (what.reason, what.name),
-        )
+        say(transaction, what.reason, f"iif(?2 = '', id NOT IN {PAUSED}, id = ?2)", what.name)
     return bool(added)
 
 
@@ -44,13 +34,7 @@ def resume(transaction: Transaction, what: Pause) -> bool:
             "UPDATE lanes SET state = 'ready', reason = NULL WHERE name = ? AND state = 'paused'", (what.name,)
         )
     everything = transaction.execute("SELECT 1 FROM pauses WHERE kind = 'all'").fetchone()
-    _tell(
-        transaction,
-        "UPDATE jobs SET reason = ?1, version = version + 1, "
-        "status = iif(running > 0 OR (started_at IS NOT NULL AND ?1 IS NULL), 'running', 'queued') "
-        f"WHERE {_UNFINISHED} AND reason = ?2 RETURNING owner",
-        (Pause("all").reason if everything else None, what.reason),
-    )
+    say(transaction, Pause("all").reason if everything else None, "reason = ?2", what.reason)
     return bool(gone)
 
 
@@ -75,8 +59,3 @@ def withdraw(transaction: Transaction, job_id: str, now: int) -> bool:
         outbox.ended(transaction, job, now)
         touch_owner(transaction, owner)
     return bool(changed)
-
-
-def _tell(transaction: Transaction, update: str, values: Sequence[str | None]) -> None:
-    for (owner,) in transaction.execute(update, values).fetchall():
-        touch_owner(transaction, owner)

@@ -8,6 +8,7 @@ import orjson
 from pipeline.errors import RepeatedOutput, StaleImage
 from pipeline.ledger import figures, outbox
 from pipeline.ledger.numbering import tally, touch
+from pipeline.ledger.reasons import UNLESS_PAUSED
 from pipeline.ledger.rows import OWNER, changes
 from pipeline.ledger.transaction import Transaction
 from pipeline.lifecycle import ENDS, Event, Fetched, StoredAt, Submitting, status_of
@@ -99,7 +100,7 @@ def _count(transaction: Transaction, job: int, step: _Step, now: int) -> None:
     if starts:
         sets.append("started_at = coalesce(started_at, ?)")
     if step.left in _TRIED and step.reached in _TAKEN:  # a mere try ends no waiting
-        sets.append("reason = iif(id IN (SELECT name FROM pauses WHERE kind = 'job'), reason, NULL)")
+        sets.append(f"reason = {UNLESS_PAUSED}")
     ((queued, running, cancelled, started, status, finished, reason),) = transaction.execute(
         f"UPDATE jobs SET {', '.join(sets)} WHERE seq = ? "
         "RETURNING queued, running, cancelled, started_at, status, finished_at, reason",

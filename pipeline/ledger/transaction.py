@@ -2,7 +2,7 @@
 
 import operator
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 Key = tuple[int | str | float, ...]
@@ -26,6 +26,12 @@ class Transaction:
     def owe(self, sql: str, key: Key, *amounts: float) -> None:
         """Have `sql` add these amounts to the row of `key` before the commit; it is given the key, then their sums."""
         self._owed.append((sql, key, amounts))
+
+    def insert(self, table: str, values: Mapping[str, object]) -> int:
+        """Make a row of values by column, and return its id."""
+        marks = ", ".join("?" * len(values))
+        sql = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})"
+        return self.execute(sql, tuple(values.values())).lastrowid or 0
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
