@@ -5,7 +5,7 @@ Moments are wall-clock milliseconds since 1970 UTC; durations are seconds; sizes
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 DURATION_BOUNDS = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, float("inf"))  # of `/metrics`
 Params = Mapping[str, Any]  # what `params` of a job holds: JSON values, handed on as they are
@@ -243,6 +243,24 @@ class Item(NamedTuple):
     created_at: int
     labels: tuple[str, ...] = ()
     color: str | None = None
+
+
+class Paused(NamedTuple):
+    """Something that a person has paused: everything, a back end, or a job."""
+
+    kind: Literal["all", "backend", "job"]
+    name: str = ""  # empty for everything
+
+    @property
+    def reason(self) -> str:
+        """What waiting jobs are said to wait for, with the remedy."""
+        match self.kind:
+            case "all":
+                return "everything is paused; `pipeline resume` lets it go on"
+            case "backend":
+                return f"back end {self.name} is paused; `pipeline resume --backend {self.name}` lets it go on"
+            case "job":
+                return f"the job is paused; `pipeline resume {self.name}` lets it go on"
 
 
 class Trouble(NamedTuple):

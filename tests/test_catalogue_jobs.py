@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import lifecycle as law
-from pipeline.catalogue import LaneRow, overview, success
+from pipeline.catalogue import overview, success
 from pipeline.errors import IndexTrouble
 from pipeline.model import Fault, LaneState, OnFailure, PlannedImage, Recipe
 from tests.support.index import (
@@ -170,8 +170,8 @@ async def test_the_reason_is_the_lanes_where_none_was_noted(ledger, catalogue):
     await ledger.notes.lane(LaneState("xl", "ready", 3, 1, waiting=4, typical=11.5, next_try=5))
     assert catalogue.job("a").reason == "waits for its turn at pod or xl"
     assert catalogue.lanes() == [
-        LaneRow("pod", "down", 2, 0, 0, None, "proxy 404", None),
-        LaneRow("xl", "ready", 3, 1, 4, 11.5, None, 5),
+        LaneState("pod", "down", 2, 0, 0, None, "proxy 404", None),
+        LaneState("xl", "ready", 3, 1, 4, 11.5, None, 5),
     ]
 
 

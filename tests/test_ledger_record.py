@@ -7,10 +7,10 @@ import pytest
 
 from pipeline import lifecycle as law
 from pipeline.errors import IllegalStep, RepeatedOutput, StaleImage
-from pipeline.ledger import Pause, questions
+from pipeline.ledger import questions
 from pipeline.ledger.rows import KEPT, SELECT_IMAGE, Reader
 from pipeline.lifecycle import advance
-from pipeline.model import Fault, LaneState, OnFailure, PlannedImage, Recipe, State
+from pipeline.model import Fault, LaneState, OnFailure, Paused, PlannedImage, Recipe, State
 from tests.support.index import (
     START,
     artifact,
@@ -345,7 +345,7 @@ async def test_a_note_tells_what_a_job_waits_for_until_it_goes_on(ledger, catalo
 async def test_a_paused_job_waits_for_its_pause_whatever_of_it_is_taken_meanwhile(ledger, catalogue):
     await ledger.accept([job("a", quantity=2)])
     image = await ledger.record(images_of(ledger, "a")[0], law.Submitting("pod", "t"))
-    pause = Pause("job", "a")
+    pause = Paused("job", "a")
     await ledger.pause(pause)
     image = await ledger.record(image, law.Fetched(artifact(1)))
     await ledger.record(image, law.StoredAt(stored(image)))

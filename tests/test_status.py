@@ -28,8 +28,7 @@ from pipeline.cli.view.one_job import OneJob
 from pipeline.cli.view.overview import overview
 from pipeline.cli.view.told import told
 from pipeline.config import load_config
-from pipeline.ledger import Pause
-from pipeline.model import Fault, LaneState, Trouble
+from pipeline.model import Fault, LaneState, Paused, Trouble
 from pipeline.tools import clock
 from pipeline.tools.locks import Holder, hold
 from tests.support.index import adopted, fetch, give_up, images_of, job, make, open_index, send
@@ -191,11 +190,11 @@ async def test_jobs_of_more_priority_are_waited_for_whole_and_others_in_turn(stu
 
 async def test_what_is_paused_says_so_although_images_of_it_are_under_way(studio):
     async with studio.ledger() as ledger:
-        await ledger.pause(Pause("job", "mary-a1b2"))
+        await ledger.pause(Paused("job", "mary-a1b2"))
         lines = studio.text(width=WIDEST).splitlines()
         assert re.search(r"^mary-a1b2 .* 1 placeholder  paused$", lines[3])
         assert re.search(r"^john-9f3c .* min$", lines[4])
-        await ledger.pause(Pause("all"))
+        await ledger.pause(Paused("all"))
     assert "running 3 h 12 m · paused" in studio.text(width=WIDEST)
     assert told(studio.look())["paused"] is True
     assert lines_of(studio.look(), None)["daemon"] == "running, paused"

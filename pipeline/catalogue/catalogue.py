@@ -16,7 +16,6 @@ from pipeline.catalogue.values import (
     CharacterRow,
     Figures,
     JobRow,
-    LaneRow,
     MediaFile,
     NoticeRow,
     Page,
@@ -27,7 +26,7 @@ from pipeline.catalogue.values import (
     Whose,
 )
 from pipeline.errors import IndexTrouble
-from pipeline.model import Job, Stored
+from pipeline.model import Job, LaneState, Paused, Stored
 from pipeline.tools import clock
 
 _ALL_SHOWN = Filter()
@@ -239,7 +238,7 @@ class Catalogue:
 
     # -- the whole
 
-    def lanes(self) -> list[LaneRow]:
+    def lanes(self) -> list[LaneState]:
         """Return the back ends as they were last noted, by name."""
         with self._snapshots.snapshot() as connection:
             return figures.lanes(connection)
@@ -249,8 +248,8 @@ class Catalogue:
         with self._snapshots.snapshot() as connection:
             return figures.troubles(connection)
 
-    def pauses(self) -> list[tuple[str, str]]:
-        """Return what people have paused: a kind ("all", "backend", "job") and a name each."""
+    def pauses(self) -> list[Paused]:
+        """Return what people have paused."""
         with self._snapshots.snapshot() as connection:
             return figures.pauses(connection)
 

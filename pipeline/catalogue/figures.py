@@ -5,8 +5,8 @@ from itertools import groupby
 from typing import Any
 
 from pipeline.catalogue import jobs
-from pipeline.catalogue.values import Day, Durations, Figures, LaneRow, Summary, TroubleRow, Work
-from pipeline.model import DURATION_BOUNDS
+from pipeline.catalogue.values import Day, Durations, Figures, Summary, TroubleRow, Work
+from pipeline.model import DURATION_BOUNDS, LaneState, Paused
 
 _UNDER_WAY = """
 SELECT state, backend, count(*) FROM images WHERE state IN ('submitting', 'unclear', 'submitted') GROUP BY 1, 2
@@ -57,12 +57,12 @@ def summary(connection: sqlite3.Connection, day: str) -> Summary:
     )
 
 
-def lanes(connection: sqlite3.Connection) -> list[LaneRow]:
+def lanes(connection: sqlite3.Connection) -> list[LaneState]:
     """Read the back ends as they were last noted, by name."""
     found = connection.execute(
         "SELECT name, state, slots, busy, waiting, typical, reason, next_try FROM lanes ORDER BY name"
     )
-    return [LaneRow(*row) for row in found]
+    return [LaneState(*row) for row in found]
 
 
 def troubles(connection: sqlite3.Connection) -> list[TroubleRow]:
@@ -73,11 +73,11 @@ def troubles(connection: sqlite3.Connection) -> list[TroubleRow]:
     return [TroubleRow(*row) for row in found]
 
 
-def pauses(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-    """Read what people have paused: a kind ("all", "backend", "job") and a name each."""
+def pauses(connection: sqlite3.Connection) -> list[Paused]:
+    """Read what people have paused."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'pauses'").fetchall():
         return []
-    return connection.execute("SELECT kind, name FROM pauses ORDER BY kind, name").fetchall()
+    return [Paused(*row) for row in connection.execute("SELECT kind, name FROM pauses ORDER BY kind, name")]
 
 
 def _one(connection: sqlite3.Connection, sql: str) -> Any:  # noqa: ANN401  # as the column is

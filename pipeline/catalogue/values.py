@@ -81,19 +81,6 @@ class MediaFile(NamedTuple):
     stored: Stored
 
 
-class LaneRow(NamedTuple):
-    """A back end as its lane last noted it."""
-
-    name: str
-    state: str
-    slots: int
-    busy: int
-    waiting: int
-    typical: float | None
-    reason: str | None
-    next_try: int | None
-
-
 class Day(NamedTuple):
     """What one back end brought on one day (UTC)."""
 

@@ -9,8 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from pipeline import __version__
-from pipeline.catalogue import Catalogue, Figures, LaneRow
-from pipeline.model import Pulse, Status
+from pipeline.catalogue import Catalogue, Figures
+from pipeline.model import LaneState, Pulse, Status
 
 Samples = Iterable[tuple[tuple[str, ...], float]]  # values of the labels, and the figure
 
@@ -98,7 +98,7 @@ def _of_work(figures: Figures) -> Iterator[Metric]:
 
 def _of_lanes(catalogue: Catalogue) -> Iterator[Metric]:
     lanes = catalogue.lanes()
-    told: tuple[tuple[str, str, Callable[[LaneRow], float]], ...] = (
+    told: tuple[tuple[str, str, Callable[[LaneState], float]], ...] = (
         (
             "ready",
             "1 where the back end takes images, 0 where it is down, held or paused.",

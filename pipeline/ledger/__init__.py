@@ -1,7 +1,7 @@
 """The strong-room: the only writer of the SQLite index. Numbers are given out here."""
 
 from pipeline.ledger.ledger import Ledger, open_ledger
-from pipeline.ledger.values import Declined, Duplicate, Notice, OwnerToAdopt, Pause, Taken, Turn, Verdict
+from pipeline.ledger.values import Declined, Duplicate, Notice, OwnerToAdopt, Taken, Turn, Verdict
 
 __all__ = [
     "Declined",
@@ -9,7 +9,6 @@ __all__ = [
     "Ledger",
     "Notice",
     "OwnerToAdopt",
-    "Pause",
     "Taken",
     "Turn",
     "Verdict",

@@ -16,10 +16,10 @@ from pipeline.ledger.outbox import Outbox
 from pipeline.ledger.questions import Questions
 from pipeline.ledger.steps import record
 from pipeline.ledger.taking_over import Newcomer, take_over
-from pipeline.ledger.values import Pause, Verdict
+from pipeline.ledger.values import Verdict
 from pipeline.ledger.writer import Writer
 from pipeline.lifecycle import Event, advance
-from pipeline.model import Asset, Image, Job, Stored
+from pipeline.model import Asset, Image, Job, Paused, Stored
 from pipeline.tools import clock as wall
 from pipeline.tools import threads
 from pipeline.tools.threads import RunSync
@@ -136,11 +136,11 @@ class Ledger(Questions):
         """Set or clear an image's favourite mark."""
         await self._writer.do(lambda transaction: steering.favorite(transaction, image.row, chosen=chosen))
 
-    async def pause(self, what: Pause) -> bool:
+    async def pause(self, what: Paused) -> bool:
         """Keep a pause, for the next start as well; false where it was paused already."""
         return await self._writer.do(lambda transaction: steering.pause(transaction, what, self._clock()))
 
-    async def resume(self, what: Pause) -> bool:
+    async def resume(self, what: Paused) -> bool:
         """Forget a pause; false where there was none."""
         return await self._writer.do(lambda transaction: steering.resume(transaction, what))
 

@@ -13,8 +13,8 @@ from pipeline import naming
 from pipeline.errors import IllegalStep
 from pipeline.ledger import trouble
 from pipeline.ledger.rows import SELECT_IMAGE, Reader, Row
-from pipeline.ledger.values import OwnerToAdopt, Pause, Turn
-from pipeline.model import Image, State
+from pipeline.ledger.values import OwnerToAdopt, Turn
+from pipeline.model import Image, Paused, State
 
 Value = str | int | None
 
@@ -183,9 +183,9 @@ class Questions:
         candidates = (naming.with_suffix(naming.slugify(owner), n) for n in count(1))
         return (slug for slug in candidates if not self.owner_slug_taken(slug))
 
-    def pauses(self) -> list[Pause]:
+    def pauses(self) -> list[Paused]:
         """What people have paused."""
-        return [Pause(kind, name) for kind, name in self._rows(PAUSES)]
+        return [Paused(kind, name) for kind, name in self._rows(PAUSES)]
 
     # -- inside
 

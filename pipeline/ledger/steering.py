@@ -8,10 +8,10 @@ from pipeline.ledger.numbering import touch, touch_owner
 from pipeline.ledger.reasons import PAUSED, say
 from pipeline.ledger.rows import OWNER
 from pipeline.ledger.transaction import Transaction
-from pipeline.ledger.values import Pause
+from pipeline.model import Paused
 
 
-def pause(transaction: Transaction, what: Pause, now: int) -> bool:
+def pause(transaction: Transaction, what: Paused, now: int) -> bool:
     """Keep a pause, and say so on the jobs it holds; false where it was there already."""
     added = transaction.execute(
         "INSERT INTO pauses (kind, name, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING 1",
@@ -24,7 +24,7 @@ def pause(transaction: Transaction, what: Pause, now: int) -> bool:
     return bool(added)
 
 
-def resume(transaction: Transaction, what: Pause) -> bool:
+def resume(transaction: Transaction, what: Paused) -> bool:
     """Forget a pause; false where there was none."""
     gone = transaction.execute(
         "DELETE FROM pauses WHERE kind = ? AND name = ? RETURNING 1", (what.kind, what.name)
@@ -34,7 +34,7 @@ def resume(transaction: Transaction, what: Pause) -> bool:
             "UPDATE lanes SET state = 'ready', reason = NULL WHERE name = ? AND state = 'paused'", (what.name,)
         )
     everything = transaction.execute("SELECT 1 FROM pauses WHERE kind = 'all'").fetchone()
-    say(transaction, Pause("all").reason if everything else None, "reason = ?2", what.reason)
+    say(transaction, Paused("all").reason if everything else None, "reason = ?2", what.reason)
     return bool(gone)
 
 

@@ -1,7 +1,6 @@
 """What the ledger answers with, where it is no Image."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +53,3 @@ class Notice:
     url: str = field(repr=False)  # may hold a key of the receiver's
     attempts: int
     tried_at: int | None  # when it was tried for the first time
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Something that a person has paused: everything, a back end, or a job."""
-
-    kind: Literal["all", "backend", "job"]
-    name: str = ""  # empty for everything
-
-    @property
-    def reason(self) -> str:
-        """What waiting jobs are said to wait for, with the remedy."""
-        match self.kind:
-            case "all":
-                return "everything is paused; `pipeline resume` lets it go on"
-            case "backend":
-                return f"back end {self.name} is paused; `pipeline resume --backend {self.name}` lets it go on"
-            case "job":
-                return f"the job is paused; `pipeline resume {self.name}` lets it go on"

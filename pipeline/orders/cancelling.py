@@ -3,9 +3,9 @@
 import trio
 
 from pipeline.ledger import Ledger
-from pipeline.ledger import Pause as Held
 from pipeline.lifecycle import TO_STORE
 from pipeline.making.withdrawing import Withdrawn
+from pipeline.model import Paused
 from pipeline.orders.kinds import Cancel, Reply
 from pipeline.orders.named import jobs_labelled, known_job
 from pipeline.stages import Parts, Stages
@@ -52,7 +52,7 @@ async def _end(
         else:
             ended[job] = await stages.runner.cancel(job)
             stages.look_again()
-        if await parts.ledger.resume(Held("job", job)):
+        if await parts.ledger.resume(Paused("job", job)):
             stages.runner.wake(job)
     finally:
         places.release()

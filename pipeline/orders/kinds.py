@@ -60,7 +60,7 @@ class Retry(_Order):
         return self
 
 
-class _Paused(_Order):
+class _Pausing(_Order):
     job: Name | None = None
     backend: Name | None = None
 
@@ -71,13 +71,13 @@ class _Paused(_Order):
         return self
 
 
-class Pause(_Paused):
+class Pause(_Pausing):
     """Start nothing more: of a job, at a back end, or anywhere."""
 
     kind: Literal["pause"] = "pause"
 
 
-class Resume(_Paused):
+class Resume(_Pausing):
     """Undo a pause; without a name, every pause."""
 
     kind: Literal["resume"] = "resume"

@@ -1,12 +1,12 @@
 """Pausing: nothing new starts; what is under way goes on. The index keeps it over restarts."""
 
-from pipeline.ledger import Pause as Held
+from pipeline.model import Paused
 from pipeline.orders.kinds import Pause, Reply, Resume
 from pipeline.orders.named import known_job
 from pipeline.stages import Parts, Stages
 
 
-def put_in_force(what: Held, parts: Parts, stages: Stages) -> None:
+def put_in_force(what: Paused, parts: Parts, stages: Stages) -> None:
     """Hold what is paused; images under way are left alone."""
     match what.kind:
         case "all":
@@ -18,7 +18,7 @@ def put_in_force(what: Held, parts: Parts, stages: Stages) -> None:
             stages.runner.rest(what.name)
 
 
-def _release(what: Held, parts: Parts, stages: Stages) -> None:
+def _release(what: Paused, parts: Parts, stages: Stages) -> None:
     match what.kind:
         case "all":
             parts.brake.put("pause", None)
@@ -50,17 +50,17 @@ async def resume(order: Resume, parts: Parts, stages: Stages) -> Reply:
     return Reply(lines=tuple(lines) or ("nothing is paused",), data=_told(wanted))
 
 
-def _meant(order: Pause | Resume, parts: Parts) -> Held:
+def _meant(order: Pause | Resume, parts: Parts) -> Paused:
     if order.backend is not None:
-        return Held("backend", order.backend)
+        return Paused("backend", order.backend)
     if order.job is None:
-        return Held("all")
-    return Held("job", known_job(order.job, parts.ledger))
+        return Paused("all")
+    return Paused("job", known_job(order.job, parts.ledger))
 
 
-def _named(what: Held) -> str:
+def _named(what: Paused) -> str:
     return {"all": "everything", "backend": f"back end {what.name}", "job": f"job {what.name}"}[what.kind]
 
 
-def _told(pauses: list[Held]) -> dict[str, object]:
+def _told(pauses: list[Paused]) -> dict[str, object]:
     return {"pauses": [{"kind": what.kind, "name": what.name or None} for what in pauses]}

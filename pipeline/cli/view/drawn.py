@@ -8,9 +8,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.catalogue import LaneRow
 from pipeline.cli.view.overview import Overview, ended
 from pipeline.cli.words import ago, countdown, span, spoilt
+from pipeline.model import LaneState
 
 WIDEST = 100  # columns: beyond that the eye loses the line
 LONGEST_ID = 28
@@ -123,7 +123,7 @@ def _lanes(overview: Overview) -> RenderableType:
     return table
 
 
-def why(lane: LaneRow, at: int) -> str:
+def why(lane: LaneState, at: int) -> str:
     """Why a back end takes nothing, and when it is asked again."""
     return f"{lane.reason or ''}{_next_try(lane.next_try, at)}".strip()
 

@@ -5,10 +5,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.catalogue import Catalogue, Day, JobRow, LaneRow, Summary, TroubleRow
+from pipeline.catalogue import Catalogue, Day, JobRow, Summary, TroubleRow
 from pipeline.config import Config
 from pipeline.inbox.looking import list_names
 from pipeline.inbox.names import readable
+from pipeline.model import LaneState
 from pipeline.naming import EXTENSIONS
 from pipeline.tools.clock import now
 from pipeline.tools.locks import Holder, holder
@@ -37,7 +38,7 @@ class Overview(NamedTuple):
     dropped: int  # files in the folder that nobody has taken yet
     jobs: Sequence[JobRow]  # running ones first, each kind in arrival order; of the label asked for
     sharing: Sequence[JobRow]  # the same, of all labels
-    lanes: Sequence[LaneRow]
+    lanes: Sequence[LaneState]
     troubles: Sequence[TroubleRow]
     rejected: Sequence[RejectedFile]  # the latest last
     paused: frozenset[str]  # jobs that people have paused; `EVERYTHING` stands for all of them
@@ -108,7 +109,7 @@ def overview(config: Config, catalogue: Catalogue, label: str | None) -> Overvie
         lanes=[lane if held_by else _stopped(lane) for lane in catalogue.lanes()],
         troubles=catalogue.troubles() if held_by else [],
         rejected=_rejected(config.jobs / "rejected"),
-        paused=frozenset(name or EVERYTHING for kind, name in catalogue.pauses() if kind != "backend"),
+        paused=frozenset(what.name or EVERYTHING for what in catalogue.pauses() if what.kind != "backend"),
         prices=prices(config),
     )
 
@@ -123,7 +124,7 @@ def ended(job: JobRow) -> int:
     return job.quantity - _left(job)
 
 
-def _stopped(lane: LaneRow) -> LaneRow:
+def _stopped(lane: LaneState) -> LaneState:
     """A back end while no daemon runs: what was noted of it last is over, unless people paused it."""
     if lane.state == "paused":
         return lane._replace(busy=0)
