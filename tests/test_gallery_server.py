@@ -115,6 +115,52 @@ async def test_a_method_that_nobody_has_heard_of_is_not_allowed_either(home, nur
     nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("hosts", ["", "Host: a\r\nHost: b\r\n", "Host: a b\r\n", "Host: a/b\r\n", "Host: user@a\r\n"])
+async def test_a_request_says_once_which_host_it_asks(home, nursery, hosts):
+    port = await nursery.start(serving, home.app, "127.0.0.1", 0)
+    with trio.fail_after(5):
+        answer = await ask(port, f"GET /healthz HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 400 ")
+    assert "bad_request" in answer
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "head", ["HTTP/1.0", "HTTP/1.1\r\nHost:", "HTTP/1.1\r\nHost: [::1]:8787", "HTTP/1.1\r\nHost: my_pod-1.example:80"]
+)
+async def test_a_host_may_be_anything_that_is_one(home, nursery, head):
+    port = await nursery.start(serving, home.app, "127.0.0.1", 0)
+    with trio.fail_after(5):
+        assert (await ask(port, f"GET /healthz {head}\r\nConnection: close\r\n\r\n")).startswith("HTTP/1.1 200 ")
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "long", ["GET /healthz?{} HTTP/1.1\r\n", "GET /healthz HTTP/1.1\r\nX: {}\r\n", "GET / HTTP/1.1\r\nX: {}"]
+)
+async def test_a_long_head_is_refused_however_it_arrives(home, nursery, long):
+    port = await nursery.start(serving, home.app, "127.0.0.1", 0)
+    with trio.fail_after(5):
+        answer = await ask(port, long.format("a" * 65_536) + "Host: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 431 ")
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_is_no_request_does_not_get_into_the_answer_before_it(home, nursery):
+    picture = home.studio.store.folder.joinpath("alice/characters/mary/images/mary_image_1.png")
+    picture.write_bytes(b"x" * 8_000_000)
+    port = await nursery.start(serving, home.app, "127.0.0.1", 0)
+    path = f"/media/{picture.relative_to(home.studio.store.folder)}"
+    with trio.fail_after(10):
+        answer = await ask(
+            port, f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {home.alice}\r\n\r\nno HTTP\r\n\r\n"
+        )
+    head, _, body = answer.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 200 ")
+    assert body == "x" * 8_000_000
+    nursery.cancel_scope.cancel()
+
+
 async def test_idle_connections_stand_in_nobodys_way(home, nursery):
     port = await nursery.start(serving, home.app, "127.0.0.1", 0)
     idle = []

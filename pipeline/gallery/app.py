@@ -1,5 +1,6 @@
 """The windows: an ASGI app over the catalogue that answers GET and HEAD, each owner what is theirs, and nothing else."""
 
+import re
 from collections.abc import Callable
 
 import structlog
@@ -22,7 +23,7 @@ from pipeline.gallery.logins import Logins
 from pipeline.gallery.media import Media
 from pipeline.gallery.pages import Pages
 from pipeline.gallery.ready import AnswerCache
-from pipeline.gallery.refusals import Refusal, method_not_allowed, not_found
+from pipeline.gallery.refusals import Refusal, bad_request, method_not_allowed, not_found
 from pipeline.gallery.requests import Answered, Requests
 from pipeline.gallery.settings import GallerySettings, LocalFiles
 from pipeline.gallery.tokens import Tokens
@@ -32,6 +33,7 @@ from pipeline.ports import Delivery
 from pipeline.tools import clock
 
 _log = structlog.get_logger("pipeline.gallery")
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?")
 
 
 class Gallery:
@@ -141,7 +143,7 @@ def _routes(api: Api, media: Media, vitals: Vitals, pages: Pages) -> list[Route]
 
 
 def _middleware(settings: GallerySettings) -> list[Middleware]:
-    chain = [Middleware(_ReadOnly, jobs_folder=settings.jobs_folder)]
+    chain = [Middleware(_Addressed), Middleware(_ReadOnly, jobs_folder=settings.jobs_folder)]
     if settings.cors:
         cors = Middleware(
             _Cors,
@@ -165,6 +167,22 @@ class _Cors(CORSMiddleware):
         refused = method_not_allowed().response()
         refused.headers["vary"] = "Origin"
         return refused
+
+
+class _Addressed:
+    """Refuses what does not say, once and plainly, which host it asks: a proxy in front may have understood another."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["http_version"] == "1.1":
+            hosts = [value for name, value in scope["headers"] if name == b"host"]
+            if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+                refusal = bad_request("HTTP/1.1 wants one `Host` header, with a name or an address and maybe a port.")
+                await refusal.response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class _ReadOnly:

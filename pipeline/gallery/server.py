@@ -158,15 +158,36 @@ class _Connection(HttpToolsProtocol):
         if self.scope is getattr(self.cycle, "scope", None):
             self._head = b""
         elif len(self._head) > _LONGEST_HEAD:
-            if getattr(self.cycle, "response_complete", True):
-                self._refuse(head_too_large(_LONGEST_HEAD))
-            else:  # between the parts of the answer before
+            if self._answering():
                 self.transport.abort()
+            else:
+                self._refuse(head_too_large(_LONGEST_HEAD))
+
+    def on_headers_complete(self) -> None:
+        if self._is_long():
+            raise ValueError("no such head is answered")  # the parser ends by it, in `send_400_response`
+        super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP; a method that the parser has never heard of is no more than not allowed."""
-        other = _OTHER_METHOD.match(self._head) is not None
-        self._refuse(method_not_allowed() if other else bad_request("This is no request that can be read as HTTP."))
+        if self._answering():  # between its parts, a refusal would be taken for more of it
+            self.cycle.keep_alive = False
+        elif self._is_long():
+            self._refuse(head_too_large(_LONGEST_HEAD))
+        elif _OTHER_METHOD.match(self._head):
+            self._refuse(method_not_allowed())
+        else:
+            self._refuse(bad_request("This is no request that can be read as HTTP."))
+
+    def _answering(self) -> bool:
+        return not getattr(self.cycle, "response_complete", True)  # None before the first
+
+    def _is_long(self) -> bool:
+        """Whether the head, as far as it is read, is more than is answered."""
+        read = sum(
+            len(name) + len(value) + 4 for name, value in self.headers or ()
+        )  # 4: a colon, a space, a line's end
+        return len(getattr(self, "url", b"")) + read > _LONGEST_HEAD
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer beneath the app, and close."""
