@@ -26,12 +26,13 @@ def back_up(index: Path, target: Path) -> int:
         raise _in_the_way(target)
     draft = target.parent / f".{secrets.token_hex(8)}.tmp"
     try:
-        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             copy_index(index, draft)
-            _flush(draft)
+            os.fsync(file)
             move_exclusively(draft, target)
         finally:
+            os.close(file)
             draft.unlink(missing_ok=True)
         fsync_folder(target.parent)
         return target.stat().st_size
@@ -45,11 +46,3 @@ def back_up(index: Path, target: Path) -> int:
 
 def _in_the_way(target: Path) -> NotBackedUp:
     return NotBackedUp(f"{target} is there already and is not replaced; name a new file")
-
-
-def _flush(path: Path) -> None:
-    file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

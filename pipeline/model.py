@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 DURATION_BOUNDS = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, float("inf"))  # of `/metrics`
 Params = Mapping[str, Any]  # what `params` of a job holds: JSON values, handed on as they are
 NO_PARAMS: Params = {}
+LARGEST_FILE = 1 << 20  # bytes of a job file, or of the configuration
 
 
 class State(StrEnum):

@@ -30,6 +30,7 @@ from pipeline.model import Image, State, Trouble
 from pipeline.ports import Store
 from pipeline.spool import Spool
 from pipeline.storing import PARALLEL, Storing
+from pipeline.tools import sizes
 from pipeline.tools.brake import Brake
 from pipeline.tools.clock import Clock, now
 from pipeline.tools.patience import Patience
@@ -222,7 +223,6 @@ class Stages:
         """Start nothing while the spool is full, until it has emptied a little."""
         total, limit = self._spool.total, self._spool.limit
         if self._spool.full:
-            size = f"{limit / 1e9:.3g} GB" if limit >= 1e9 else f"{limit / 1e6:.3g} MB"
-            self.brake.put("spool", f"{size} wait for the store (spool_limit)")
+            self.brake.put("spool", f"{sizes.in_words(limit)} wait for the store (spool_limit)")
         elif total <= RELEASED_AT * limit:
             self.brake.put("spool", None)

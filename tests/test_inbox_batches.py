@@ -6,7 +6,7 @@ import os
 import pytest
 
 from pipeline.errors import IndexTrouble
-from pipeline.inbox.drafting import MOST_FILES
+from pipeline.inbox.drafting import FILES_AT_ONCE
 from tests.support.door import open_stand, spec
 
 LARGE = "# " + "x" * 700_000 + "\n"  # a comment: three such files fill a batch
@@ -33,7 +33,7 @@ def registered(accept):
 
 async def test_many_files_go_in_batches_and_keep_their_order(autojump_clock, tmp_path):
     async with open_stand(tmp_path) as stand:
-        wanted = [f"{n:04}" for n in range(MOST_FILES + 20)]
+        wanted = [f"{n:04}" for n in range(FILES_AT_ONCE + 20)]
         for name in wanted:
             os.utime(stand.put(f"{name}.yaml", spec(f"p{name}")), (1, 1))
         assert (await stand.inbox.scan()).taken == len(wanted)

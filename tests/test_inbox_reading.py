@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from pipeline.inbox.reading import LIMIT, Left, Reading, Stamp, _read_open, read
+from pipeline.inbox.reading import Left, Reading, Stamp, _read_open, read
 from pipeline.inbox.settling import Stillness
+from pipeline.model import LARGEST_FILE
 from tests.support.door import someone_writing
 
 WRITER = """
@@ -105,7 +106,7 @@ def test_never_more_than_a_job_may_hold_is_read(tmp_path):
     os.truncate(file, 1 << 30)
     found = read(str(file), leases=True)
     assert isinstance(found, Reading)
-    assert len(found.data) == LIMIT + 1
+    assert len(found.data) == LARGEST_FILE + 1
 
 
 def _fifo(path):

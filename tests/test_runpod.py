@@ -325,7 +325,7 @@ async def test_weather_over_a_submission(cloud, autojump_clock, weather, kind, c
 
 async def test_a_request_over_10_mb_is_not_even_sent(cloud, autojump_clock):
     request = pictures.request(recipe=Recipe(params={"image_url": "x" * LARGEST_REQUEST}))
-    with pytest.raises(InvalidRequest, match=r"10\.5 MB.*10 MB at most") as caught:
+    with pytest.raises(InvalidRequest, match=r"10\.5 MB.*10 MiB at most") as caught:
         await adapter(cloud).submit(request)
     assert caught.value.code == "too_large"
     assert cloud.requests == []

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from pipeline.errors import SpecError
+from pipeline.model import LARGEST_FILE
 from pipeline.spec.jsontext import read_json
-from pipeline.spec.nodes import LARGEST_FILE, MOST_VALUES, Mapping, Scalar, core_value
+from pipeline.spec.nodes import MOST_VALUES, Mapping, Scalar, core_value
 from pipeline.spec.yamltext import read_yaml
 
 

@@ -149,7 +149,9 @@ async def test_what_is_in_trouble_stands_at_the_foot(studio):
         await ledger.notes.troubles([Trouble("store", "503", AT + 65_000), Trouble("intake", "jobs: read-only")])
         await fetch(ledger, next(image for image in images_of(ledger, "john-9f3c") if image.state == "planned"))
     lines = studio.text(width=WIDEST, summary=studio.catalogue.summary(now=AT)).splitlines()
-    assert lines[-3].startswith("Store down 4 min: 503  next try 1:05 · 1 waiting for the store (0.0 MB) · 1 rejected:")
+    assert lines[-3].startswith(
+        "Store down 4 min: 503  next try 1:05 · 1 waiting for the store (1.23 kB) · 1 rejected:"
+    )
     assert lines[-1] == "intake: jobs: read-only"
 
 

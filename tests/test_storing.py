@@ -89,7 +89,7 @@ async def test_a_full_spool_is_released_once_it_has_emptied_a_little(tmp_path, a
             await home.spool.write("1-a.img", bytes(size))
             home.stages._weigh()
             held.append(home.brake.held_by("spool"))
-    full = "0.05 MB wait for the store (spool_limit)"
+    full = "50 kB wait for the store (spool_limit)"
     assert held == [full, full, None, None]
 
 

@@ -227,12 +227,7 @@ class ComfyUI:
         return await self._view(base, File(f"{request.ticket}_00001_.png", FOLDER, "output"))
 
     async def _view(self, base: str, file: File) -> bytes | None:
-        try:
-            answer = await self._service.ask("view", params=file.query(), base_url=base, limit=LARGE)
-        except Unavailable as error:
-            if error.code == "too_large":
-                raise AttemptFailed(str(error), code="too_large") from error
-            raise
+        answer = await self._service.ask_for_picture("view", params=file.query(), base_url=base)
         if answer.status in _NO_SUCH_FILE:
             return None
         self._own(answer)

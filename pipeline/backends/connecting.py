@@ -23,7 +23,7 @@ def tls() -> ssl.SSLContext:
 
 
 def canonical(url: str) -> str:
-    """Spell an address as `transport.Service` does, which is how the index tells where a submission went."""
+    """Spell an address as the index does where it tells to which one a submission went."""
     return str(httpx.URL(url).copy_with(username=None, password=None, query=None, fragment=None)).rstrip("/")
 
 

@@ -14,7 +14,7 @@ from pipeline.backends.answers import declared_size, read_at_most
 from pipeline.backends.connecting import CONNECT, quieten, tls
 from pipeline.backends.transport import LARGE
 from pipeline.errors import AttemptFailed, NotWorthRepeating, Unavailable
-from pipeline.tools import room
+from pipeline.tools import room, sizes
 from pipeline.tools.guard import FAILURES, Guard, PrivateAddress, Resolve, resolve
 
 DOWNLOAD = 120.0  # seconds for one image, redirects included
@@ -84,7 +84,7 @@ class Fetcher:
         if declared is None or declared <= self._limit:
             body = await read_at_most(self._limit, response.aiter_stream(), declared=declared)
         if body is None:
-            raise AttemptFailed(f"{place} sends more than {self._limit / 1e6:.0f} MB", code="too_large")
+            raise AttemptFailed(f"{place} sends more than {sizes.in_words(self._limit)}", code="too_large")
         return body
 
 

@@ -18,7 +18,7 @@ from pipeline.backends.fetch import Fetcher
 from pipeline.backends.outputs import Link, failure, images_in, is_objection, trouble_in, used_embedding, words_of
 from pipeline.backends.pace import Looks, Pace
 from pipeline.backends.runpod_inputs import Build
-from pipeline.backends.transport import LARGE, LOOK, Service, encoded
+from pipeline.backends.transport import LOOK, Service, encoded
 from pipeline.errors import (
     AcceptanceUnknown,
     AttemptFailed,
@@ -31,6 +31,7 @@ from pipeline.errors import (
 from pipeline.model import Picture, Recipe, Request, Submission
 from pipeline.ports import CannotTell, NotThere
 from pipeline.tools import clock as wall
+from pipeline.tools import sizes
 
 log = structlog.get_logger(__name__)
 
@@ -155,12 +156,7 @@ class Runpod:
             NotAccepted, Unavailable: passing weather.
             AttemptFailed: the answer is larger than is taken.
         """
-        try:
-            answer = await self._service.ask(_path("status", submission), base_url=submission.base_url, limit=LARGE)
-        except Unavailable as error:
-            if error.code == "too_large":
-                raise AttemptFailed(str(error), code="too_large") from None
-            raise
+        answer = await self._service.ask_for_picture(_path("status", submission), base_url=submission.base_url)
         if answer.status == 404:
             return None
         try:
@@ -253,7 +249,7 @@ def _without_images(output: object) -> object:
 
 def _over_size(size: int) -> InvalidRequest:
     return InvalidRequest(
-        f"the request is {size / 1e6:.1f} MB, and RunPod takes {LARGEST_REQUEST / 1e6:.0f} MB at most: "
+        f"the request is {sizes.in_words(size)}, and RunPod takes {LARGEST_REQUEST >> 20} MiB at most: "
         "make the pictures in params or in the workflow smaller, or name them by URL",
         code="too_large",
     )

@@ -21,11 +21,11 @@ import httpx
 import trio
 
 from pipeline.backends.answers import Answer, declared_size, read_at_most
-from pipeline.backends.connecting import CONNECT
+from pipeline.backends.connecting import CONNECT, canonical
 from pipeline.backends.failures import OURS_TO_MEND, Failures
-from pipeline.errors import AcceptanceUnknown, ConfigError, InvalidRequest, Unavailable
+from pipeline.errors import AcceptanceUnknown, AttemptFailed, ConfigError, InvalidRequest, Unavailable
 from pipeline.tools import clock as wall
-from pipeline.tools import room, spacing
+from pipeline.tools import room, sizes, spacing
 
 LOOK = 30.0  # seconds for a whole request that only looks
 SMALL = 4 << 20  # bytes of an answer that holds no picture
@@ -64,7 +64,7 @@ class Service:
         parsed = _parsed(url, called)
         if login is None and parsed.username:
             login = (parsed.username, parsed.password)
-        self.url = str(parsed.copy_with(username=None, password=None, query=None, fragment=None)).rstrip("/")
+        self.url = canonical(url)
         self.secrets: tuple[str, ...] = ()
         self._called = called
         self._always_there = always_there
@@ -126,6 +126,20 @@ class Service:
         if answer.is_success or (answer.status in _ITS_OWN_NO and await self._is_its_own(answer, path, base)):
             return answer
         raise self._failures.down(answer, base)
+
+    async def ask_for_picture(self, path: str, *, base_url: str, params: Mapping[str, str] | None = None) -> Answer:
+        """Ask likewise for what may hold a picture.
+
+        Raises:
+            NotAccepted, Unavailable: as `ask` does.
+            AttemptFailed: it is larger than is taken, and will be again.
+        """
+        try:
+            return await self.ask(path, params=params, base_url=base_url, limit=LARGE)
+        except Unavailable as error:
+            if error.code == "too_large":
+                raise AttemptFailed(str(error), code="too_large") from None
+            raise
 
     async def order(self, path: str, body: Mapping[str, Any] | bytes, *, timeout: float, limit: int = SMALL) -> Answer:
         """Make a POST that may be charged for, once; whatever is answered comes back, to be read by `taken`.
@@ -214,7 +228,7 @@ class Service:
 
 class _TooLargeError(Exception):
     def __init__(self, size: int, limit: int) -> None:
-        super().__init__(f"answered with {size / 1e6:.0f} MB or more; at most {limit / 1e6:.0f} MB are taken")
+        super().__init__(f"answered with {sizes.in_words(size)} or more; at most {sizes.in_words(limit)} are taken")
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:

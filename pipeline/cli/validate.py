@@ -14,8 +14,7 @@ from pipeline.catalogue import Catalogue
 from pipeline.cli.common import INVALID, as_json, configured, say_json
 from pipeline.config import ComfyuiConfig, Config, RunpodConfig
 from pipeline.errors import BackendError, IndexTrouble, InvalidRequest, UserError
-from pipeline.inbox.reading import LIMIT
-from pipeline.model import Job
+from pipeline.model import LARGEST_FILE, Job
 from pipeline.plan import read_job
 
 
@@ -58,7 +57,7 @@ def validate(config: Config, files: tuple[Path, ...], *, plan: bool, as_json: bo
 def _job(config: Config, path: Path, file: str) -> Job:
     try:
         with click.open_file(os.fspath(path), "rb") as opened:
-            data = opened.read(LIMIT + 1)
+            data = opened.read(LARGEST_FILE + 1)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
     return read_job(data, file=file, rules=config.rules())

@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError, IndexTrouble
 from pipeline.gallery.addresses import check_exposure
 from pipeline.gallery.logins import Logins
 from pipeline.gallery.tokens import Tokens
+from pipeline.tools import sizes
 from pipeline.tools.clock import rfc3339
 from pipeline.tools.locks import Holder, holder, refuse_shared
 from pipeline.tools.mounts import mount_of
@@ -99,9 +100,7 @@ def _state(config: Config, world: World) -> Finding:
     found = _folder("state folder", config.state, world)
     free = world.free_bytes(_existing(config.state))
     if found.ok and free < config.spool_limit:
-        more = (
-            f"; while the store is down the spool may take {_size(config.spool_limit)}: make room, or lower spool_limit"
-        )
+        more = f"; while the store is down the spool may take {sizes.in_words(config.spool_limit)}: make room, or lower spool_limit"
         return Finding(found.name, True, found.message + more)
     return found
 
@@ -114,9 +113,9 @@ def _folder(name: str, folder: Path, world: World) -> Finding:
         return Finding(name, False, f"{folder}: {there} cannot be written by this user; change its owner or its mode")
     mount, free = mount_of(there, mountinfo=world.mountinfo), world.free_bytes(there)
     if free < LEAST_FREE:
-        return Finding(name, False, f"{folder}: only {_size(free)} free on its disk; make room")
+        return Finding(name, False, f"{folder}: only {sizes.in_words(free)} free on its disk; make room")
     kind = f", {mount.type}" if mount is not None else ""
-    told = f"{folder}: {'writable' if there == folder else 'will be made'}{kind}, {_size(free)} free"
+    told = f"{folder}: {'writable' if there == folder else 'will be made'}{kind}, {sizes.in_words(free)} free"
     if mount is not None and mount.shared:
         told += "; changes by other machines are found by scanning, within scan_interval"
     return Finding(name, True, told)
@@ -125,7 +124,3 @@ def _folder(name: str, folder: Path, world: World) -> Finding:
 def _existing(folder: Path) -> Path:
     """Return the folder itself, or the nearest of its parents that exists."""
     return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

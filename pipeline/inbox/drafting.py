@@ -22,9 +22,9 @@ from pipeline.spec.keys import Rules
 _log = structlog.get_logger("pipeline.inbox")
 
 # One batch is one transaction: large enough to share its flush, small enough for memory and for the first one's wait.
-MOST_FILES = 1_000
-MOST_IMAGES = 20_000
-MOST_BYTES = 2 << 20
+FILES_AT_ONCE = 1_000
+_IMAGES_AT_ONCE = 20_000
+_BYTES_AT_ONCE = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Batch:
     def full(self) -> bool:
         """Whether the rest has to wait for the next one."""
         files = len(self.drafts) + len(self.no_jobs)
-        return files >= MOST_FILES or self.images >= MOST_IMAGES or self.bytes >= MOST_BYTES
+        return files >= FILES_AT_ONCE or self.images >= _IMAGES_AT_ONCE or self.bytes >= _BYTES_AT_ONCE
 
 
 class Drafter:

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-LIMIT = 1 << 20  # bytes of a job file; one more is read so that the parser sees that it is too large
+from pipeline.model import LARGEST_FILE
+
+_MOST = LARGEST_FILE + 1  # bytes: one too many, so that the parser sees that it is too large
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 _GONE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.EISDIR})
 
@@ -52,7 +54,7 @@ class Reading:
 
 
 def read(path: str, *, leases: bool) -> Reading | Left:
-    """Read a file whole, up to one byte over `LIMIT`.
+    """Read a file whole, up to one byte more than a job may have.
 
     Raises:
         OSError: it is there and cannot be read (permissions, a broken disk, no file descriptors left).
@@ -76,7 +78,7 @@ def _read_open(file: int, *, leases: bool) -> Reading | Left:
     written = _ask_for_writers(file) if leases else None
     if written:
         return Left.OPEN
-    before, size = Stamp.of(status), min(status.st_size, LIMIT + 1)
+    before, size = Stamp.of(status), min(status.st_size, _MOST)
     data = _read_bytes(file, size)
     if Stamp.of(os.fstat(file)) != before or len(data) != size:
         return Left.OPEN

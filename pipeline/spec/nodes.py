@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass, field
 
 from pipeline.errors import SpecError
+from pipeline.model import LARGEST_FILE
 from pipeline.spec.complaint import Source
 
-LARGEST_FILE = 1_048_576  # bytes
 DEEPEST_NESTING = 50
 MOST_VALUES = 200_000  # keys and values: bounds the memory that a file of allowed size can take
 BOM = b"\xef\xbb\xbf"

@@ -11,6 +11,7 @@ from rich.text import Text
 from pipeline.cli.view.overview import Overview, ended
 from pipeline.cli.words import ago, countdown, span, spoilt
 from pipeline.model import LaneState
+from pipeline.tools import sizes
 
 WIDEST = 100  # columns: beyond that the eye loses the line
 LONGEST_ID = 28
@@ -158,7 +159,7 @@ def _foot(overview: Overview) -> RenderableType:
             since = span(max(0, overview.at - store.since) / 1000)
             line.append("Store ").append("down", DOWN).append(f" {since}: {store.reason}")
             line.append(f"{_next_try(store.next_try, overview.at)} · ")
-    waits = f"{summary.to_store:,} waiting for the store ({summary.spool_bytes / 1e6:.1f} MB)"
+    waits = f"{summary.to_store:,} waiting for the store ({sizes.in_words(summary.spool_bytes)})"
     line.append(waits if summary.to_store else "spool empty")
     if overview.rejected:
         line.append(f" · {len(overview.rejected):,} rejected: {overview.rejected[-1].reason}")
