@@ -77,6 +77,7 @@ class Stages:
             lanes=parts.lanes,
             patience=patience,
             at_rest=self._pass_on,
+            clock=parts.clock,
         )
         self.storing = Storing(
             parts.ledger,

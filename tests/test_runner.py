@@ -113,6 +113,20 @@ async def test_an_image_made_again_keeps_its_jobs_stagger(tmp_path, autojump_clo
     assert pod.starts == [(0, 1), (5, 1)]
 
 
+async def test_a_jobs_own_stagger_outlives_a_restart_and_a_pause(tmp_path, autojump_clock):
+    pod = ScriptedBackend(takes=1.0)
+    async with house(tmp_path, {"pod": pod}) as home:
+        await home.accept(job(images=3, stagger=10.0))
+        await trio.sleep(3)
+    async with house(tmp_path, {"pod": pod}) as home:
+        await trio.sleep(9)
+        home.stages.runner.rest("j1")
+        await trio.sleep(3)
+        home.stages.runner.wake("j1")
+        await home.settled()
+    assert pod.starts == [(0, 1), (10, 2), (20, 3)]
+
+
 async def test_a_small_job_behind_a_large_one_starts_within_two_image_times(tmp_path, autojump_clock):
     pod = ScriptedBackend(takes=10.0)
     async with house(tmp_path, {"pod": pod}, concurrency=1) as home:

@@ -18,7 +18,13 @@ from pipeline.model import Image, Paused, State
 
 Value = str | int | None
 
-_TURN = "SELECT id, priority, backends, stagger, planned FROM jobs"
+_LAST_START = """
+SELECT max(events.at) FROM images JOIN events ON events.image = images.id
+WHERE images.character = jobs.character AND events.event IN ('Submitting', 'Accepted')
+AND images.number BETWEEN jobs.first_number AND jobs.first_number + jobs.quantity - 1"""
+_TURN = f"""
+SELECT id, priority, backends, stagger, planned,
+CASE WHEN stagger > 0 AND started_at IS NOT NULL THEN ({_LAST_START}) END FROM jobs"""
 TURNS = f"{_TURN} WHERE planned > 0 ORDER BY seq"
 TURNS_AMONG = f"{_TURN} WHERE id IN (SELECT value FROM json_each(?)) AND +planned > 0 ORDER BY seq"
 TURNS_OF = f"{_TURN} WHERE planned > 0 AND +owner = (SELECT row FROM owners WHERE id = ?) ORDER BY seq"
@@ -202,8 +208,8 @@ class Questions:
 def _turns(rows: Iterable[Row]) -> list[Turn]:
     """Make Turns of rows of TURNS."""
     return [
-        Turn(job_id, priority, tuple(json.loads(backends)), stagger, planned)
-        for job_id, priority, backends, stagger, planned in rows
+        Turn(job_id, priority, tuple(json.loads(backends)), stagger, planned, last_start)
+        for job_id, priority, backends, stagger, planned, last_start in rows
     ]
 
 

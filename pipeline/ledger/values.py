@@ -42,6 +42,7 @@ class Turn:
     backends: tuple[str, ...]
     stagger: float
     planned: int
+    last_start: int | None = None  # when it sent its last image away (milliseconds); told where it has a stagger
 
 
 @dataclass(frozen=True, slots=True)

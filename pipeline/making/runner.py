@@ -23,6 +23,7 @@ from pipeline.making.withdrawing import Withdrawal, Withdrawn
 from pipeline.making.worker import Worker
 from pipeline.model import Image, State
 from pipeline.tools.brake import FOREVER, Bell
+from pipeline.tools.clock import Clock, now
 from pipeline.tools.patience import Patience
 from pipeline.tools.pauses import Pauses
 from pipeline.tools.spacing import Spacing
@@ -49,12 +50,14 @@ class Runner:
         lanes: Mapping[str, Lane],
         patience: Patience,
         at_rest: Callable[[Image], None],
+        clock: Clock = now,
     ) -> None:
         self._ledger = ledger
         self._worker = worker
         self._lanes = lanes
         self._patience = patience
         self._at_rest = at_rest
+        self._clock = clock
         self._checks = Checks()
         self._crews: dict[str, Crew] = {}
         self._spacings: dict[str, Spacing] = {}  # by job, for those with a stagger of their own
@@ -107,10 +110,19 @@ class Runner:
         if turn.job_id in self._resting:
             return
         there = tuple(name for name in turn.backends if name in self._lanes)
-        own = self._spacings.get(turn.job_id)
         turn_here = turn if there in (turn.backends, ()) else replace(turn, backends=there)
-        self.turns.join(turn_here, -FOREVER if own is None else own.free_at)
+        self.turns.join(turn_here, self._free_at(turn))
         self._ring(turn.backends)
+
+    def _free_at(self, turn: Turn) -> float:
+        """When a job's own stagger lets it start; after a restart or a rest the index tells when it last did."""
+        own = self._spacings.get(turn.job_id)
+        if own is not None:
+            return own.free_at
+        if turn.last_start is None:
+            return -FOREVER
+        gone = max(0.0, (self._clock() - turn.last_start) / 1000)  # the clock may have been set back
+        return trio.current_time() + turn.stagger - gone
 
     def rest(self, job_id: str) -> None:
         """Start no more images of a job until `wake` (it was paused); those under way go on."""
