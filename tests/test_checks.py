@@ -1,7 +1,7 @@
 import pytest
 import trio
 
-from pipeline.errors import InvalidRequest, Unavailable
+from pipeline.errors import AttemptFailed, InvalidRequest, Unavailable
 from pipeline.making.checks import KEPT_ANSWERS, Checks
 from pipeline.model import Image, OnFailure, Recipe, State
 from pipeline.tools.brake import Brake
@@ -65,6 +65,15 @@ async def test_a_check_without_an_answer_is_an_outage(autojump_clock):
     with pytest.raises(Unavailable, match="no answer to a check within 60 s"):
         await Checks().obstacle(image(), gate)
     assert trio.current_time() == 60
+
+
+async def test_a_defect_in_a_check_keeps_no_image_from_going_out(autojump_clock, capsys):
+    pod = ScriptedBackend()
+    pod.on_check.extend([KeyError("ckpt_name"), AttemptFailed("too large", code="too_large")])
+    gate, checks = lane("pod", pod, Brake()), Checks()
+    for n in range(2):
+        assert await checks.obstacle(image(model=str(n)), gate) is None
+    assert capsys.readouterr().out.count("check_broke") == 2
 
 
 async def test_old_answers_make_room(autojump_clock):

@@ -2,11 +2,15 @@
 
 import hashlib
 
+import structlog
 import trio
 
-from pipeline.errors import InvalidRequest, Unavailable
+from pipeline.errors import InvalidRequest, NotAccepted, Unavailable
 from pipeline.making.lane import Lane
+from pipeline.making.outcomes import names_of
 from pipeline.model import Fault, Image, Recipe
+
+log = structlog.get_logger(__name__)
 
 KEPT_SECONDS = 60.0  # after that a model may have been installed, or removed
 KEPT_ANSWERS = 1024
@@ -55,6 +59,10 @@ class Checks:
             return Fault(error.code, str(error))
         except trio.TooSlowError as slow:
             raise Unavailable(f"no answer to a check within {lane.timeout:g} s", code="timed_out") from slow
+        except NotAccepted:
+            raise
+        except Exception:  # a defect of one adapter must not keep the image from going out: the submission will tell
+            log.exception("check_broke", **names_of(image) | {"backend": lane.name})
         return None
 
 
