@@ -105,7 +105,7 @@ class Storing:
                     break
                 except Exception:  # a defect met by one image must not end the others' work
                     log.exception("storing_stuck", **names_of(image))
-                    await trio.sleep(pauses.next())
+                    await self._step_aside(pauses.next())
         finally:
             self.under_way.discard(image.row)
             self._places.release()
@@ -114,6 +114,15 @@ class Storing:
             self.bell.ring()
         else:
             self._at_rest(image)
+
+    async def _step_aside(self, seconds: float) -> None:
+        """Wait without a place: as many such images as there are places would keep all others from the store."""
+        self._places.release()
+        try:
+            await trio.sleep(seconds)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._places.acquire()
 
     async def _step(self, image: Image) -> Image:
         if image.state is State.GIVEN_UP:

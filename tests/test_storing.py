@@ -234,6 +234,22 @@ async def test_a_defect_met_by_one_image_leaves_the_others_alone(tmp_path, autoj
     assert [name[-1] for _, name, _ in store.puts] in (list("1122"), list("1121"), list("1212"))
 
 
+async def test_images_that_a_defect_keeps_from_the_store_leave_its_places_to_others(tmp_path, autojump_clock):
+    class Picky(ScriptedStore):
+        async def put(self, item, *, replace=None):
+            if item.job_id == "j1":
+                raise KeyError("asset_id")
+            return await super().put(item, replace=replace)
+
+    pod = ScriptedBackend(takes=1.0)
+    async with house(tmp_path, {"pod": pod}, Picky(), concurrency=3, uploads=2) as home:
+        await home.accept(job(images=3))
+        await trio.sleep(10)
+        await home.accept(job("j2", images=3, seed=9))
+        await trio.sleep(10)
+        assert (home.states("j1"), home.states("j2")) == (["fetched"] * 3, ["done"] * 3)
+
+
 @pytest.mark.parametrize("takes", [5.0, 60.0])
 async def test_a_stop_finishes_the_uploads_under_way_within_ten_seconds(tmp_path, autojump_clock, takes):
     pod, store = ScriptedBackend(takes=1.0), ScriptedStore(takes=takes)
