@@ -114,7 +114,7 @@ class Studio:
     def _picture(self, image):
         if not self.drawn:
             return plain(shade=next(self._shades))
-        return sketch.draw(Request("t", image.public_id, image.prompt, image.seed, image.recipe, None, 1, 60.0))
+        return sketch.draw(Request("t", image.prompt, image.seed, image.recipe, 1, 60.0))
 
     async def _keep(self, image, data, status):
         item = Item(
