@@ -23,18 +23,16 @@ def any_seed() -> int:
 
 
 def read_job(data: bytes, *, file: str, rules: Rules, draw_seed: Callable[[], int] = any_seed) -> Job:
-    """Parse a job file and make its job, whose `id` is empty where the file names none.
+    """Parse a job file and make its job.
 
     Raises:
         SpecError: the daemon would reject it.
     """
-    spec = parse_job(data, file=file)
-    own = spec.id is not None
-    return make_job(spec, job_id=spec.id or "", own_id=own, file=file, rules=rules, draw_seed=draw_seed)
+    return make_job(parse_job(data, file=file), file=file, rules=rules, draw_seed=draw_seed)
 
 
-def make_job(spec: JobSpec, *, job_id: str, own_id: bool, file: str, rules: Rules, draw_seed: Callable[[], int]) -> Job:
-    """Apply styles and defaults, and lay out the images with their prompts and seeds.
+def make_job(spec: JobSpec, *, file: str, rules: Rules, draw_seed: Callable[[], int] = any_seed) -> Job:
+    """Apply styles and defaults, and lay out the images with their prompts and seeds; `id` is empty where there is none.
 
     `draw_seed` is asked once where the job names no seed; its images count on from there, or
     from the last seed that leaves one for each.
@@ -52,8 +50,8 @@ def make_job(spec: JobSpec, *, job_id: str, own_id: bool, file: str, rules: Rule
     assert keys.character is not None
     assert keys.prompt is not None
     return Job(
-        id=job_id,
-        own_id=own_id,
+        id=spec.id or "",
+        own_id=spec.id is not None,
         character=character_ref(keys.character),
         owner=keys.owner,
         default_owner=rules.default_owner,

@@ -83,7 +83,7 @@ def test_every_yaml_block_is_a_job_or_a_configuration(elsewhere, place, text):
     if said.keys() & {"character", "characterId", "prompt"}:
         rules = load_config(None, environ={}).rules()
         spec = parse_job(text.encode(), file="shown.yaml")
-        assert make_job(spec, job_id="j", own_id=False, file="shown.yaml", rules=rules, draw_seed=lambda: 1).images
+        assert make_job(spec, file="shown.yaml", rules=rules, draw_seed=lambda: 1).images
         return
     assert said.keys() <= record_of(Config).keys.keys()
     (elsewhere / "pipeline.yaml").write_text(text)

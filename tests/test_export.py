@@ -144,7 +144,7 @@ def rules(text, folder):
 
 def planned(job, its_rules):
     spec = parse_job(json.dumps(job).encode(), file="a.json")
-    return make_job(spec, job_id="a", own_id=False, file="a.json", rules=its_rules, draw_seed=lambda: 5)
+    return make_job(spec, file="a.json", rules=its_rules, draw_seed=lambda: 5)._replace(id="a")
 
 
 def made_of(job, **changes):
@@ -165,7 +165,7 @@ def made_of(job, **changes):
 
 def parsed(text, its_rules):
     spec = parse_job(text.encode(), file="again.yaml")
-    return make_job(spec, job_id="b", own_id=False, file="again.yaml", rules=its_rules, draw_seed=lambda: 0)
+    return make_job(spec, file="again.yaml", rules=its_rules, draw_seed=lambda: 0)._replace(id="b")
 
 
 @pytest.mark.parametrize("said", SAYINGS.values(), ids=SAYINGS)

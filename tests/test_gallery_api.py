@@ -266,7 +266,7 @@ async def test_an_image_is_written_back_as_the_job_that_makes_it_again(tmp_path)
 
 def planned(text):
     spec = parse_job(text.encode(), file="again.yaml")
-    return make_job(spec, job_id="x", own_id=False, file="again.yaml", rules=STYLES, draw_seed=lambda: 99)
+    return make_job(spec, file="again.yaml", rules=STYLES, draw_seed=lambda: 99)._replace(id="x")
 
 
 async def test_where_no_job_file_can_ask_for_an_image_the_answer_says_why(tmp_path):

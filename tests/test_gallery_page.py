@@ -333,7 +333,7 @@ def test_copying_as_a_job_file_gives_one_that_is_taken(signed_in, amount):
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     text = page.evaluate("navigator.clipboard.readText()")
     spec = parse_job(text.encode(), file="copied.yaml")
-    job = make_job(spec, job_id="copied", own_id=False, file="copied.yaml", rules=Rules(), draw_seed=lambda: 99)
+    job = make_job(spec, file="copied.yaml", rules=Rules(), draw_seed=lambda: 99)._replace(id="copied")
     assert (job.character.id, job.recipe, job.labels) == ("mary", RECIPE, ("spring",))
     assert {image.prompt for image in job.images} == {EVIL}
     assert [image.seed for image in job.images] == ([2] if amount == 1 else [99, 100, 101, 102])

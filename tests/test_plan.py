@@ -26,9 +26,7 @@ STYLED = Rules(
 
 
 def plan(spec, rules=RULES, seed=100, **more):
-    return make_job(
-        spec, **{"job_id": "j", "own_id": False, "file": "j.yaml", "draw_seed": lambda: seed} | more, rules=rules
-    )
+    return make_job(spec, **{"file": "j.yaml", "draw_seed": lambda: seed} | more, rules=rules)
 
 
 def complaints(spec, rules=RULES):
@@ -45,7 +43,7 @@ def test_the_whole_job():
         params={"clip_skip": 2}, stagger=3.0, priority=4, on_failure=OnFailure.FAIL, notify="https://a.example",
         labels=("l",), id="own",
     )  # fmt: skip
-    assert plan(spec, job_id="own", own_id=True, file="own.yml") == Job(
+    assert plan(spec, file="own.yml") == Job(
         id="own", own_id=True, character=CharacterRef(id="123", name="Mary", embedding="mary-v2"), owner="alice",
         default_owner="me", prompt="x", images=(PlannedImage("x", 7),), backends=("pod", "xl"), stagger=3.0, priority=4,
         on_failure=OnFailure.FAIL, notify="https://a.example", labels=("l",), digest=digest(spec), file="own.yml",

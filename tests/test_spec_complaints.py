@@ -398,7 +398,7 @@ BROKEN = {
 
 def planned(data):
     spec = parse_job(data, file="mary.yaml")
-    return make_job(spec, job_id="j", own_id=False, file="mary.yaml", rules=RULES, draw_seed=lambda: 0)
+    return make_job(spec, file="mary.yaml", rules=RULES, draw_seed=lambda: 0)
 
 
 @pytest.mark.parametrize(("text", "message"), BROKEN.values(), ids=BROKEN.keys())
@@ -497,7 +497,7 @@ def test_params_may_set_nothing_that_any_key_of_a_job_sets_in_any_spelling():
 def test_complaints_without_a_file_have_a_place_too():
     spec = JobSpec(style="nope")
     with pytest.raises(SpecError, match=r"f\.yaml:1:1: `character` is missing"):
-        make_job(spec, job_id="j", own_id=False, file="f.yaml", rules=RULES, draw_seed=lambda: 0)
+        make_job(spec, file="f.yaml", rules=RULES, draw_seed=lambda: 0)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def read(data, file):
     started = time.process_time()
     try:
         spec = parse_job(data, file=file)
-        return make_job(spec, job_id="j", own_id=False, file=file, rules=Rules(), draw_seed=lambda: 1)
+        return make_job(spec, file=file, rules=Rules(), draw_seed=lambda: 1)
     except SpecError as refused:
         return checked(refused)
     finally:

@@ -26,7 +26,7 @@ def test_the_schemas_are_schemas():
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_is_a_job_and_fits_the_schema(path):
     spec = parse_job(path.read_bytes(), file=path.name)
-    job = make_job(spec, job_id="j", own_id=False, file=path.name, rules=Rules(), draw_seed=lambda: 1)
+    job = make_job(spec, file=path.name, rules=Rules(), draw_seed=lambda: 1)
     assert job.images
     JOB.validate(yaml.safe_load(path.read_text()))
 

@@ -160,7 +160,7 @@ def job_of(ended: Ended, rules: Rules, data: _Data | None = None) -> Job:
     if ended.spec is not None:
         with suppress(SpecError, OSError):  # edited since: then the result, or the store, tells enough
             spec = parse_job(ended.spec.read_bytes(), file=ended.spec.name)
-            return _with_rules(spec, ended, rules)
+            return _under_rules(spec, ended.spec.name, rules)._replace(id=ended.job_id)
     return Job(
         id=ended.job_id,
         own_id=True,
@@ -176,20 +176,12 @@ def job_of(ended: Ended, rules: Rules, data: _Data | None = None) -> Job:
     )
 
 
-def _with_rules(spec: JobSpec, ended: Ended, rules: Rules) -> Job:
-    assert ended.spec is not None
-
-    def made(rules: Rules) -> Job:
-        file = ended.spec.name if ended.spec is not None else ""
-        return make_job(
-            spec, job_id=ended.job_id, own_id=spec.id is not None, file=file, rules=rules, draw_seed=lambda: 0
-        )
-
+def _under_rules(spec: JobSpec, file: str, rules: Rules) -> Job:
     try:
-        return made(rules)
+        return make_job(spec, file=file, rules=rules)
     except SpecError:
         known = tuple(dict.fromkeys((*rules.backends, *(spec.backend or ()))))
-        return made(replace(rules, styles={}, backends=known))
+        return make_job(spec, file=file, rules=replace(rules, styles={}, backends=known))
 
 
 def _read(path: Path) -> _Data | None:
