@@ -15,7 +15,7 @@ from pipeline.errors import IndexTrouble
 from pipeline.ledger import opening, questions, schema, trouble
 from pipeline.ledger.opening import open_for_reading, open_for_writing
 from pipeline.tools.clock import NOT_YET
-from tests.support.index import adopted, images_of, job, make, open_index
+from tests.support.index import adopted, handles_of, images_of, job, make, open_index
 
 
 @pytest.fixture
@@ -56,6 +56,13 @@ def test_the_reading_connection_cannot_write(path):
     told = str(trouble.in_words(path, caught.value))
     assert told.startswith(f"{path}: it is read-only")
     assert "make the file and its folder writable" in told
+
+
+def test_what_cannot_be_read_is_not_left_open(path):
+    path.write_text("jobs: jobs\n" * 1_000)
+    with pytest.raises(sqlite3.DatabaseError) as held:  # and with it its traceback, and what the frames in there hold
+        open_for_reading(path)
+    assert not handles_of(path), held
 
 
 def tear(path):

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import finalize
 
 from pipeline.errors import IndexTrouble
 
@@ -82,9 +83,8 @@ class _Held:
     def __init__(self, connection: sqlite3.Connection, inode: int) -> None:
         self.connection = connection
         self.inode = inode
-
-    def __del__(self) -> None:
-        self.connection.close()
+        # Not `__del__`: where both are garbage of one search, the connection may go first, and Python 3.13 warns of that.
+        finalize(self, connection.close).atexit = False
 
 
 def _open(path: Path) -> sqlite3.Connection:

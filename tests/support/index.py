@@ -1,5 +1,6 @@
 """Jobs, artifacts and clocks for tests of the index, and images walked through the law in it."""
 
+import os
 from pathlib import Path
 
 from pipeline import lifecycle as law
@@ -35,6 +36,12 @@ class HandClock:
 def open_index(folder: Path, clock=None):
     """A ledger on a real file, its writes inline."""
     return open_ledger(folder / "index.db", clock=clock or HandClock(), run_sync=inline)
+
+
+def handles_of(path):
+    """This process's own open descriptors of a file."""
+    with os.scandir("/proc/self/fd") as handles:
+        return [handle.name for handle in handles if os.path.realpath(handle.path) == str(path)]
 
 
 def images_of(ledger, job_id):
