@@ -133,7 +133,7 @@ async def test_a_caller_that_goes_away_is_not_held_any_longer(autojump_clock, ho
     scope = {
         "type": "http", "method": "GET", "path": home.images(), "raw_path": b"", "query_string": b"wait=60", "http_version": "1.1", "scheme": "http",
         "server": ("x", 80), "client": ("127.0.0.1", 1), "root_path": "",
-        "headers": [(b"authorization", f"Bearer {home.alice}".encode()), (b"if-none-match", tag.encode())],
+        "headers": [(b"host", b"x"), (b"authorization", f"Bearer {home.alice}".encode()), (b"if-none-match", tag.encode())],
     }  # fmt: skip
     began = trio.current_time()
     await home.app(scope, receive, send)
