@@ -4,7 +4,7 @@ What stands in the gallery goes on standing there until its replacement is store
 are kept, they are only uploaded again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import trio
@@ -13,7 +13,7 @@ from pipeline import picture
 from pipeline.errors import AttemptFailed, IllegalStep, NotWorthRepeating, SpoolTrouble, StaleImage
 from pipeline.ledger import Ledger
 from pipeline.lifecycle import Retried
-from pipeline.model import Artifact, Image, State
+from pipeline.model import Artifact, Image, Paused, State
 from pipeline.orders.kinds import Reply, Retry
 from pipeline.orders.named import jobs_labelled, known_character, known_images, known_job, what_of
 from pipeline.stages import Parts, Stages
@@ -23,46 +23,66 @@ BATCH = 500  # images in one go
 
 async def retry(order: Retry, parts: Parts, stages: Stages) -> Reply:
     """Make the images again that an order selects."""
-    ledger = parts.ledger
-    kept = await _kept(parts)
-    bought: list[tuple[int, str]] = []
-    uploaded: list[tuple[int, str]] = []
-    left: list[tuple[int, str]] = []
-    under_way: list[tuple[int, str]] = []
-    jobs: set[str] = set()
+    retrial = _Retrial(parts, await _kept(parts))
+    for batch in _batches(order, parts.ledger):
+        async with trio.open_nursery() as nursery:
+            for image in batch:
+                nursery.start_soon(retrial.begin, image)
+    stages.runner.due(*retrial.jobs)
+    stages.storing.bell.ring()
+    # To ask again for what is under way is no failure; to name what cannot be made again is.
+    return retrial.reply(exit_code=1 if order.numbers and retrial.refused else 0)
 
-    async def one(image: Image) -> None:
+
+class _Retrial:
+    """What one order has begun: names and sentences by the images' rows, since those of a batch are begun together."""
+
+    def __init__(self, parts: Parts, kept: Mapping[int, list[str]]) -> None:
+        self.jobs: set[str] = set()  # those with images to be bought
+        self.refused: dict[int, str] = {}
+        self._parts = parts
+        self._kept = kept
+        self._bought: dict[int, str] = {}
+        self._uploaded: dict[int, str] = {}
+        self._under_way: dict[int, str] = {}
+
+    async def begin(self, image: Image) -> None:
+        """Make one image again, or say why not."""
         if image.standing is not None:
-            under_way.append((image.row, image.filename))
+            self._under_way[image.row] = f"{image.filename} is being made again already"
             return
         why_not = _hindrance(image)
         if why_not is not None:
-            left.append((image.row, f"{image.filename} {why_not}"))
+            self.refused[image.row] = f"{image.filename} {why_not}"
             return
-        artifact = await _artifact(image, kept.get(image.row, []), parts)
+        artifact = await _artifact(image, self._kept.get(image.row, []), self._parts)
         try:
-            await ledger.record(image, Retried(kept=artifact))
+            await self._parts.ledger.record(image, Retried(kept=artifact))
         except (StaleImage, IllegalStep):  # somebody else's step came first
             return
         if artifact is None:
-            bought.append((image.row, image.filename))
-            jobs.add(image.job_id)
+            self._bought[image.row] = image.filename
+            self.jobs.add(image.job_id)
         else:
-            uploaded.append((image.row, image.filename))
+            self._uploaded[image.row] = image.filename
             # Should a crash come in between, or the storing stage be quicker, it fetches the file itself.
-            await _bring_back(artifact.file, parts)
+            await _bring_back(artifact.file, self._parts)
 
-    for batch in _batches(order, ledger):
-        async with trio.open_nursery() as nursery:
-            for image in batch:
-                nursery.start_soon(one, image)
-    for job in jobs:
-        stages.runner.due(job)
-    stages.storing.bell.ring()
-    left += [(row, f"{name} is being made again already") for row, name in under_way]
-    reply = _told(_in_order(bought), _in_order(uploaded), _in_order(left), _holds(jobs, ledger))
-    # To ask again for what is under way is no failure; to name what cannot be made again is.
-    return reply.model_copy(update={"exit_code": 1 if order.numbers and len(left) > len(under_way) else 0})
+    def reply(self, exit_code: int) -> Reply:
+        """Tell what has become of all of them, and what keeps them from starting as far as people have asked for it."""
+        bought, uploaded, left = map(_in_order, (self._bought, self._uploaded, self.refused | self._under_way))
+        lines = []
+        if bought:
+            lines.append(f"{_images(bought)} made again: {_some(bought)}")
+        if uploaded:
+            lines.append(f"{_images(uploaded)} uploaded again, without buying: {_some(uploaded)}")
+        if not bought and not uploaded and not left:
+            lines.append("nothing to retry: no placeholder or failed image is meant")
+        pauses = self._parts.ledger.pauses()
+        held = {Paused("all"), *(Paused("job", job) for job in self.jobs)}
+        holds = [f"but {what.reason}" for what in pauses if what in held]
+        data = {"retried": bought, "uploaded": uploaded, "left": left}
+        return Reply(exit_code=exit_code, lines=(*lines, *left, *holds), data=data)
 
 
 def _batches(order: Retry, ledger: Ledger) -> Iterator[list[Image]]:
@@ -134,26 +154,8 @@ async def _bring_back(file: str, parts: Parts) -> None:
             raise
 
 
-def _holds(jobs: set[str], ledger: Ledger) -> list[str]:
-    """What keeps these jobs from starting, as far as people have asked for it."""
-    return [what.reason for what in ledger.pauses() if what.kind == "all" or what.name in jobs]
-
-
-def _in_order(said: list[tuple[int, str]]) -> list[str]:
-    """Leave out the rows that what is said was sorted by."""
-    return [words for _, words in sorted(said)]
-
-
-def _told(bought: list[str], uploaded: list[str], left: list[str], holds: list[str]) -> Reply:
-    lines = []
-    if bought:
-        lines.append(f"{_images(bought)} made again: {_some(bought)}")
-    if uploaded:
-        lines.append(f"{_images(uploaded)} uploaded again, without buying: {_some(uploaded)}")
-    if not bought and not uploaded and not left:
-        lines.append("nothing to retry: no placeholder or failed image is meant")
-    data = {"retried": bought, "uploaded": uploaded, "left": left}
-    return Reply(lines=(*lines, *left, *(f"but {hold}" for hold in holds)), data=data)
+def _in_order(said: Mapping[int, str]) -> list[str]:
+    return [words for _, words in sorted(said.items())]
 
 
 def _images(names: list[str]) -> str:
