@@ -69,7 +69,7 @@ async def test_a_row_tells_all_that_a_gallery_shows(ledger, catalogue, clock):
         "doubtful": 0,
         "used_embedding": 0,
         "labels": ("spring",),
-        "favorite": True,
+        "chosen": 1,
         "fault": None,
         "job_id": "a",
     }

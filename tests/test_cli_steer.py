@@ -125,7 +125,7 @@ def made(request, tmp_path):
 
 def test_favorites(made):
     assert made.call("favorite", "mary", "1", "3") == "mary_image_1 is a favorite\nmary_image_3 is a favorite\n"
-    assert made.catalogue.image("mary", 3).favorite
+    assert made.catalogue.image("mary", 3).chosen
     told = json.loads(made.call("unfavorite", "mary", "3", "--json"))
     assert told == {
         "success": True,
@@ -134,7 +134,7 @@ def test_favorites(made):
         "numbers": [3],
         "favorite": False,
     }
-    assert not made.catalogue.image("mary", 3).favorite
+    assert not made.catalogue.image("mary", 3).chosen
     assert "mary has no image 9" in made.call("favorite", "mary", "9", code=2)
 
 
@@ -431,7 +431,7 @@ def test_every_command_of_the_how_to_does_what_it_says(tmp_path, monkeypatch):
 
 LEFT = [
     (Resume(), lambda space: space.catalogue.pauses() != []),  # those below come after it
-    (Favorite(character="mary", numbers=(1, 2)), lambda space: space.catalogue.image("mary", 2).favorite),
+    (Favorite(character="mary", numbers=(1, 2)), lambda space: space.catalogue.image("mary", 2).chosen),
     (Remove(character="mary", numbers=(3,)), lambda space: space.catalogue.image("mary", 3).status == "removed"),
     (Pause(backend="sketch"), lambda space: ("backend", "sketch") in space.catalogue.pauses()),
     (Pause(job="j4"), lambda space: ("job", "j4") in space.catalogue.pauses()),
@@ -478,8 +478,8 @@ def test_every_verb_acts_within_two_seconds_on_a_running_daemon(tmp_path):
         ("resume", lambda: space.catalogue.pauses() == []),
         ("pause j2", lambda: space.catalogue.pauses() == [("job", "j2")]),
         ("resume j2", lambda: space.catalogue.pauses() == []),
-        ("favorite mary 1 3", lambda: image(1).favorite and image(3).favorite),
-        ("unfavorite mary 3", lambda: not image(3).favorite),
+        ("favorite mary 1 3", lambda: image(1).chosen and image(3).chosen),
+        ("unfavorite mary 3", lambda: not image(3).chosen),
         ("remove mary 3 --yes", lambda: image(3).status == "removed"),
         ("cancel j2", lambda: space.catalogue.job("j2").status == "cancelled"),
         ("pause", lambda: space.catalogue.pauses() == [("all", "")]),

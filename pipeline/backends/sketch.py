@@ -9,7 +9,7 @@ import trio
 
 from pipeline import picture
 from pipeline.backends import scenery
-from pipeline.errors import AttemptFailed, InvalidRequest
+from pipeline.errors import AttemptFailed
 from pipeline.model import Picture, Recipe, Request, Submission
 from pipeline.ports import NotThere
 from pipeline.tools import pngtext, spacing
@@ -24,7 +24,6 @@ class Sketch:
     Args:
         delay: seconds an image takes besides the drawing.
         fail_seeds: seeds whose every attempt fails, so that the image is given up after all of them.
-        refuse_seeds: seeds refused as an invalid request, so that the image is given up at once.
         run_sync: runs the drawing in a thread; tests under a virtual clock pass an inline one.
     """
 
@@ -33,17 +32,13 @@ class Sketch:
         *,
         delay: float = 0.0,
         fail_seeds: Collection[int] = (),
-        refuse_seeds: Collection[int] = (),
         run_sync: RunSync = trio.to_thread.run_sync,
     ) -> None:
         self._delay = delay
         self._fail_seeds = frozenset(fail_seeds)
-        self._refuse_seeds = frozenset(refuse_seeds)
         self._run_sync = run_sync
 
     async def submit(self, request: Request) -> Picture:
-        if request.seed in self._refuse_seeds:
-            raise InvalidRequest(f"sketch was told to refuse seed {request.seed}", code="invalid_request")
         await spacing.departure()
         with trio.move_on_after(_ALL_BUT * request.timeout):
             return await self._drawn(request)

@@ -81,7 +81,7 @@ class GalleryRow(NamedTuple):
     doubtful: int
     used_embedding: int
     labels_text: str | None  # JSON; `labels` are what it says
-    chosen: int
+    chosen: int  # 1 for a favourite
     fault_code: str | None
     fault_message: str | None
     job_id: str | None
@@ -124,11 +124,6 @@ class GalleryRow(NamedTuple):
     def labels(self) -> tuple[str, ...]:
         """The labels of its job."""
         return words_of(self.labels_text or "[]")
-
-    @property
-    def favorite(self) -> bool:
-        """Whether somebody chose it."""
-        return bool(self.chosen)
 
     @property
     def fault(self) -> Fault | None:

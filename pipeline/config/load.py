@@ -9,7 +9,6 @@ from typing import Any
 from pipeline.config.adapters import CloudinaryConfig, LocalConfig
 from pipeline.config.environment import cloudinary_url, fill_in, with_credentials
 from pipeline.config.model import Config
-from pipeline.config.values import Surroundings
 from pipeline.errors import ConfigError, SpecError
 from pipeline.naming import EXTENSIONS
 from pipeline.spec.binding import bind
@@ -69,7 +68,7 @@ def _checked(root: Mapping, source: Source, file: Path | None, environ: Environ[
     try:
         _raise_any(fill_in(root, source, environ))
         _choose_store(root, environ)
-        config = bind(Config, root, source, context=Surroundings(folder))
+        config = bind(Config, root, source, context=folder)
         _raise_any(_loose_ends(config, root, source))
         _raise_any(_folders(config, file, root, source))
     except SpecError as error:

@@ -1,7 +1,7 @@
 """Kinds of value that only the configuration has."""
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -10,14 +10,9 @@ from pydantic_core import PydanticCustomError
 FROZEN = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
-class Surroundings(NamedTuple):
-    """What validation needs besides the file: the folder that relative paths start from."""
-
-    root: Path
-
-
 def _rooted(path: Path, info: ValidationInfo) -> Path:
-    root = info.context.root if isinstance(info.context, Surroundings) else Path.cwd()
+    """Start a relative path from the folder that is validation's context."""
+    root = info.context if isinstance(info.context, Path) else Path.cwd()
     return (root / path.expanduser()).absolute()
 
 

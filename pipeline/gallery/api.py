@@ -26,7 +26,9 @@ from pipeline.tools import clock
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 _PICTURES = Filter(statuses=("done",))
-Maker = Callable[[Request, Caller], tuple[Ready, Callable[[], Hashable]]]
+Revision = Callable[[], Hashable]  # what moves when an answer does
+Made = tuple[Ready, Revision]
+Maker = Callable[[Request, Caller], Made]
 
 
 class Api:
@@ -77,9 +79,9 @@ class Api:
         """`/api/jobs/{jobId}`."""
         return await self._answer(request, self._job)
 
-    # -- what each answer is made of; beside it, what moves when it does
+    # -- what each answer is made of
 
-    def _gallery(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
+    def _gallery(self, request: Request, caller: Caller) -> Made:
         asked = Asked(request.query_params)
         limit, after = asked.limit(), asked.cursor()
         wanted = Filter(
@@ -110,7 +112,7 @@ class Api:
         key = ("gallery", character, wanted, limit, after)
         return self._kept(key, whose.revision, make), lambda: self._catalogue.whose(character)
 
-    def _job_file(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
+    def _job_file(self, request: Request, caller: Caller) -> Made:
         quantity = Asked(request.query_params).quantity()
         character, _ = self._own_character(request, caller)
         number = request.path_params["number"]
@@ -124,7 +126,7 @@ class Api:
         data: answers.JobFileData = {"filename": image.filename, "quantity": quantity, "jobFile": text}
         return _ready({"success": True, "data": data}, None), lambda: self._catalogue.whose(character)
 
-    def _characters(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
+    def _characters(self, request: Request, caller: Caller) -> Made:
         asked = Asked(request.query_params)
         limit, after = asked.limit(), asked.cursor()
 
@@ -140,7 +142,7 @@ class Api:
         key = ("characters", caller.owner, limit, after)
         return self._kept(key, self._catalogue.owner_revision(caller.owner), make), self._owner_revision(caller)
 
-    def _character(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
+    def _character(self, request: Request, caller: Caller) -> Made:
         character, whose = self._own_character(request, caller)
 
         def make() -> Ready:
@@ -152,7 +154,7 @@ class Api:
         ready = self._kept(("character", character), whose.revision, make)
         return ready, lambda: self._catalogue.whose(character)
 
-    def _jobs(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
+    def _jobs(self, request: Request, caller: Caller) -> Made:
         asked = Asked(request.query_params)
         page = self._catalogue.jobs(caller.owner, limit=asked.limit(), after=asked.cursor())
         data: answers.JobsData = {
@@ -162,7 +164,7 @@ class Api:
         }
         return _ready({"success": True, "data": data}, page.next), self._owner_revision(caller)
 
-    def _job(self, request: Request, caller: Caller) -> tuple[Ready, Callable[[], Hashable]]:
+    def _job(self, request: Request, caller: Caller) -> Made:
         job, owner = self._own_job(request, caller)
         result = self._catalogue.result(job)
         if result is None:
@@ -196,7 +198,7 @@ class Api:
                     break
         return self._made(request, maker)[0]
 
-    def _made(self, request: Request, maker: Maker) -> tuple[Ready, Callable[[], Hashable]]:
+    def _made(self, request: Request, maker: Maker) -> Made:
         try:
             return maker(request, self._doorkeeper.caller(request))
         except BadCursor as error:
@@ -224,7 +226,7 @@ class Api:
             raise not_found()
         return job, owner
 
-    def _owner_revision(self, caller: Caller) -> Callable[[], Hashable]:
+    def _owner_revision(self, caller: Caller) -> Revision:
         return lambda: self._catalogue.owner_revision(caller.owner)
 
     def _shown(self, row: CharacterRow) -> answers.CharacterAnswer:

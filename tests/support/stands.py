@@ -73,9 +73,8 @@ async def pull(lever: Callable[..., Any], *args: Any) -> Any:
 @asynccontextmanager
 async def sketch(folder: Path) -> AsyncIterator[BackendStand]:
     yield BackendStand(
-        backend=Sketch(fail_seeds={13}, refuse_seeds={14}, run_sync=inline),
+        backend=Sketch(fail_seeds={13}, run_sync=inline),
         good=pictures.request(),
-        invalid=pictures.request(seed=14),
         failing=pictures.request(seed=13),
         forgotten=Submission("never", "sketch:", 0, 600_000),
         finds=True,
