@@ -311,6 +311,11 @@ def test_tokens_of_another_issuer(load, jwt, algorithms, tmp_path):
         assert (config.owner_claim, config.leeway, config.issuer, config.audience) == ("sub", 30.0, None, None)
 
 
+def test_a_name_may_begin_like_a_key_that_is_ones_own(load):
+    config = load("backends: {x-large: {type: sketch}}\nstyles: {x-ray: {steps: 3}}\nx-note: mine")
+    assert (list(config.backends), list(config.styles)) == (["x-large"], ["x-ray"])
+
+
 @pytest.mark.parametrize(
     ("gallery", "url"),
     [
@@ -538,6 +543,9 @@ def test_the_whole_message(refusal, text, message):
         ('state: ""', 'state: "" is empty'),
         ('store: {folder: ""}', 'store.folder: "" is empty'),
         ("backends: {b: {type: a1111, url: 'http://me:pw@h'}}", "carries a user or a password"),
+        ("backends: {b: {type: a1111, url: 'http://h/?x=1'}}", "ends in a query or a fragment"),
+        ("gallery: {public_url: 'https://h/g#top'}", "ends in a query or a fragment"),
+        ("backends: {x-large: {type: sktch}}", 'unknown type "sktch"; did you mean "sketch"?'),
         ("gallery: {port: 99999}", "gallery.port: 99999 is out of range"),
         ("gallery: {enabled: maybe}", 'gallery.enabled: "maybe" is neither true nor false'),
         ("gallery: {jwt: {}}", "`jwt` has one of `secret`, `key`, `jwks`"),

@@ -222,6 +222,14 @@ def call(*words):
     return CliRunner().invoke(main, list(words), prog_name="pipeline")
 
 
+@pytest.mark.parametrize(("no_color", "coloured"), [("1", False), ("", True)])
+def test_no_color_is_heeded(tmp_path, monkeypatch, no_color, coloured):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipeline.yaml").write_text("stroe: local\n")
+    answer = CliRunner().invoke(main, ["doctor"], color=True, env={"NO_COLOR": no_color})
+    assert ("\x1b[" in answer.output) is coloured
+
+
 def test_the_command_prints_a_line_each_and_tells_by_its_exit_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("PIPELINE_CONFIG", "CLOUDINARY_URL"):

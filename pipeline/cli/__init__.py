@@ -6,6 +6,7 @@ needs none of them. Exit codes: 0 done, 1 something failed, 2 wrong usage or inv
 
 import atexit
 import gc
+import os
 from importlib import import_module
 from typing import Any
 
@@ -113,4 +114,6 @@ def _version(ctx: click.Context, _: click.Parameter, value: Any) -> None:  # noq
 def main(ctx: click.Context, config: str | None) -> None:
     """Drop a YAML file into a folder, get a numbered gallery of images; nothing accepted is ever lost."""
     ctx.obj = config
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
     atexit.register(gc.freeze)  # else the interpreter searches all libraries for garbage before it ends

@@ -120,8 +120,7 @@ class Binder:
         """Return a mapping whose keys the user chooses."""
         if not isinstance(node, Mapping):
             return plain(node)
-        entries = {name: child for name, (_, child) in node.entries.items() if not name.startswith("x-")}
-        return {name: self._entry(child, shape.item) for name, child in entries.items()}
+        return {name: self._entry(child, shape.item) for name, (_, child) in node.entries.items()}
 
     def _entry(self, node: Node, shape: Shape) -> object:
         """Return a named record; `name:` with nothing after it is one without keys."""

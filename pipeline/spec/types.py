@@ -48,7 +48,9 @@ def _web_address(value: str) -> str:
     return value
 
 
-def _without_slash(value: str) -> str:
+def _a_beginning(value: str) -> str:
+    if "?" in value or "#" in value:
+        raise PydanticCustomError("url_parsing", "ends in a query or a fragment, behind which no path can be put")
     return value.rstrip("/")
 
 
@@ -77,7 +79,7 @@ Size = Annotated[
     WithJsonSchema(_AMOUNT_SCHEMA),
 ]
 Hook = Annotated[str, AfterValidator(_web_address), Field(description="an address like https://host/path")]
-WebAddress = Annotated[Hook, AfterValidator(_without_slash)]  # what paths are put behind
+WebAddress = Annotated[Hook, AfterValidator(_a_beginning)]  # what paths are put behind
 
 ShortText = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300, pattern=r"^[^\r\n]*$")
