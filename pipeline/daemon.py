@@ -32,10 +32,11 @@ from pipeline.orders.stage import Orders
 from pipeline.orders.steward import Steward
 from pipeline.stages import Parts, Stages
 from pipeline.tools.files import sweep_drafts
-from pipeline.tools.locks import Plate, hold, prepare_state
+from pipeline.tools.locks import Plate, hold
 from pipeline.tools.log import tell_what_was_held_back
 from pipeline.tools.readiness import READY, STOPPING, tell
 from pipeline.tools.room import return_large_blocks
+from pipeline.tools.state_folder import prepare_state
 
 log = structlog.get_logger(__name__)
 

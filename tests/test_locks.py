@@ -9,8 +9,9 @@ import time
 import pytest
 
 from pipeline.errors import ConfigError, HeldElsewhere
-from pipeline.tools.locks import LOCK_NAME, Holder, hold, holder, refuse_shared
+from pipeline.tools.locks import LOCK_NAME, Holder, hold, holder
 from pipeline.tools.mounts import Mount, mount_of
+from pipeline.tools.state_folder import refuse_shared
 
 HOLDER = """
 import sys

@@ -230,7 +230,7 @@ BROKEN = {
         mary.yaml:3:9: userId: "al ice" is not allowed
         userId: al ice
                 ^
-        expected: letters, digits, `. _ - @ | : +`, the first a letter or digit, at most 128""",
+        expected: ASCII letters, digits, `. _ - @ | : +`, the first a letter or digit, at most 128""",
     ),
     "owner in character": (
         "character: {name: M, owner: -al}\nprompt: x",
@@ -238,7 +238,7 @@ BROKEN = {
         mary.yaml:1:29: character.owner: "-al" is not allowed
         character: {name: M, owner: -al}
                                     ^
-        expected: as the job's `owner`: letters, digits, `. _ - @ | : +`, at most 128""",
+        expected: as the job's `owner`: ASCII letters, digits, `. _ - @ | : +`, the first a letter or digit, at most 128""",
     ),
     "a list for a text": (
         "character: Mary\nprompt: x\nstyle: [a]",

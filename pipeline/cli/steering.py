@@ -11,7 +11,7 @@ from pipeline.errors import IndexTrouble, SpoolTrouble
 from pipeline.inbox.dropped import untaken
 from pipeline.orders.delivering import NoReply, NotLeft, deliver
 from pipeline.orders.kinds import Order, Reply
-from pipeline.tools.locks import prepare_state
+from pipeline.tools.state_folder import prepare_state
 
 
 def give(config: Config, order: Order, *, as_json: bool, patience: float | None = None) -> None:

@@ -16,8 +16,9 @@ from pipeline.gallery.logins import Logins
 from pipeline.gallery.tokens import Tokens
 from pipeline.tools import sizes
 from pipeline.tools.clock import rfc3339
-from pipeline.tools.locks import Holder, holder, refuse_shared
+from pipeline.tools.locks import Holder, holder
 from pipeline.tools.mounts import mount_of
+from pipeline.tools.state_folder import refuse_shared
 
 LEAST_FREE = 500_000_000  # bytes; below that a few images fill the disk
 EARLIEST = 1_735_689_600_000  # 2025-01-01: no clock that is right tells an earlier moment

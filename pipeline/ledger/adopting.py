@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pipeline import naming
 from pipeline.errors import IllegalStep
 from pipeline.ledger.characters import Character, by_row, give_slug, owner_row
-from pipeline.ledger.numbering import Numbering, insert_image, plan_from_json, remember_prompts, tally, touch
+from pipeline.ledger.counters import tally, touch
+from pipeline.ledger.numbering import Numbering, insert_image, plan_from_json, remember_prompts
 from pipeline.ledger.reasons import UNLESS_PAUSED
 from pipeline.ledger.rows import stored_columns
 from pipeline.ledger.transaction import Transaction

@@ -6,7 +6,8 @@ from typing import Any
 
 from pipeline.ledger.adopting import claim_shelf
 from pipeline.ledger.characters import Character, NotTaken, by_row, resolve
-from pipeline.ledger.numbering import Numbering, plan_to_json, touch
+from pipeline.ledger.counters import touch
+from pipeline.ledger.numbering import Numbering, plan_to_json
 from pipeline.ledger.rows import job_columns
 from pipeline.ledger.transaction import Transaction
 from pipeline.ledger.values import Declined, Duplicate, Taken, Verdict

@@ -1,4 +1,4 @@
-"""Numbers: given out here and nowhere else, in the same transaction as the image rows."""
+"""Numbers: given out here and nowhere else, in the same transaction as the image rows, which are made here too."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,13 +6,10 @@ from typing import NamedTuple
 
 from pipeline import naming
 from pipeline.ledger.characters import Character
+from pipeline.ledger.counters import tally, touch
 from pipeline.ledger.transaction import Transaction
 from pipeline.model import PlannedImage
 from pipeline.tools.clock import NOT_YET
-
-_TALLY = "INSERT INTO tallies (character, status, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
-_TOUCH_CHARACTER = "UPDATE characters SET revision = revision + ?2 WHERE row = ?1"
-_TOUCH_OWNER = "UPDATE owners SET revision = revision + ?2 WHERE row = ?1"
 
 
 class _Given(NamedTuple):
@@ -90,22 +87,6 @@ def insert_image(
     """Make the row of an image that no job asks for any more, with the event that its history begins with."""
     image = transaction.insert("images", values)
     transaction.insert("events", {"image": image, "n": 1, "at": now, "event": event, "detail": detail})
-
-
-def tally(transaction: Transaction, character: int, status: str, change: int) -> None:
-    """Count `change` more images of a character in this status."""
-    transaction.owe(_TALLY, (character, status), change)
-
-
-def touch(transaction: Transaction, character: int, owner: int) -> None:
-    """Something that an answer about this character of this owner shows has changed."""
-    transaction.owe(_TOUCH_CHARACTER, (character,), 1)
-    touch_owner(transaction, owner)
-
-
-def touch_owner(transaction: Transaction, owner: int) -> None:
-    """Something that an answer about this owner's jobs shows has changed."""
-    transaction.owe(_TOUCH_OWNER, (owner,), 1)
 
 
 def plan_to_json(images: Sequence[PlannedImage]) -> str:

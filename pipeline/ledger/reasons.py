@@ -1,6 +1,6 @@
 """What unfinished jobs are said to wait for; with it goes whether they count as running or as queued."""
 
-from pipeline.ledger.numbering import touch_owner
+from pipeline.ledger.counters import touch_owner
 from pipeline.ledger.transaction import Transaction
 
 PAUSED = "(SELECT name FROM pauses WHERE kind = 'job')"

@@ -14,7 +14,8 @@ from pipeline import naming
 from pipeline.ledger import trouble
 from pipeline.ledger.characters import find_or_make, owner_row
 from pipeline.ledger.collecting import Finds
-from pipeline.ledger.numbering import insert_image, remember_prompts, tally, touch
+from pipeline.ledger.counters import tally, touch
+from pipeline.ledger.numbering import insert_image, remember_prompts
 from pipeline.ledger.opening import open_for_writing
 from pipeline.ledger.rows import job_columns, stored_columns
 from pipeline.ledger.transaction import Transaction, begin

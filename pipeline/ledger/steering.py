@@ -4,7 +4,7 @@ A pause is kept over restarts, and told to the jobs that wait because of it.
 """
 
 from pipeline.ledger import outbox
-from pipeline.ledger.numbering import touch, touch_owner
+from pipeline.ledger.counters import touch, touch_owner
 from pipeline.ledger.reasons import PAUSED, say
 from pipeline.ledger.rows import OWNER
 from pipeline.ledger.transaction import Transaction

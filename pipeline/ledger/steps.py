@@ -7,7 +7,7 @@ import orjson
 
 from pipeline.errors import RepeatedOutput, StaleImage
 from pipeline.ledger import figures, outbox
-from pipeline.ledger.numbering import tally, touch
+from pipeline.ledger.counters import tally, touch
 from pipeline.ledger.reasons import UNLESS_PAUSED
 from pipeline.ledger.rows import OWNER, changes
 from pipeline.ledger.transaction import Transaction

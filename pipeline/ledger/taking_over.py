@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.errors import IllegalStep
 from pipeline.ledger.adopting import claim_shelf, insert_asset
 from pipeline.ledger.characters import by_row, find_or_make
-from pipeline.ledger.numbering import tally, touch
+from pipeline.ledger.counters import tally, touch
 from pipeline.ledger.transaction import Transaction
 from pipeline.model import Asset, Status, Stored
 

@@ -23,8 +23,9 @@ from pipeline.ports import Store
 from pipeline.reindexing.piecing import Pieced, piece_together
 from pipeline.tools.clock import Clock, now
 from pipeline.tools.files import fsync_folder, make_folder, rename_exclusive
-from pipeline.tools.locks import hold, prepare_state
+from pipeline.tools.locks import hold
 from pipeline.tools.pauses import Pauses
+from pipeline.tools.state_folder import prepare_state
 
 INDEX, DRAFT = "index.db", "reindex.db"  # in the state folder
 TRIES = 5  # in a row that a store may fail, its rate limit aside

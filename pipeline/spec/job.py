@@ -15,7 +15,7 @@ from pipeline.spec.keys import ALSO_STYLE, CharacterSpec, JobKeys
 from pipeline.spec.nodes import Mapping, Node, Scalar, Sequence
 from pipeline.spec.schema import schema_of
 from pipeline.spec.shapes import Record, record_of
-from pipeline.spec.types import LARGEST_SEED, MOST_IMAGES, JobId, ShortText
+from pipeline.spec.types import JOB_ID_IS, LARGEST_SEED, MOST_IMAGES, JobId, ShortText
 from pipeline.spec.yamltext import read_yaml
 
 
@@ -37,9 +37,7 @@ class JobSpec(JobKeys):
 
     model_config = ConfigDict(defer_build=False)  # several threads read jobs
 
-    id: JobId | None = Field(
-        default=None, description="ASCII letters, digits, `.`, `_`, `-`, the first a letter or digit, at most 80"
-    )
+    id: JobId | None = Field(default=None, description=JOB_ID_IS)
     style: Annotated[ShortText | None, ALSO_STYLE] = Field(default=None, description="a style's name")
 
     _origin: _Origin | None = PrivateAttr(default=None)

@@ -21,8 +21,10 @@ from pydantic_core import PydanticCustomError
 from pipeline.model import OnFailure
 from pipeline.spec.shapes import Above, Also, AsItIs, NullSays, record_of, spellings
 from pipeline.spec.types import (
+    CHARACTER_ID_IS,
     LARGEST_SEED,
     MOST_IMAGES,
+    OWNER_IS,
     CharacterId,
     Duration,
     Hook,
@@ -81,14 +83,14 @@ class CharacterSpec(BaseModel):
 
     id: Annotated[CharacterId | None, Above("characterId", "character_id")] = Field(
         default=None,
-        description="exactly this character: ASCII letters, digits, `.`, `_`, `-`, the first a letter or digit, at most 64",
+        description=f"exactly this character: {CHARACTER_ID_IS}",
     )
     name: Annotated[ShortText | None, Above("characterName", "character_name")] = Field(
         default=None,
         description="a name, at most 300 characters; without `id` it is looked up among the owner's characters",
     )
     owner: Annotated[Owner | None, Also("owner_id", "user_id")] = Field(
-        default=None, description="as the job's `owner`: letters, digits, `. _ - @ | : +`, at most 128"
+        default=None, description=f"as the job's `owner`: {OWNER_IS}"
     )
     embedding: ShortText | None = Field(
         default=None, description="a textual inversion's name, remembered for the character"
@@ -113,9 +115,7 @@ class JobKeys(BaseModel):
     model_config = _FROZEN
 
     character: CharacterSpec | None = Field(default=None, description="a name, or `{id, name, owner, embedding}`")
-    owner: Annotated[Owner | None, Also("owner_id", "user_id")] = Field(
-        default=None, description="letters, digits, `. _ - @ | : +`, the first a letter or digit, at most 128"
-    )
+    owner: Annotated[Owner | None, Also("owner_id", "user_id")] = Field(default=None, description=OWNER_IS)
     prompt: Annotated[
         str | tuple[str, ...] | None,
         BeforeValidator(_prompts),

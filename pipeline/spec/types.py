@@ -85,15 +85,12 @@ ShortText = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300, pattern=r"^[^\r\n]*$")
 ]
 CHARACTER_ID_IS = "ASCII letters, digits, `.`, `_`, `-`, the first a letter or digit, at most 64"
+JOB_ID_IS = "ASCII letters, digits, `.`, `_`, `-`, the first a letter or digit, at most 80"
 OWNER_IS = "ASCII letters, digits, `. _ - @ | : +`, the first a letter or digit, at most 128"
 CharacterId = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), Field(description=CHARACTER_ID_IS)
 ]
-JobId = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"),
-    Field(description="ASCII letters, digits, `.`, `_`, `-`, the first a letter or digit, at most 80"),
-]
+JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"), Field(description=JOB_ID_IS)]
 OWNER = r"[A-Za-z0-9][A-Za-z0-9._@|:+-]{0,127}"
 Owner = Annotated[str, StringConstraints(pattern=f"^{OWNER}$"), Field(description=OWNER_IS)]
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\r\n]*$")]
