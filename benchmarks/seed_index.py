@@ -27,8 +27,9 @@ PROMPT = "a portrait in a beautiful garden, soft light, take {}"
 IMAGE = """INSERT INTO images (job, character, number, public_id, prompt, seed, state, status, shown_at, created_at,
     updated_at, backend, attempts, gpu_seconds, spool_file, spool_md5, spool_bytes, spool_width, spool_height,
     spool_format, spool_pixels, spool_color, url, version, md5, bytes, width, height, format, delivery, color)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?3, 'done', 'done', ?6, ?6, ?6, 'pod', 1, 12.5, ?7, ?8, 1234567, 1024, 1536, 'png', ?9,
-    '#7a6a58', ?10, '1753696800', ?8, 1234567, 1024, 1536, 'png', 'authenticated', '#7a6a58')"""
+    VALUES (:job, :character, :number, :public_id, :prompt, :number, 'done', 'done', :moment, :moment, :moment, 'pod', 1,
+    12.5, :file, :md5, 1234567, 1024, 1536, 'png', :pixels, '#7a6a58', :url, '1753696800', :md5, 1234567, 1024, 1536,
+    'png', 'authenticated', '#7a6a58')"""
 EVENTS = ("Submitting", "Accepted", "Fetched", "StoredAt")
 RECIPE = json.dumps({"width": 1024, "height": 1536, "style": "anime", "steps": 28})
 
@@ -57,8 +58,8 @@ def _character(connection: sqlite3.Connection, n: int, share: int) -> None:
     slug = f"character-{n}"
     row = connection.execute(
         "INSERT INTO characters (id, owner, name, wish, slug, highest, revision, newest_at, created_at) "
-        "VALUES (?1, 1, ?1, ?1, ?1, ?2, 1, ?3, ?4)",
-        (slug, share, START + share * 1_000, START),
+        "VALUES (?, 1, ?, ?, ?, ?, 1, ?, ?)",
+        (slug, slug, slug, slug, share, START + share * 1_000, START),
     ).lastrowid
     for first in range(1, share + 1, PER_JOB):
         quantity = min(PER_JOB, share - first + 1)
@@ -84,28 +85,39 @@ def _images(job, character, prompt, slug, numbers):
         digest = f"{character:016x}{number:016x}"
         url = f"https://res.cloudinary.com/demo/image/authenticated/s--0123abcd--/v1753696800/{public_id}.png"
         moment = START + number * 1_000
-        yield job, character, number, public_id, prompt, moment, f"{digest}.img", digest, digest * 2, url
+        yield {
+            "job": job,
+            "character": character,
+            "number": number,
+            "public_id": public_id,
+            "prompt": prompt,
+            "moment": moment,
+            "file": f"{digest}.img",
+            "md5": digest,
+            "pixels": digest * 2,
+            "url": url,
+        }
 
 
 def _job(connection, job_id, character, first, quantity, *, done):
     return connection.execute(
         "INSERT INTO jobs (id, own_id, digest, file, owner, character, prompt, recipe, backends, labels, stagger, "
         "priority, on_failure, quantity, first_number, status, planned, queued, done, created_at, started_at, "
-        "finished_at, filed) VALUES (?1, 0, ?1, ?1, 1, ?2, '\"a portrait\"', ?3, '[\"pod\"]', '[\"spring\"]', 0, 0, "
-        "'placeholder', ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?9, ?10, ?11)",
-        (
-            job_id,
-            character,
-            RECIPE,
-            quantity,
-            first,
-            "done" if done else "queued",
-            quantity - done,
-            done,
-            START,
-            START if done else None,
-            int(bool(done)),
-        ),
+        "finished_at, filed) VALUES (:id, 0, :id, :id, 1, :character, '\"a portrait\"', :recipe, '[\"pod\"]', '[\"spring\"]', "
+        "0, 0, 'placeholder', :quantity, :first, :status, :left, :left, :done, :start, :start, :finished, :filed)",
+        {
+            "id": job_id,
+            "character": character,
+            "recipe": RECIPE,
+            "quantity": quantity,
+            "first": first,
+            "status": "done" if done else "queued",
+            "left": quantity - done,
+            "done": done,
+            "start": START,
+            "finished": START if done else None,
+            "filed": int(bool(done)),
+        },
     ).lastrowid
 
 

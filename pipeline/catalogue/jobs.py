@@ -24,7 +24,7 @@ JOIN owners ON owners.row = jobs.owner
 JOIN characters ON characters.row = jobs.character
 """
 _OF_JOB = f"""{SELECT_IMAGE}
-WHERE images.character = ?1 AND images.number BETWEEN ?2 AND ?3 AND images.job = ?4 ORDER BY images.number"""
+WHERE images.character = ? AND images.number BETWEEN ? AND ? AND images.job = ? ORDER BY images.number"""
 
 
 def by_id(connection: sqlite3.Connection, job_id: str) -> JobRow | None:

@@ -7,8 +7,8 @@ from pipeline import naming
 from pipeline.model import Job
 
 _SELECT = "SELECT row, slug, wish FROM characters WHERE"
-_BY_NAME = """owner = (SELECT row FROM owners WHERE id = ?1) AND (id = ?2 OR slug = ?3 OR wish = ?3)
-ORDER BY id = ?2 DESC, slug = ?3 DESC, row LIMIT 1"""
+_BY_NAME = """owner = (SELECT row FROM owners WHERE id = :owner) AND (id = :name OR slug = :slug OR wish = :slug)
+ORDER BY id = :name DESC, slug = :slug DESC, row LIMIT 1"""
 
 
 def outlook(connection: sqlite3.Connection, job: Job) -> tuple[str, int]:
@@ -26,7 +26,8 @@ def _character(connection: sqlite3.Connection, job: Job) -> tuple[int, str | Non
         rows = connection.execute(f"{_SELECT} id = ?", (job.character.id,))
     else:
         name = job.character.name or ""
-        rows = connection.execute(f"{_SELECT} {_BY_NAME}", (job.owner or job.default_owner, name, naming.slugify(name)))
+        asked = {"owner": job.owner or job.default_owner, "name": name, "slug": naming.slugify(name)}
+        rows = connection.execute(f"{_SELECT} {_BY_NAME}", asked)
     found: tuple[int, str | None, str] | None = rows.fetchone()
     return found
 

@@ -162,9 +162,9 @@ def give_slug(transaction: Transaction, row: int) -> None:
 
 def _is_free(transaction: Transaction, owner: int, slug: str, character_id: str) -> bool:
     taken = transaction.execute(
-        "SELECT 1 FROM characters WHERE owner = ?1 AND slug = ?2 UNION ALL "
-        "SELECT 1 FROM shelf WHERE owner = ?1 AND slug = ?2 AND character_id <> ?3 LIMIT 1",
-        (owner, slug, character_id),
+        "SELECT 1 FROM characters WHERE owner = :owner AND slug = :slug UNION ALL "
+        "SELECT 1 FROM shelf WHERE owner = :owner AND slug = :slug AND character_id <> :id LIMIT 1",
+        {"owner": owner, "slug": slug, "id": character_id},
     ).fetchone()
     return taken is None
 

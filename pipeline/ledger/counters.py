@@ -2,9 +2,9 @@
 
 from pipeline.ledger.transaction import Transaction
 
-_TALLY = "INSERT INTO tallies (character, status, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
-_TOUCH_CHARACTER = "UPDATE characters SET revision = revision + ?2 WHERE row = ?1"
-_TOUCH_OWNER = "UPDATE owners SET revision = revision + ?2 WHERE row = ?1"
+_TALLY = "INSERT INTO tallies (n, character, status) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+_TOUCH_CHARACTER = "UPDATE characters SET revision = revision + ? WHERE row = ?"
+_TOUCH_OWNER = "UPDATE owners SET revision = revision + ? WHERE row = ?"
 
 
 def tally(transaction: Transaction, character: int, status: str, change: int) -> None:

@@ -9,11 +9,11 @@ from pipeline.model import DURATION_BOUNDS, Image, State
 _ENDED_BY_WORK = (State.DONE, State.PLACEHOLDER, State.FAILED)
 _GROWS = ("done", "placeholder", "failed", "attempts", "attempts_failed", "doubtful", "gpu_seconds")
 _DAY = (
-    f"INSERT INTO days (day, backend, {', '.join(_GROWS)}) VALUES (?, ?, {', '.join('?' * len(_GROWS))}) "
+    f"INSERT INTO days ({', '.join(_GROWS)}, day, backend) VALUES ({', '.join('?' * len(_GROWS))}, ?, ?) "
     f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in _GROWS)}"
 )
 _DURATION = (
-    "INSERT INTO durations (backend, bound, n, seconds) VALUES (?, ?, ?, ?) "
+    "INSERT INTO durations (n, seconds, backend, bound) VALUES (?, ?, ?, ?) "
     "ON CONFLICT DO UPDATE SET n = n + excluded.n, seconds = seconds + excluded.seconds"
 )
 

@@ -25,7 +25,7 @@ from pipeline.tools import threads
 from pipeline.tools.threads import RunSync
 
 CHARACTERS_KNOWN = 1_000  # whose latest moments are remembered at most
-_FILED = "UPDATE jobs SET filed = 1 WHERE id = ?1 AND version = coalesce(?2, version)"
+_FILED = "UPDATE jobs SET filed = 1 WHERE id = ? AND version = coalesce(?, version)"
 
 
 @asynccontextmanager

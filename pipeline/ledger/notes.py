@@ -43,7 +43,7 @@ class Notes:
 
 def _note_jobs(transaction: Transaction, job_ids: Collection[str], reason: str | None) -> None:
     for job_id in job_ids:
-        say(transaction, reason, f"id = ?2 AND id NOT IN {PAUSED}", job_id)
+        say(transaction, reason, f"id = :job AND id NOT IN {PAUSED}", job=job_id)
 
 
 def _note_lane(transaction: Transaction, lane: LaneState, now: int) -> None:

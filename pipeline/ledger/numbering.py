@@ -49,7 +49,8 @@ class Numbering:
                 for number, image in enumerate(images, first)
             ),
         )
-        transaction.executemany("UPDATE characters SET highest = ?2 WHERE row = ?1", self._highest.items())
+        highest = [(number, row) for row, number in self._highest.items()]
+        transaction.executemany("UPDATE characters SET highest = ? WHERE row = ?", highest)
         for _, character, _, images in self._given:
             tally(transaction, character.row, "queued", len(images))
             touch(transaction, character.row, character.owner)

@@ -31,8 +31,8 @@ def ended(transaction: Transaction, job: int, now: int) -> None:
     ((url,),) = transaction.execute("SELECT notify FROM jobs WHERE seq = ?", (job,)).fetchall()
     if url is not None:
         transaction.execute(
-            "INSERT INTO notices (id, job, receiver, ended_at, next_at) VALUES (?1, ?2, ?3, ?4, ?4)",
-            (f"msg_{secrets.token_hex(16)}", job, urlsplit(url).netloc.lower(), now),
+            "INSERT INTO notices (id, job, receiver, ended_at, next_at) VALUES (?, ?, ?, ?, ?)",
+            (f"msg_{secrets.token_hex(16)}", job, urlsplit(url).netloc.lower(), now, now),
         )
 
 
@@ -64,15 +64,24 @@ class Outbox:
 
     def delivered(self, notice: Notice, now: int) -> Awaitable[None]:
         """The receiver has taken it."""
-        return self._tried(notice, now, None, "delivered_at = ?2, trouble = NULL")
+        return self._tried(notice, now, delivered_at=now)
 
     def failed(self, notice: Notice, now: int, trouble: str, next_at: int | None) -> Awaitable[None]:
         """The receiver has not taken it; `next_at` None: it is given up."""
-        return self._tried(notice, now, next_at, "trouble = ?4", trouble)
+        return self._tried(notice, now, next_at=next_at, trouble=trouble)
 
-    async def _tried(self, notice: Notice, now: int, next_at: int | None, more: str, *values: str) -> None:
+    async def _tried(
+        self,
+        notice: Notice,
+        now: int,
+        *,
+        next_at: int | None = None,
+        delivered_at: int | None = None,
+        trouble: str | None = None,
+    ) -> None:
         sql = (
-            "UPDATE notices SET attempts = attempts + 1, tried_at = coalesce(tried_at, ?2), next_at = ?3, "
-            f"{more} WHERE id = ?1"
+            "UPDATE notices SET attempts = attempts + 1, tried_at = coalesce(tried_at, ?), next_at = ?, "
+            "delivered_at = ?, trouble = ? WHERE id = ?"
         )
-        await self._writer.do(lambda transaction: transaction.execute(sql, (notice.id, now, next_at, *values)))
+        values = (now, next_at, delivered_at, trouble, notice.id)
+        await self._writer.do(lambda transaction: transaction.execute(sql, values))

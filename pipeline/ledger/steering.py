@@ -20,7 +20,7 @@ def pause(transaction: Transaction, what: Paused, now: int) -> bool:
     if what.kind == "backend":
         transaction.execute("UPDATE lanes SET state = 'paused', reason = ? WHERE name = ?", (what.reason, what.name))
     else:
-        say(transaction, what.reason, f"iif(?2 = '', id NOT IN {PAUSED}, id = ?2)", what.name)
+        say(transaction, what.reason, f"iif(:name = '', id NOT IN {PAUSED}, id = :name)", name=what.name)
     return bool(added)
 
 
@@ -34,15 +34,15 @@ def resume(transaction: Transaction, what: Paused) -> bool:
             "UPDATE lanes SET state = 'ready', reason = NULL WHERE name = ? AND state = 'paused'", (what.name,)
         )
     everything = transaction.execute("SELECT 1 FROM pauses WHERE kind = 'all'").fetchone()
-    say(transaction, Paused("all").reason if everything else None, "reason = ?2", what.reason)
+    say(transaction, Paused("all").reason if everything else None, "reason = :before", before=what.reason)
     return bool(gone)
 
 
 def favorite(transaction: Transaction, row: int, *, chosen: bool) -> None:
     """Set or clear a favourite mark."""
     changed = transaction.execute(
-        f"UPDATE images SET favorite = ?1 WHERE id = ?2 AND favorite <> ?1 RETURNING character, {OWNER}",
-        (int(chosen), row),
+        f"UPDATE images SET favorite = :chosen WHERE id = :row AND favorite <> :chosen RETURNING character, {OWNER}",
+        {"chosen": int(chosen), "row": row},
     ).fetchall()
     for character, owner in changed:
         touch(transaction, character, owner)

@@ -39,8 +39,8 @@ def record(transaction: Transaction, before: Image, after: Image, event: Event, 
         _refuse_repeated(transaction, before, job, event.artifact.pixels)
     transaction.execute(
         "INSERT INTO events (image, n, at, event, detail) "
-        "SELECT ?1, coalesce(max(n), 0) + 1, ?2, ?3, ?4 FROM events WHERE image = ?1",
-        (before.row, now, type(event).__name__, detail(event)),
+        "SELECT ?, coalesce(max(n), 0) + 1, ?, ?, ? FROM events WHERE image = ?",
+        (before.row, now, type(event).__name__, detail(event), before.row),
     )
     left, reached = status_of(before.state, before.standing), status_of(after.state, after.standing)
     tally(transaction, character, left.value, -1)

@@ -24,7 +24,7 @@ class Transaction:
         self.executemany = connection.executemany
 
     def owe(self, sql: str, key: Key, *amounts: float) -> None:
-        """Have `sql` add these amounts to the row of `key` before the commit; it is given the key, then their sums."""
+        """Have `sql` add these amounts to the row of `key` before the commit; it is given their sums, then the key."""
         self._owed.append((sql, key, amounts))
 
     def insert(self, table: str, values: Mapping[str, object]) -> int:
@@ -61,7 +61,7 @@ class Transaction:
             rows[key] = amounts if known is None else tuple(map(operator.add, known, amounts))
         self._owed.clear()
         for sql, rows in sums.items():
-            self.executemany(sql, [(*key, *amounts) for key, amounts in rows.items() if any(amounts)])
+            self.executemany(sql, [(*amounts, *key) for key, amounts in rows.items() if any(amounts)])
 
 
 def database_failed(error: Exception) -> bool:
