@@ -641,6 +641,19 @@ async def test_totals_add_up_and_tell_how_long_the_last_file_had_lain_there(auto
         assert totals.passed_at == 0
 
 
+async def test_how_long_a_duplicate_had_lain_there_is_not_told_of_the_file_taken_last(autojump_clock, tmp_path):
+    async with open_stand(tmp_path, settle=0, clock=lambda: 4_000_000_000_000) as stand:
+        stand.put("a.yaml", spec(id="one"))
+        await stand.inbox.scan()
+        taken = stand.put("b.yaml", spec(id="two"))
+        dated = taken.stat().st_ctime_ns
+        known = stand.put("c.yaml", spec(id="one"))
+        while known.stat().st_ctime_ns == dated:
+            known.touch()
+        assert (await stand.inbox.scan()).duplicates == 1
+        assert stand.inbox.totals.lag == 4e9 - dated / 1e9
+
+
 async def test_by_default_leases_are_believed_on_a_local_disk(autojump_clock, tmp_path):
     async with open_stand(tmp_path, disk=Disk(), settle=0.1) as stand:
         with someone_writing(stand.jobs / "a.yaml", spec()):

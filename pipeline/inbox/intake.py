@@ -166,9 +166,11 @@ class Intake:
         """Tell the runner what was accepted; return what is to be moved away."""
         accepted: list[str] = []
         aside: list[Aside] = []
+        latest = 0  # the date of the last of them, in nanoseconds
         for claim, verdict in zip(claims, verdicts, strict=True):
             if isinstance(verdict, Taken):
                 accepted.append(verdict.job_id)
+                latest = claim.arrival.ctime_ns
                 self._known.add(claim.job.file)
                 self._drafter.stuck.forget(claim.arrival)
             else:
@@ -177,7 +179,7 @@ class Intake:
                 aside.append(Aside(claim.arrival, claim.path, claim.stamp, reason))
         if accepted:
             result.taken += len(accepted)
-            self.totals.lag = max(0.0, self._outside.clock() / 1e3 - claims[-1].arrival.ctime_ns / 1e9)
+            self.totals.lag = max(0.0, self._outside.clock() / 1e3 - latest / 1e9)
             _log.info("accepted", jobs=len(accepted), first=accepted[0])
             self._outside.on_accepted(accepted)
         return aside
