@@ -19,7 +19,7 @@ from pipeline.errors import IndexTrouble
 from pipeline.ledger import Ledger, Notice
 from pipeline.tools.brake import FOREVER, Bell
 from pipeline.tools.clock import Clock, now, rfc3339
-from pipeline.tools.pauses import LONGEST_ASKED, Pauses
+from pipeline.tools.pauses import Pauses, jittered
 
 log = structlog.get_logger(__name__)
 
@@ -129,5 +129,4 @@ class Notifying:
         if present >= last:
             return None
         span = min(FIRST * (1 << min(notice.attempts, 20)), LONGEST)
-        pause = max(span * (1 + self._draw()) / 2, min(asked or 0.0, LONGEST_ASKED))
-        return min(present + round(pause * 1000), last)
+        return min(present + round(jittered(span, self._draw, asked) * 1000), last)

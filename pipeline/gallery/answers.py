@@ -209,31 +209,14 @@ class JobImageAnswer(TypedDict):
     error: FaultAnswer | None
 
 
-class JobData(TypedDict):
+class JobData(JobSummaryAnswer):
     """A job with its images, exactly as in its result file."""
 
-    jobId: str
-    status: JobStatusWord
-    reason: str | None
-    characterId: str
     imageUrl: str | None
     imageUrls: list[str]
-    requestedCount: int
-    generatedCount: int
-    placeholderCount: int
-    failedCount: int
-    cancelledCount: int
-    runningCount: int
-    queuedCount: int
     maybePaidTwice: int
     gpuSeconds: float
     usedEmbedding: bool
-    prompt: str | list[str]
-    style: str | None
-    labels: list[str]
-    createdAt: Moment
-    startedAt: Moment | None
-    finishedAt: Moment | None
     images: list[JobImageAnswer]
 
 

@@ -79,9 +79,10 @@ class Worker:
                     with bound_contextvars(**names_of(image) | {"backend": lane.name}):
                         image = await self._send(image, lane, slot)
                 while image.state in AT_BACKEND:
-                    follow = self._collect if image.state is State.SUBMITTED else self._settle
                     with bound_contextvars(**names_of(image)):
-                        image = await self.record(image, await follow(image, lane, slot))
+                        submitted = image.state is State.SUBMITTED
+                        event = await (self._collect(image, lane, slot) if submitted else self._settle(image, lane))
+                        image = await self.record(image, event)
         except StaleImage:  # somebody cancelled it meanwhile
             image = self._ledger.image(image.row)
         return image
@@ -161,7 +162,7 @@ class Worker:
         lane.pace.learned(trio.current_time() - began)
         return await self._keep(image, answer, lane, slot)
 
-    async def _settle(self, image: Image, lane: Lane, slot: Slot) -> Event:
+    async def _settle(self, image: Image, lane: Lane) -> Event:
         there = await lane.there()  # asked first: once it is found, the outage is over
         limit = lane.attempts if there or image.doubtful >= SPARED * lane.attempts else None
         try:

@@ -20,6 +20,11 @@ def asked_for(retry_after: str, now: int) -> float | None:
     return min(max(seconds, 0.0), LONGEST_ASKED) if math.isfinite(seconds) else None
 
 
+def jittered(span: float, draw: Callable[[], float], asked: float | None) -> float:
+    """Return a pause of between half of `span` and all of it, or what was `asked` for if longer; all in seconds."""
+    return max(span * (1 + draw()) / 2, min(asked or 0.0, LONGEST_ASKED))
+
+
 class Pauses:
     """The lengths of one row of pauses, in seconds; `reset` once things go well again."""
 
@@ -32,8 +37,7 @@ class Pauses:
     def next(self, asked: float | None = None) -> float:
         """Return how long to wait now: between half the present span and all of it, or what was `asked` if longer."""
         span, self._span = self._span, min(2 * self._span, self._longest)
-        jittered = span * (1 + self._draw()) / 2
-        return max(jittered, min(asked or 0.0, LONGEST_ASKED))
+        return jittered(span, self._draw, asked)
 
     def reset(self) -> None:
         """Start again with the shortest pause."""
