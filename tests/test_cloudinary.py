@@ -139,6 +139,20 @@ async def test_an_answer_that_was_cut_off_after_storing_is_found_again(cloud):
     assert cloud.uploads == 1
 
 
+async def test_a_refusal_after_an_answer_was_lost_does_not_hide_that_the_image_stands(cloud):
+    cloud.weather = [reset_after_storing, failing(400, "Invalid image file")]
+    with pytest.raises(StoreUnavailable):
+        await store(cloud).put(item())
+    assert (await store(cloud).put(item())).md5 == item().artifact.md5
+    cloud.weather = [failing(400, "Invalid image file")]
+    with pytest.raises(StoreRefused, match="Invalid image file"):  # other bytes than those that stand there
+        await store(cloud).put(item(png("red")))
+    cloud.weather = [failing(400, "Invalid image file"), failing(420, "Rate Limit Exceeded")]
+    with pytest.raises(StoreRefused, match="Invalid image file"):  # nobody can say what stands there
+        await store(cloud).put(item())
+    assert cloud.uploads == 1
+
+
 WEATHER = {
     "400 invalid image": (failing(400, "Invalid image file"), StoreRefused, "store_refused"),
     "401": (failing(401, "Invalid Signature abc"), StoreUnavailable, "credentials"),

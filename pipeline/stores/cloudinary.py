@@ -92,13 +92,26 @@ class CloudinaryStore:
 
     async def put(self, item: Item, *, replace: Stored | None = None) -> Stored:
         """Upload; an identical image already there is adopted, a different one is a StoreConflict."""
-        answer = await self._upload(item, overwrite=False)
-        if replace is not None and answer.get("existing") and answer.get("etag") == replace.md5:
-            answer = await self._upload(item, overwrite=True)
+        try:
+            answer = await self._upload(item, overwrite=False)
+            if replace is not None and answer.get("existing") and answer.get("etag") == replace.md5:
+                answer = await self._upload(item, overwrite=True)
+        except StoreRefused as refusal:
+            answer = await self._taken_before(item, refusal)
         stored = self._checked(answer, item)
         if replace is not None and replace.path is None and replace.type != self._type:
             await self._retire(replace)
         return stored
+
+    async def _taken_before(self, item: Item, refusal: StoreRefused) -> Mapping[str, Any]:
+        """Find what an earlier upload has left whose answer was lost; where that cannot be told, the refusal stands."""
+        try:
+            answer = await self._admin_api(["resources", "image", self._type, item.public_id], context="true")
+        except StoreError:
+            raise refusal from None
+        if answer.get("etag") != md5(item.data, usedforsecurity=False).hexdigest():
+            raise refusal
+        return {**answer, "existing": True}
 
     async def _retire(self, old: Stored) -> None:
         """Delete a placeholder that was stored under another `access`, while it is still the one that stands there."""

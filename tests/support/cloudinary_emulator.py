@@ -18,7 +18,7 @@ from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from PIL import Image, UnidentifiedImageError
 
@@ -248,7 +248,10 @@ class CloudinaryEmulator:
                 f"Rate Limit Exceeded. Limit of 500 api operations reached. Try again on {reset:%Y-%m-%d %H:%M:%S} UTC",
             )
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
-        type = url.path.rsplit("/", 1)[-1]
+        type, _, public_id = url.path.partition("/resources/image/")[2].partition("/")
+        if public_id:  # the details of one, which tell its etag where a listing does not
+            one = self.assets.get((type, unquote(public_id)))
+            return _error(404, "Resource not found") if one is None else Answer(200, one.record() | {"etag": one.etag}, quota)
         with self._lock:
             matching = sorted(
                 (
