@@ -158,7 +158,7 @@ async def ask_everything(backend):
             await outcome(backend.collect, asked, one)
             assert await outcome(backend.cancel, one) is None
         check = backend.check
-        assert await outcome(lambda recipe, check=check: check(recipe, "mary", images=2), asked.recipe) is None
+        assert await outcome(lambda recipe, check=check: check(recipe, images=2), asked.recipe) is None
     assert await outcome(backend.probe) is None
 
 
