@@ -96,11 +96,35 @@ _SCHEDULER_BY_NAME = _by_name(_SCHEDULERS)
 
 @dataclass(frozen=True, slots=True)
 class _Service:
-    """Whose names are wanted."""
+    """Translates into the names that one service knows."""
 
     called: str
     spelt: Callable[[_Known], str | None]
     automatic: Callable[[_Known | None], str]  # the scheduler that stands for "Automatic" with a sampler
+
+    def __call__(
+        self,
+        sampler: str | None,
+        scheduler: str | None,
+        *,
+        samplers: Collection[str] = (),
+        schedulers: Collection[str] = (),
+    ) -> Sampling:
+        """Return its names; what it offers by itself (`samplers`, `schedulers`) is taken as it is written.
+
+        Raises:
+            InvalidRequest: a name that it does not have, with the nearest.
+        """
+        sampler, known, scheduler = _looked_up(sampler, scheduler, samplers)
+        if scheduler is not None and scheduler not in schedulers:
+            if _plain(scheduler) == _AUTOMATIC:
+                scheduler = self.automatic(known)
+            else:
+                found = _SCHEDULER_BY_NAME.get(_plain(scheduler))
+                scheduler = _required("scheduler", scheduler, found, self, _SCHEDULERS)
+        if sampler is not None and sampler not in samplers:
+            sampler = _required("sampler", sampler, known, self, _SAMPLERS)
+        return Sampling(sampler, scheduler)
 
 
 def _in_a1111(known: _Known) -> str | None:
@@ -110,57 +134,10 @@ def _in_a1111(known: _Known) -> str | None:
     return known.a1111
 
 
-_COMFYUI = _Service("ComfyUI", lambda known: known.comfyui, lambda known: known.automatic if known else "normal")
-_A1111 = _Service("A1111", _in_a1111, lambda _: "Automatic")
-
-
-def for_comfyui(
-    sampler: str | None,
-    scheduler: str | None,
-    *,
-    samplers: Collection[str] = (),
-    schedulers: Collection[str] = (),
-) -> Sampling:
-    """Return the names ComfyUI knows; what it offers by itself (`samplers`, `schedulers`) is taken as it is written.
-
-    Raises:
-        InvalidRequest: a name that it does not have, with the nearest.
-    """
-    return _translated(_COMFYUI, sampler, scheduler, samplers, schedulers)
-
-
-def for_a1111(
-    sampler: str | None,
-    scheduler: str | None,
-    *,
-    samplers: Collection[str] = (),
-    schedulers: Collection[str] = (),
-) -> Sampling:
-    """Return the names AUTOMATIC1111 knows; what it offers by itself is taken as it is written.
-
-    Raises:
-        InvalidRequest: a name that it does not have, with the nearest.
-    """
-    return _translated(_A1111, sampler, scheduler, samplers, schedulers)
-
-
-def _translated(
-    service: _Service,
-    sampler: str | None,
-    scheduler: str | None,
-    samplers: Collection[str],
-    schedulers: Collection[str],
-) -> Sampling:
-    sampler, known, scheduler = _looked_up(sampler, scheduler, samplers)
-    if scheduler is not None and scheduler not in schedulers:
-        if _plain(scheduler) == _AUTOMATIC:
-            scheduler = service.automatic(known)
-        else:
-            found = _SCHEDULER_BY_NAME.get(_plain(scheduler))
-            scheduler = _required("scheduler", scheduler, found, service, _SCHEDULERS)
-    if sampler is not None and sampler not in samplers:
-        sampler = _required("sampler", sampler, known, service, _SAMPLERS)
-    return Sampling(sampler, scheduler)
+for_comfyui = _Service(
+    "ComfyUI", lambda known: known.comfyui, lambda known: known.automatic if known is not None else "normal"
+)
+for_a1111 = _Service("A1111", _in_a1111, lambda _: "Automatic")
 
 
 def _looked_up(
