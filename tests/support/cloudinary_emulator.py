@@ -251,11 +251,9 @@ class CloudinaryEmulator:
         type, _, public_id = url.path.partition("/resources/image/")[2].partition("/")
         if public_id:  # the details of one, which tell its etag where a listing does not
             one = self.assets.get((type, unquote(public_id)))
-            return (
-                _error(404, "Resource not found")
-                if one is None
-                else Answer(200, one.record() | {"etag": one.etag}, quota)
-            )
+            if one is None:
+                return _error(404, f"Resource not found - {unquote(public_id)}")
+            return Answer(200, one.record() | {"etag": one.etag}, quota)
         with self._lock:
             matching = sorted(
                 (
