@@ -171,6 +171,10 @@ FILTERS = [
     (Filter(q='" OR 1 NEAR( -*'), []),
     (Filter(q="garden OR harbour"), []),
     (Filter(q=" -- "), [6, 5, 4, 2, 1]),
+    (Filter(q="花园"), [6, 5, 4]),
+    (Filter(q="里的猫 harb"), [6, 5, 4]),
+    (Filter(q="花园 猫 garden"), []),
+    (Filter(q="花园 狗"), []),
 ]
 
 
@@ -183,7 +187,7 @@ def filled(tmp_path_factory):
 
 
 async def _fill(folder, clock):
-    harbour = "Café at the harbour, mist"
+    harbour = "Café at the harbour, mist, 美丽的花园里的猫"
     images = tuple(PlannedImage(harbour, 7 + n) for n in range(3))
     async with open_index(folder, clock) as ledger:
         await adopted(ledger)

@@ -14,6 +14,10 @@ from pipeline.tools.clock import NOT_YET
 
 SHOWN = ("done", "placeholder")
 _WORD = re.compile(r"\w+")
+# Thai, Lao, Burmese, Khmer, Chinese and Japanese put no spaces between words, by which FTS5 would know them
+_UNSPACED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 
 
 class Filter(NamedTuple):
@@ -99,16 +103,19 @@ def _conditions(character: int, wanted: Filter) -> tuple[list[str], list[str], d
         values["seed"] = wanted.seed
     if wanted.favorite is not None:
         conditions.append("images.favorite = 1" if wanted.favorite else "images.favorite = 0")
-    if wanted.q is not None and (query := _match(character, wanted.q)):
+    words = _WORD.findall(wanted.q or "")
+    within = {f"within{n}": word for n, word in enumerate(filter(_UNSPACED.search, words))}
+    for name in within:
+        holds = f"instr(lower(text), lower(:{name}))"
+        conditions.append(f"EXISTS (SELECT 1 FROM prompts WHERE prompts.id = images.prompt AND {holds})")
+    values |= within
+    if spaced := [word for word in words if not _UNSPACED.search(word)]:
         conditions.append("images.prompt IN (SELECT rowid FROM prompts_fts WHERE prompts_fts MATCH :query)")
-        values["query"] = query
+        values["query"] = _match(character, spaced)
     return among, conditions, values
 
 
-def _match(character: int, q: str) -> str | None:
-    """Words as FTS5 takes them, each quoted so that none is an operator; None where there is no word in it."""
-    words = _WORD.findall(q)
-    if not words:
-        return None
+def _match(character: int, words: list[str]) -> str:
+    """Words as FTS5 takes them, each quoted so that none is an operator."""
     quoted = " ".join(f'"{word}"' for word in words)
     return f'character : "{character}" AND text : ({quoted}*)'
