@@ -361,6 +361,13 @@ async def test_the_probe_asks_for_health(cloud, autojump_clock):
         await adapter(cloud, "https://api.runpod.test/v2/other").probe()
 
 
+@pytest.mark.parametrize("status", [400, 422, 500, 502])
+async def test_a_probe_that_is_answered_badly_says_so(cloud, autojump_clock, status):
+    cloud.weather.append(Weather("answer", reply=Reply(status, b"no workers")))
+    with pytest.raises(Unavailable, match=f"answered {status} with .*no workers"):
+        await adapter(cloud).probe()
+
+
 async def test_the_key_does_not_follow_a_submission_to_another_origin(cloud, autojump_clock):
     backend = adapter(cloud)
     submission = (await backend.submit(asked()))._replace(base_url="https://elsewhere.test/v2/e")

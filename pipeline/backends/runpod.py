@@ -147,7 +147,7 @@ class Runpod:
     async def probe(self) -> None:
         answer = await self._service.ask("health")
         if not answer.is_success:
-            raise self._service.refusal(answer)
+            raise self._service.down(answer, self._service.url)  # nothing was ordered
 
     async def _look(self, submission: Submission) -> Mapping[str, Any] | None:
         """Return the job as RunPod tells it; None: it knows no such job.

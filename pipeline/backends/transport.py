@@ -84,6 +84,7 @@ class Service:
         self.at = self._failures.at
         # Adapters put what they find themselves into the same words.
         self.refusal = self._failures.refusal
+        self.down = self._failures.down
         self.scrub = self._failures.scrub
         self.objecting = self._failures.objecting
 
