@@ -84,6 +84,12 @@ async def test_metrics_of_back_ends(home):
         assert line in lines, line
 
 
+async def test_pictures_may_come_from_below_a_public_address_with_a_path(tmp_path):
+    async with house(tmp_path, settings={"public_url": "https://g.example/sub"}) as home:
+        policy = (await home.client.get("/")).headers["content-security-policy"]
+    assert "; img-src 'self' https://g.example; " in policy
+
+
 async def test_the_page_and_its_files_hold_no_data_and_allow_nothing_from_elsewhere(home):
     for path in ("/", "/gallery/mary", "/gallery/nobody", "/assets/app.js", "/assets/page.css", "/assets/icon.svg"):
         answer = await home.client.get(path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from importlib.resources import files
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,12 +27,12 @@ class Pages:
     """The files of `static/`, ready to be sent."""
 
     def __init__(self, image_sources: Iterable[str]) -> None:
-        """Take the origins that pictures may come from beside our own, for the content security policy."""
+        """Take the addresses that pictures may come from beside our own, for the content security policy."""
         policy = {
             "default-src": "'none'",
             "script-src": "'self'",
             "style-src": "'self'",
-            "img-src": " ".join(["'self'", *image_sources]),
+            "img-src": " ".join(["'self'", *map(_origin, image_sources)]),
             "connect-src": "'self'",
             "base-uri": "'none'",
             "form-action": "'none'",
@@ -56,3 +57,9 @@ class Pages:
         if ready is None:
             raise not_found()
         return ready.response(request, headers=self._headers)
+
+
+def _origin(address: str) -> str:
+    """Return an address without its path: a policy would allow that very path, and nothing below it."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
