@@ -12,7 +12,7 @@ from sqlite_utils.migrations import Migrations
 from benchmarks.seed_index import seed
 from pipeline.catalogue import Catalogue
 from pipeline.errors import IndexTrouble
-from pipeline.ledger import opening, questions, schema, trouble
+from pipeline.ledger import open_ledger, opening, questions, schema, trouble
 from pipeline.ledger.opening import open_for_reading, open_for_writing
 from pipeline.tools.clock import NOT_YET
 from tests.support.index import adopted, handles_of, images_of, job, make, open_index
@@ -21,6 +21,17 @@ from tests.support.index import adopted, handles_of, images_of, job, make, open_
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "index.db"
+
+
+async def test_an_index_that_goes_while_it_is_opened_is_told_in_words(path):
+    async def and_then_it_is_gone(work, *args):
+        made = work(*args)
+        path.unlink(missing_ok=True)
+        return made
+
+    with pytest.raises(IndexTrouble, match="it cannot be opened"):
+        async with open_ledger(path, run_sync=and_then_it_is_gone):
+            pass
 
 
 def test_a_new_index_is_durable_private_and_marked(path):

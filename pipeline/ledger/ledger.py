@@ -2,12 +2,12 @@
 
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import trio
 
-from pipeline.ledger import steering
+from pipeline.ledger import steering, trouble
 from pipeline.ledger.adopting import adopt
 from pipeline.ledger.intake import accept
 from pipeline.ledger.notes import Notes
@@ -39,14 +39,18 @@ async def open_ledger(
     """
     connection = await run_sync(open_for_writing, path)
     try:
-        reading = open_for_reading(path)
-        try:
+        with closing(_reading(path)) as reading:
             yield Ledger(Writer(connection, path, run_sync), reading, path, clock)
-        finally:
-            reading.close()
     finally:
         with trio.CancelScope(shield=True):
             await run_sync(_close, connection)
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    try:
+        return open_for_reading(path)
+    except sqlite3.Error as error:
+        raise trouble.in_words(path, error) from error
 
 
 def _close(connection: sqlite3.Connection) -> None:
