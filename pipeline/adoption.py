@@ -53,7 +53,8 @@ class Adoption:
             try:
                 await self.pass_over()
             except IndexTrouble as error:
-                log.warning("adoption_stuck", reason=str(error))
+                self.reason = str(error)
+                log.warning("adoption_stuck", reason=self.reason)
                 await trio.sleep(pauses.next())
                 continue
             pauses.reset()

@@ -166,9 +166,9 @@ class Stages:
         )
 
     def stuck(self) -> bool:
-        """Tell whether all that is left waits for something outside that is down, or for the index."""
+        """Tell whether all that is left waits for something outside that is down, or for room on the disk."""
         try:
-            return self._all_wait()
+            return self.brake.held_by("disk") is not None or self._all_wait()
         except IndexTrouble:
             return True
 

@@ -135,8 +135,12 @@ async def test_an_index_that_cannot_be_written_is_waited_out(tmp_path, autojump_
 
         home.ledger.adopt = unwritable
         await home.accept(job())
+        await trio.sleep(0.1)
+        assert home.stages.adoption.reason == "database or disk is full"
+        assert home.stages.stuck()
         await home.settled()
         assert home.states() == ["done"]
+        assert home.stages.adoption.reason is None
     assert len(store.listings) == 3
 
 

@@ -161,6 +161,24 @@ async def test_once_gives_up_waiting_for_a_store_that_is_down(tmp_path):
     assert reasons(log) == ["store: 503"]
 
 
+async def test_once_gives_up_waiting_for_a_disk_that_takes_nothing(tmp_path):
+    pod = ScriptedBackend(takes=0.5)
+    drop(tmp_path)
+
+    async def spoil():
+        await becomes(lambda: pod.starts)
+        (tmp_path / ".pipeline/spool").rmdir()
+        (tmp_path / ".pipeline/spool").write_text("in the way")
+
+    with trio.fail_after(20), capture_logs() as log:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(spoil)
+            outcome = await daemon.run(configured(tmp_path), once=True, patience=0.5, openers=scripted(pod))
+    assert outcome.waiting
+    (reason,) = reasons(log)
+    assert reason.startswith("disk: the spool cannot be used")
+
+
 async def test_credentials_that_a_store_refuses_cost_no_gpu_time(tmp_path):
     store, backend = ScriptedStore(), ScriptedBackend(takes=0.1)
     store.on_probe.extend([StoreUnavailable("401", code="credentials", credentials=True)] * 9)

@@ -20,7 +20,7 @@ LENT = 12 * 3600.0  # seconds that the address shown in a terminal opens the gal
 @click.option("--once", is_flag=True, help="Work off what is there, write the results, and end.")
 @click.option(
     "--patience", type=DURATION, default=300.0, show_default="5m",
-    help="With --once: how long all that is left may wait for a back end or store that is down.",
+    help="With --once: how long all that is left may wait for a back end, a store or a disk to be well.",
 )  # fmt: skip
 @click.option("-v", "--verbose", is_flag=True, help="Log every step of every image.")
 @configured
