@@ -8,9 +8,9 @@ from pathlib import Path
 from weakref import finalize
 
 from pipeline.errors import IndexTrouble
+from pipeline.tools.sqlite import open_read_only
 
 BUSY_MS = 5_000
-CACHE_KIB = 16_384
 _REMEDY = "put a backup in its place, or move it away and run `pipeline reindex`"
 
 
@@ -67,7 +67,8 @@ class Snapshots:
             return known.connection
         self.close()
         try:
-            opened = _open(self.path)
+            # Not for one thread alone: whoever clears up after a thread closes its connection.
+            opened = open_read_only(self.path, busy_ms=BUSY_MS, one_thread=False)
         except sqlite3.Error as error:
             unopened = isinstance(error, sqlite3.OperationalError)  # else it was, and is no index
             remedy = "see that its disk has room, and that this user may write beside it" if unopened else _REMEDY
@@ -85,20 +86,3 @@ class _Held:
         self.inode = inode
         # Not `__del__`: where both are garbage of one search, the connection may go first, and Python 3.13 warns of that.
         finalize(self, connection.close).atexit = False
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro",
-        uri=True,
-        isolation_level=None,
-        cached_statements=256,
-        check_same_thread=False,  # whoever clears up after a thread closes its connection
-    )
-    try:
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection

@@ -10,10 +10,10 @@ from sqlite_utils import Database
 from pipeline.errors import IndexTrouble
 from pipeline.ledger import trouble
 from pipeline.ledger.schema import APPLICATION_ID, migrations
+from pipeline.tools.sqlite import CACHE_KIB, open_read_only
 
 OLDEST_SQLITE = (3, 38, 0)  # STRICT tables, RETURNING, the ->> operator
 BUSY_MS = 10_000  # how long another process may hold the write lock before a commit fails
-CACHE_KIB = 16_384
 WAL_PAGES = 4_000  # checkpoint about every 16 MB
 
 
@@ -51,14 +51,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: it cannot be opened, or is no database.
     """
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    try:
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
+    return open_read_only(path, busy_ms=BUSY_MS)
 
 
 def knows_anything(path: Path) -> bool:
